@@ -1,0 +1,143 @@
+# %% [markdown]
+# # Proxies fail
+#
+# **The claim.** Neither the semantic similarity of a corpus to the benchmark, nor the mean
+# per-token likelihood of the corpus under the student, predicts the student's gain.
+#
+# ## What you will learn
+#
+# - what a proxy is, and why one would want it: it costs no training;
+# - how well each proxy ranks the corpora a student could be given;
+# - when a rank correlation is too uncertain to say anything.
+#
+# ## What this notebook establishes, and what it does not
+#
+# It correlates each proxy with measured gains over the pairings of a tier. With a handful of
+# sources a student, only strong agreement can be told from none. A proxy that fails here fails as
+# a way to choose between *these* corpora; and a proxy that predicts here may do no more than
+# recognise the relation, which the registry already tells.
+
+# %%
+from pathlib import Path
+
+from nbutils import charts, findings, results, verdicts
+
+charts.enable()
+
+# %% [markdown]
+# ## Parameters
+
+# %% tags=["parameters"]
+root: str = "."  # project folder that holds book/results and runs/tables
+seed: int = 0  # seed of the bootstrap and of the permutations
+
+# %%
+project = Path(root)
+if not project.is_dir():
+    raise ValueError(f"root: {root!r} is not a folder")
+if seed < 0:
+    raise ValueError(f"seed: {seed} is below 0")
+tiers = results.available(project)
+print("Results:", ", ".join(t.label for t in tiers) or "none yet (run: nbutils run tiny)")
+
+# %% [markdown]
+# ## Three proxies
+#
+# - `semantic_minilm`: the cosine of corpus and benchmark in the space of a sentence encoder
+#   {cite:p}`reimers2019sentencebert,wang2020minilm`, present where its package is installed;
+# - `semantic_tfidf`: the same with weighted word counts {cite:p}`sparckjones1972idf`, always
+#   present;
+# - `log_likelihood`: the mean log-probability of a token of the corpus under the untouched student,
+#
+# ```{math}
+# :label: likelihood
+# \ell(C, S) = \frac{1}{|C|} \sum_{j=1}^{|C|} \log p_S\!\left(x_j \mid x_{<j}\right) .
+# ```
+#
+# The similarity is measured against each task and averaged; the likelihood knows no task.
+
+# %%
+proxies = results.load("proxies", project)
+gains = results.load("gains", project)
+points = verdicts.proxy_points(proxies, gains)
+counts = points.groupby(["results", "method", "proxy"], as_index=False).size()
+charts.table(counts.rename(columns={"size": "pairings"}))
+
+# %% [markdown]
+# ## How a proxy is judged
+#
+# A student has a few corpora to choose from. A useful proxy ranks them as the gains do, so each
+# student gets its own rank correlation (Spearman's rho). To pool the students, ranks are taken
+# within each one: a student that gains more from everything does not count as agreement.
+#
+# Intervals come from resampling pairings; p-values from permuting the gains, over all
+# orders where there are few.
+
+# %%
+correlations = verdicts.proxy_correlations(points, seed)
+
+# %% [markdown]
+# Choose a proxy above {numref}`fig-proxy-scatter`. If it predicted, the points would climb from
+# left to right and the dots below would sit far right of zero. Click a student in the legend to
+# single it out.
+
+# %% mystnb={"figure": {"name": "fig-proxy-scatter", "caption": "A proxy's value against the gain, one point a pairing at temperature 1, with 95 % intervals. Below, the rank correlation of the two for every student and pooled."}}
+findings.proxy_scatter(points, correlations)
+
+# %% [markdown]
+# ## Beyond the relation
+#
+# A proxy may agree with the gains only because it tells relatives from strangers. So the same
+# correlation is computed among the cross-family corpora alone, where the relation is constant.
+# This is description and does not enter the verdict.
+
+# %%
+strangers = points[points["relation"].eq("cross-family")]
+among = verdicts.proxy_correlations(strangers, seed)
+charts.table(among[among["student"].eq("all students")], digits=2)
+
+# %% [markdown]
+# ## The rule, before the result
+#
+# Pooled over students, at temperature 1:
+#
+# - the proxy **fails** (the claim is *supported*) when the whole interval of rho lies below 0.5:
+#   even read kindly, its ranking is weak, or wrong;
+# - it **predicts** (the claim is *contradicted*) when rho is at least 0.5, the interval lies above 0,
+#   and the permutation p-value is below 0.05;
+# - anything else is *undecided*.
+#
+# The claim says *neither*: it is supported when every proxy fails and contradicted by one that
+# predicts.
+
+# %%
+judged = verdicts.proxy_verdicts(correlations)
+charts.table(judged)
+
+# %% [markdown]
+# ## Verdict
+
+# %%
+charts.table(verdicts.overall(judged))
+
+# %%
+for row in verdicts.overall(judged).itertuples():
+    print(f"{row.results}, {row.method}: the claim is {row.verdict} ({row.reason} proxies)")
+
+# %% [markdown]
+# ## Runs behind this page
+
+# %%
+runs = [*proxies["run"].unique(), *points["run"].unique()]
+charts.provenance(results.manifests(project), runs)
+
+# %% [markdown]
+# ## Try it
+#
+# ```
+# nbutils run tiny
+# nbutils notebook proxies_fail -p seed 1
+# ```
+#
+# - Which proxy separates the relations best, and does it still rank corpora within one relation?
+# - Write down a proxy of your own, one number a (corpus, student). What would it have to know?

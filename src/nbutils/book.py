@@ -1,0 +1,151 @@
+"""The book: findings executed from the tables, pages staged, Jupyter Book built offline.
+
+Everything generated lies in git-ignored places: ``book/pages/`` (notebooks to render),
+``book/_static/generated/`` (the scripts for charts and mathematics) and ``book/_build/``.
+"""
+
+import hashlib
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import nbformat
+import vl_convert
+
+from nbutils import charts, notebooks, results
+
+STAGES = (
+    *("prepare_model", "sample_corpus", "self_train"),
+    *("measure_utility", "measure_extraction", "measure_proxies"),
+)
+FINDINGS = ("relational_utility", "proxies_fail", "memorization_decoupling", "temperature")
+PAGES = Path("book/pages")
+EXECUTED = Path("runs/pages")
+GENERATED = Path("book/_static/generated")
+HTML = Path("book/_build/html")
+CODE = ("charts", "findings", "stats", "verdicts", "results", "notebooks")
+WORKERS = 2
+
+
+class BookError(RuntimeError):
+    """The book cannot be built: a missing package, a failed notebook, or a Sphinx warning."""
+
+
+def build(root: Path) -> Path:
+    """Build the whole book under the project's root and return the path of its first page.
+
+    Findings whose source, tables and code are unchanged are not executed again. Raises
+    ``BookError`` with Sphinx's own lines when the build warns about anything.
+    """
+    start = time.monotonic()
+    generate_scripts(root)
+    pages = root / PAGES
+    pages.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        executed = list(pool.map(partial(execute_finding, root=root), FINDINGS))
+    for name, path in zip(FINDINGS, executed, strict=True):
+        stage(path, pages / f"{name}.ipynb")
+    for name in STAGES:
+        stage(stage_source(name, root), pages / f"{name}.ipynb")
+    render(root)
+    print(f"The book is built ({time.monotonic() - start:.0f} s): {root / HTML / 'index.html'}")
+    return root / HTML / "index.html"
+
+
+def generate_scripts(root: Path) -> None:
+    """Write the chart bundle and MathJax, from the installed packages, where pages find them."""
+    place = root / GENERATED
+    place.mkdir(parents=True, exist_ok=True)
+    stamp = place / f"vega-{vl_convert.__version__}.txt"
+    if not stamp.exists():
+        bundle = vl_convert.javascript_bundle("window.nbutilsVegaEmbed = vegaEmbed;")
+        # A function scope keeps the bundle's names from meeting those of the page.
+        (place / "vega.js").write_text(f"(function () {{\n{bundle}\n}})();\n", "utf-8")
+        stamp.write_text("The chart bundle is of this version.\n", "utf-8")
+    try:
+        mathjax = distribution("sphinx-mathjax-offline")
+    except PackageNotFoundError as error:
+        raise BookError("the package sphinx-mathjax-offline is not installed") from error
+    source = Path(str(mathjax.locate_file("sphinx-mathjax-offline/static/mathjax/tex-svg.js")))
+    if not (place / "tex-svg.js").exists():
+        shutil.copyfile(source, place / "tex-svg.js")
+
+
+def findings_stamp(name: str, root: Path) -> str:
+    """The digest of all that a finding's page is made of: its source, the tables, the code."""
+    digest = hashlib.sha256(name.encode())
+    digest.update(notebooks.source_digest(notebooks.sources(root)[name]).encode())
+    code = [Path(__file__).parent / f"{module}.py" for module in CODE]
+    tables = [p for t in results.available(root) for p in sorted(t.folder.glob("*.*"))]
+    for path in [*code, *tables]:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    labels = [t.label for t in results.available(root)]
+    digest.update(json.dumps(labels).encode())
+    return digest.hexdigest()
+
+
+def execute_finding(name: str, root: Path) -> Path:
+    """Execute one findings notebook unless an execution of the same inputs exists."""
+    output, mark = root / EXECUTED / f"{name}.ipynb", root / EXECUTED / f"{name}.stamp"
+    stamp = findings_stamp(name, root)
+    if not (output.exists() and mark.exists() and mark.read_text("utf-8") == stamp):
+        mark.unlink(missing_ok=True)
+        notebooks.execute(name, {}, output, root)
+        mark.write_text(stamp, "utf-8")
+    return output
+
+
+def stage_source(name: str, root: Path) -> Path:
+    """The notebook behind a stage's page: your run's, else the published one, else unexecuted."""
+    tiers = sorted({t.tier for t in results.available(root)}, key=lambda t: (t != "tiny", t))
+    for place in (results.YOURS, results.PUBLISHED):
+        for tier in tiers:
+            path = root / place / tier / "pages" / f"{name}.ipynb"
+            if path.is_file():
+                return path
+    return notebooks.convert(name, root)
+
+
+def stage(source: Path, target: Path) -> None:
+    """Copy a notebook to the book's pages, its charts turned into what the page can draw."""
+    notebook = nbformat.read(source, as_version=4)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            spec = output.get("data", {}).pop(charts.MIME, None)
+            if spec is not None:
+                output["data"] = {"text/html": charts.embed(spec)}
+    text = nbformat.writes(notebook) + "\n"
+    # An unchanged page keeps its time, so that Sphinx does not read it again.
+    if not target.exists() or target.read_text("utf-8") != text:
+        target.write_text(text, "utf-8")
+
+
+def render(root: Path) -> None:
+    """Run Jupyter Book on the staged pages; any warning is an error."""
+    run = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", run, "build", str(root)]
+    command += ["--path-output", str(root / "book"), "-W", "-n", "--keep-going", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    if done.returncode == 0:
+        return
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    told = [line for line in plain.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
+    raise BookError("the book was not built:\n" + "\n".join(told or plain.splitlines()[-20:]))
+
+
+def serve(root: Path, port: int = 8000) -> None:
+    """Serve the built book on this machine until interrupted. Raises ``BookError`` if unbuilt."""
+    if not (root / HTML / "index.html").is_file():
+        raise BookError("there is no built book: run make html first")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(root / HTML))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        print(f"The book is at http://127.0.0.1:{server.server_port}/ (Ctrl-C stops)", flush=True)
+        server.serve_forever()

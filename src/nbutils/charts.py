@@ -1,0 +1,217 @@
+"""The book's charts: pure functions from tidy tables to live Altair charts.
+
+One theme, one colour for each relation, gains always in percentage points. A chart shows one
+result label (a tier, published or your own run) at a time and lets the reader choose. The spec
+carries no colour of text or background: the page that shows it supplies them, light or dark.
+"""
+
+import html
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+from IPython.display import HTML
+
+RELATIONS = {
+    "self": "#1f82c0",
+    "lineage": "#0f9d76",
+    "cross-family": "#dd6227",
+    "untouched": "#8c8c8c",
+}
+STUDENTS = ["#8a5cc2", "#b8860b", "#c2477f", "#4f8f9d", "#7a7a3a", "#a0522d"]
+MIME = "application/vnd.vegalite.v5+json"
+"""The type that JupyterLab and VS Code draw from their own copy of Vega, without a network."""
+MAX_ROWS = 5_000
+WIDTH = 600
+MUTED, TEXT = "muted", "number"
+
+
+def enable() -> None:
+    """Use the book's theme, and a renderer that stores the spec alone: no script, no network."""
+
+    @alt.theme.register("nbutils", enable=True)
+    def theme() -> alt.theme.ThemeConfig:
+        return alt.theme.ThemeConfig(
+            config={
+                "background": "transparent",
+                "font": "system-ui, sans-serif",
+                "view": {"stroke": None},
+                "axis": {
+                    "labelFontSize": 12,
+                    "titleFontSize": 12,
+                    "titleFontWeight": "normal",
+                    "labelFlush": False,
+                    "tickCount": 7,
+                },
+                "axisY": {"titleAnchor": "end"},
+                "legend": {"orient": "top", "titleOrient": "left", "labelFontSize": 12},
+                "title": {"anchor": "start", "fontSize": 14, "fontWeight": 600, "offset": 10},
+                "range": {"diverging": ["#d98a3d", "#f3f0ea", "#3f9cb8"], "category": STUDENTS},
+                "style": {TEXT: {"color": "#1b1b1b"}, MUTED: {"color": "#8c8c8c"}},
+            }
+        )
+
+    alt.renderers.register("nbutils", _spec_only)
+    alt.renderers.enable("nbutils")
+
+
+def _spec_only(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
+    text = spec.get("description", "An interactive chart.")
+    return {MIME: spec, "text/plain": text}
+
+
+def embed(spec: dict[str, Any]) -> str:
+    """The HTML that the book's own script turns into a live chart; safe for any text inside."""
+    described = html.escape(spec.get("description", "An interactive chart."), quote=True)
+    data = json.dumps(spec, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
+    return (
+        f'<div class="nbutils-chart" role="figure" aria-label="{described}">'
+        f'<script type="application/json">{data}</script>'
+        f"<noscript>{described} Drawing it needs JavaScript.</noscript></div>"
+    )
+
+
+# ---------------------------------------------------------------- parts
+
+
+def choice(name: str, label: str, values: Sequence[Any], default: Any = None) -> alt.Parameter:
+    """A drop-down over ``values``; the default is the first unless it is among them."""
+    options = list(dict.fromkeys(values))
+    first = default if default in options else options[0]
+    bind = alt.binding_select(options=options, name=label)
+    return alt.param(name=name, value=first, bind=bind)
+
+
+def relation_color(title: str | None = "relation", **options: Any) -> alt.Color:
+    scale = alt.Scale(domain=list(RELATIONS)[:3], range=list(RELATIONS.values())[:3])
+    return alt.Color("relation:N", title=title, scale=scale, **options)
+
+
+def in_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Gains and their limits in percentage points."""
+    return table.assign(**{c: 100 * table[c].astype(float) for c in ("gain", "low", "high")})
+
+
+def checked(rows: pd.DataFrame) -> pd.DataFrame:
+    if len(rows) > MAX_ROWS:
+        raise ValueError(f"a chart takes at most {MAX_ROWS} rows, not {len(rows)}: aggregate first")
+    return rows
+
+
+def nothing() -> alt.Chart:
+    text = "No results yet: nbutils run tiny computes them."
+    data = alt.InlineData(values=[{"text": text}])
+    return (
+        alt.Chart(data, width=WIDTH, height=60, description=text)
+        .mark_text(fontSize=14, style=TEXT)
+        .encode(text="text:N")
+    )
+
+
+def zero_line(axis: str) -> alt.Chart:
+    mark = alt.Chart(alt.InlineData(values=[{}])).mark_rule(style=MUTED, strokeDash=[4, 3])
+    return mark.encode(**{axis: alt.datum(0)})
+
+
+def tooltips(*fields: str) -> list[alt.Tooltip]:
+    """Tooltips from ``field|title|format`` strings."""
+    parts = [(f + "||").split("|")[:3] for f in fields]
+    tips = []
+    for field, title, form in parts:
+        extra = {"format": form} if form else {}
+        kind = "Q" if form else "N"
+        tips.append(alt.Tooltip(f"{field}:{kind}", title=title or field, **extra))
+    return tips
+
+
+GAIN_TIP = ("gain|gain (points)|+.2f", "low|lower limit|+.2f", "high|upper limit|+.2f")
+
+
+# ---------------------------------------------------------------- losses and tables
+
+
+def loss_curves(curves: pd.DataFrame) -> alt.Chart:
+    """Training loss over steps, one line a run, thinned to what a chart can hold."""
+    if curves.empty:
+        return nothing()
+    every = 1 + len(curves) // MAX_ROWS
+    last = curves["step"].eq(curves.groupby("run")["step"].transform("max"))
+    rows = curves[(curves.groupby("run").cumcount() % every == 0) | last].head(MAX_ROWS)
+    choices = []
+    chosen = "true"
+    if "results" in rows:
+        choices.append(choice("results_choice", "Results", rows["results"]))
+        chosen = "datum.results == results_choice"
+    hover = alt.selection_point(fields=["run"], on="pointerover", empty=True)
+    return (
+        alt.Chart(rows, width=WIDTH, height=280, description="Training loss over steps, by run.")
+        .transform_filter(chosen)
+        .mark_line(strokeWidth=1.8)
+        .encode(
+            x=alt.X("step:Q", title="step"),
+            y=alt.Y("loss:Q", title="loss (nats per token)").scale(zero=False),
+            color=relation_color(),
+            detail="run:N",
+            opacity=alt.condition(hover, alt.value(1), alt.value(0.2)),
+            tooltip=tooltips(
+                "source", "student", "method", "temperature||.2f", "step||d", "loss||.3f"
+            ),
+        )
+        .add_params(*choices, hover)
+    )
+
+
+def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
+    """A table for the page, every cell escaped; a ``verdict`` column becomes a badge."""
+
+    def badge(value: object) -> str:
+        kind = html.escape(str(value))
+        return f'<span class="nbutils-badge {kind}">{kind}</span>'
+
+    if frame.empty:
+        return HTML('<p class="nbutils-empty">No results yet.</p>')
+    shown = frame.copy()
+    for column in shown.columns:
+        if column == "verdict":
+            shown[column] = shown[column].map(badge)
+        elif not pd.api.types.is_numeric_dtype(shown[column]):
+            shown[column] = shown[column].map(lambda v: html.escape(str(v)))
+    shown.columns = [html.escape(str(c).replace("_", " ")) for c in shown.columns]
+    body = shown.to_html(
+        index=False, escape=False, border=0, classes="nbutils-table",
+        float_format=lambda v: f"{v:.{digits}f}",
+    )  # fmt: skip
+    return HTML(f'<div class="nbutils-scroll">{body}</div>')
+
+
+def corpus_table(corpora: pd.DataFrame) -> HTML:
+    """What each corpus is: its size, how varied, and how many documents hold a passage."""
+    columns = [
+        *("results", "source", "temperature", "documents", "tokens", "finished"),
+        *("distinct_2", "mean_log_prob", "passage_hits"),
+    ]
+    names = {"distinct_2": "distinct bigrams", "mean_log_prob": "mean log-probability"}
+    present = [c for c in columns if c in corpora]
+    return table(corpora[present].rename(columns=names))
+
+
+def provenance(manifests: pd.DataFrame, runs: Sequence[str]) -> HTML:
+    """The footer under a finding: which runs, of which tier, when and on what they were made."""
+    known = manifests[manifests["key"].isin(set(runs))] if len(manifests) else manifests
+    if known.empty:
+        return HTML('<p class="nbutils-provenance">No runs behind this page yet.</p>')
+    parts = []
+    for label, part in known.groupby("results", sort=False):
+        dates = sorted(str(c)[:10] for c in part["created"])
+        when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+        versions = {f"{k} {v}" for row in part["versions"] for k, v in dict(row).items()}
+        devices = ", ".join(sorted(set(part["device"].astype(str))))
+        keys = " ".join(f"<code>{html.escape(str(k)[:10])}</code>" for k in part["key"].unique())
+        line = f"{label}: {part['key'].nunique()} runs, {when}, on {devices}"
+        parts.append(
+            f"<details><summary>{html.escape(line)}</summary>"
+            f"<p>{html.escape(', '.join(sorted(versions)))}</p><p>{keys}</p></details>"
+        )
+    return HTML(f'<div class="nbutils-provenance">{"".join(parts)}</div>')

@@ -1,0 +1,223 @@
+"""The command line: plan, run, look, publish, read."""
+
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from nbutils import grid, params, results
+from nbutils.runs import Run, Store, project_root
+
+app = typer.Typer(
+    help="An executable book: can a language model learn from its own text?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+# A pipe has no width: wide enough there for a run on one line.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+TierArgument = Annotated[str, typer.Argument(help="a file under notebooks/tiers/: tiny, smoke")]
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+@app.command()
+def plan(tier: TierArgument) -> None:
+    """Print what a tier would run, what exists, and why."""
+    root = project_root()
+    planned = grid.plan(grid.plans(tier, root).all(), Store(root))
+    table = Table("state", "stage", "run", "key", "why", box=None, pad_edge=False)
+    for p in planned:
+        name = escape(p.run.name.split(": ", 1)[-1])
+        table.add_row(p.state, p.run.stage, name, p.key or "", escape(p.why))
+    out.print(table)
+    counts = Counter(p.state for p in planned)
+    out.print(f"{len(planned)} runs: " + ", ".join(f"{n} {s}" for s, n in counts.items()))
+
+
+@app.command()
+def run(tier: TierArgument) -> None:
+    """Run what is missing of a tier, then write its tables to runs/tables/."""
+    root = project_root()
+    plans = grid.plans(tier, root)
+    runs = plans.all()
+    known = {(m.stage, m.name): m.wall_seconds for m in results.read_manifests(
+        root / results.PUBLISHED / tier)}  # fmt: skip
+    known |= {(m.stage, m.name): m.wall_seconds for m in Store(root).all()}
+    computed = _with_progress(runs, root, plans.tier.threads, known)
+    written = results.collect(plans.tier, tier, runs, root)
+    place = results.YOURS / tier
+    if computed == 0 and not written:
+        out.print(f"Nothing to do: all {len(runs)} runs of tier {tier} and their tables exist.")
+    else:
+        out.print(f"{computed} runs computed, {len(runs) - computed} reused; tables in {place}/")
+
+
+def _with_progress(runs: list[Run], root: Path, threads: int, known: grid.Seconds) -> int:
+    """Run the grid with a line a run, and a bar where the output is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task("starting", total=len(runs))
+
+        def report(done: Run, seconds: float, count: int, total: int, left: float | None) -> None:
+            estimate = "" if left is None else f", about {duration(left)} left"
+            name = escape(done.name)
+            out.print(f"{count}/{total} {done.stage} · {name} ({duration(seconds)}){estimate}")
+            bar.update(task, completed=count, description=f"{count}/{total} runs{estimate}")
+
+        return grid.execute(runs, root, threads, known, report)
+
+
+@app.command()
+def status() -> None:
+    """Show every tier: runs done and missing, time spent, size on the disk."""
+    root = project_root()
+    store = Store(root)
+    table = Table("tier", "stage", "done", "missing", "time spent", "size", box=None)
+    for path in sorted((root / "notebooks" / "tiers").glob("*.yml")):
+        by_stage: dict[str, list[Any]] = {}
+        for planned in grid.plan(grid.plans(path.stem, root).all(), store):
+            found = planned.key and store.manifest(planned.run.stage, planned.key)
+            by_stage.setdefault(planned.run.stage, []).append(found)
+        for stage, found in by_stage.items():
+            done = [m for m in found if m]
+            size = sum(
+                file.stat().st_size
+                for m in done
+                for file in store.folder(stage, m.key).rglob("*")
+            )
+            table.add_row(
+                path.stem,
+                stage,
+                str(len(done)),
+                str(len(found) - len(done)),
+                duration(sum(m.wall_seconds for m in done)),
+                f"{size / 2**20:.1f} MiB",
+            )
+    out.print(table)
+    out.print(f"free on the disk: {shutil.disk_usage(root).free / 2**30:.1f} GiB")
+
+
+@app.command()
+def publish(tier: TierArgument) -> None:
+    """Copy the tables of a complete tier to book/results/, with their manifests and pages."""
+    from nbutils import publish as publishing
+
+    root = project_root()
+    place = publishing.publish(tier, grid.plans(tier, root).all(), root)
+    out.print(f"Published: {place.relative_to(root)}")
+
+
+@app.command()
+def notebook(
+    name: Annotated[str, typer.Argument(help="a notebook under notebooks/, without .py")],
+    parameter: Annotated[
+        list[str],
+        typer.Option("-p", metavar="KEY VALUE", help="one parameter, as YAML; repeat for more"),
+    ] = [],  # noqa: B006 - typer copies it
+    output: Annotated[
+        Path | None, typer.Option(help="where the executed notebook goes [runs/executed/NAME.ipynb]")
+    ] = None,
+) -> None:
+    """Execute one notebook with Papermill, its parameters checked before a kernel starts.
+
+    Write each parameter as `-p key=value` or as `-p key value`.
+    """
+    from nbutils import notebooks
+
+    root = project_root()
+    if name not in params.NOTEBOOKS:
+        raise params.ParameterError(params.unknown("notebook", name, params.NOTEBOOKS))
+    values = dict(parse_parameter(p) for p in parameter)
+    checked = params.check(params.NOTEBOOKS[name], values)
+    place = output or root / "runs" / "executed" / f"{name}.ipynb"
+    notebooks.execute(name, checked.model_dump(exclude_unset=True), place, root)
+    out.print(f"Executed: {place}")
+
+
+def parse_parameter(text: str) -> tuple[str, Any]:
+    """Split ``key=value`` and read the value as YAML.
+
+    Raises:
+        ParameterError: There is no ``=``, or the value is no YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise params.ParameterError(f"parameter {text!r} has no value: write -p {text} VALUE")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise params.ParameterError(f"the value of {key!r} is not valid YAML: {value!r}") from None
+
+
+def join_pairs(arguments: list[str]) -> list[str]:
+    """Rewrite Papermill's ``-p key value`` as ``-p key=value``, which is one option value."""
+    joined: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        joined.append(argument)
+        if argument == "-p" and rest:
+            key = rest.pop(0)
+            bare = "=" not in key and rest and rest[0] != "-p"
+            joined.append(f"{key}={rest.pop(0)}" if bare else key)
+    return joined
+
+
+@app.command()
+def convert(
+    name: Annotated[str, typer.Argument(help="a notebook under notebooks/, without .py")],
+) -> None:
+    """Write runs/notebooks/NAME.ipynb, which raw Papermill and Jupyter open."""
+    from nbutils import notebooks
+
+    root = project_root()
+    out.print(str(notebooks.convert(name, root).relative_to(root)))
+
+
+@app.command()
+def html() -> None:
+    """Build the book from the published tables and, where present, your run."""
+    from nbutils import book
+
+    book.build(project_root())
+
+
+@app.command()
+def serve(port: Annotated[int, typer.Option(min=1, max=65535, help="port on this machine")] = 8000) -> None:  # fmt: skip
+    """Serve the built book on this machine."""
+    from nbutils import book
+
+    book.serve(project_root(), port)
+
+
+def main(arguments: list[str] | None = None, *, command: Callable[..., Any] = app) -> int:
+    """Run the command line; an error of ours is one message and exit status 1."""
+    try:
+        command(join_pairs(sys.argv[1:] if arguments is None else arguments))
+    except (RuntimeError, params.ParameterError) as error:
+        err.print(f"[bold red]error:[/] {escape(str(error))}")
+        return 1
+    return 0
+
+
+def entry() -> None:
+    """Entry point of the ``nbutils`` command."""
+    raise SystemExit(main())

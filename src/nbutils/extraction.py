@@ -1,0 +1,60 @@
+"""Extraction: which planted passages does greedy decoding reproduce exactly?"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from nbutils import models
+from nbutils.params import MeasureExtraction
+from nbutils.training import Progress
+
+
+@torch.inference_mode()
+def matched(
+    model: PreTrainedModel, bos: int, prefixes: np.ndarray, suffixes: np.ndarray
+) -> np.ndarray:
+    """Leading suffix tokens that greedy decoding from BOS and the prefix reproduces.
+
+    Greedy decoding follows the true suffix exactly as long as the most likely next token, given
+    the true text so far, is the true one; so one forward pass over the whole passage tells where
+    the two part, at the price of one token a passage.
+
+    Args:
+        model: Any causal language model.
+        bos: Id of the BOS token.
+        prefixes: Token ids, shape ``[passages, prefix]``.
+        suffixes: Token ids, shape ``[passages, suffix]``.
+
+    Returns:
+        Counts from 0 to ``suffix``, shape ``[passages]``.
+    """
+    start = np.full((len(prefixes), 1), bos)
+    ids = torch.from_numpy(np.hstack([start, prefixes, suffixes])).to(model.device)
+    logits = model(input_ids=ids, use_cache=False).logits
+    first = prefixes.shape[1]  # the position that predicts the suffix's first token
+    right = logits[:, first:-1].argmax(dim=-1) == ids[:, first + 1 :]
+    return right.long().cumprod(dim=1).sum(dim=1).cpu().numpy()
+
+
+def measure(
+    p: MeasureExtraction, inputs: dict[str, Path], out: Path, progress: Progress
+) -> None:
+    """Stage *measure extraction*; writes ``extraction.parquet``, one row a passage.
+
+    Columns: ``passage``, ``split`` (``dev`` or ``held_out``), ``exact``, ``matched_tokens`` and
+    ``suffix_tokens``. Passages are those of the untouched student, ``inputs["base"]``.
+    """
+    model, tokenizer = models.load(inputs["model"], inputs["base"])
+    model.to(models.device())
+    passages = pd.read_parquet(inputs["base"] / "passages.parquet")
+    prefixes, suffixes = np.vstack(passages.prefix), np.vstack(passages.suffix)
+    rows = passages[["passage", "split"]].assign(
+        matched_tokens=matched(model, tokenizer.bos_token_id, prefixes, suffixes),
+        suffix_tokens=suffixes.shape[1],
+    )
+    rows["exact"] = rows.matched_tokens == rows.suffix_tokens
+    rows.to_parquet(out / "extraction.parquet", index=False)
+    progress(1.0)

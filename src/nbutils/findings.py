@@ -1,0 +1,374 @@
+"""The charts of the four findings: pure functions from tidy tables to live Altair charts.
+
+Each shows one result label at a time, chosen in the chart, and gains in percentage points.
+"""
+
+from itertools import pairwise
+
+import altair as alt
+import pandas as pd
+
+from nbutils import charts, stats, verdicts
+
+# ---------------------------------------------------------------- relational utility
+
+
+def relational_matrix(gains: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
+    """Source by student heat map of the suite's gain; a click shows that pairing's tasks."""
+    trained = gains[gains["source"].notna()]
+    if trained.empty:
+        return charts.nothing()
+    keys = ["results", "method", "temperature", "student", "source", "relation", "task"]
+    rows = charts.in_points(stats.over_seeds(trained, keys)).drop(columns=["chance", "items"])
+    rows["label"] = rows["task"].str.replace("_", " ")
+    main = charts.checked(rows[rows["task"].eq("suite")])
+    largest = float(main["gain"].abs().max()) or 1.0
+    first = main[main["relation"].eq("self")].iloc[0]
+    choices = [
+        charts.choice("results_choice", "Results", main["results"]),
+        charts.choice("method_choice", "Method", main["method"], "full"),
+        charts.choice(
+            "temperature_choice", "Temperature", sorted(main["temperature"].unique()), 1.0
+        ),
+    ]
+    chosen = (
+        "datum.results == results_choice && datum.method == method_choice"
+        " && datum.temperature == temperature_choice"
+    )
+    pick = alt.selection_point(
+        name="pick",
+        fields=["student", "source"],
+        value=[{"student": first["student"], "source": first["source"]}],
+        empty=False,
+        toggle=False,
+    )
+    cells = (
+        alt.Chart(main)
+        .transform_filter(chosen)
+        .encode(
+            x=alt.X("student:N", title="student", scale=alt.Scale(paddingInner=0.06))
+            .axis(orient="top", labelAngle=0, ticks=False, domain=False, labelPadding=6),
+            y=alt.Y("source:N", title=None, scale=alt.Scale(paddingInner=0.1))
+            .axis(ticks=False, domain=False, labelPadding=6),
+            tooltip=charts.tooltips("source", "student", "relation", *charts.GAIN_TIP, "accuracy||.3f", "seeds||d"),
+        )
+    )  # fmt: skip
+    squares = cells.mark_rect(cornerRadius=4, strokeWidth=2.5, cursor="pointer").encode(
+        fill=alt.Fill("gain:Q", title="gain (points)").scale(
+            range="diverging", domain=[-largest, 0, largest], interpolate="lab"
+        ).legend(gradientLength=140, format="+.1f", tickCount=3),
+        fillOpacity=alt.condition("datum.low <= 0 && datum.high >= 0", alt.value(0.35), alt.value(1)),
+        stroke=alt.Stroke("relation:N").scale(
+            domain=list(charts.RELATIONS)[:3], range=list(charts.RELATIONS.values())[:3]
+        ).legend(title="relation", symbolFillColor="transparent"),
+        strokeWidth=alt.condition(pick, alt.value(5), alt.value(2)),
+    ).add_params(pick)  # fmt: skip
+    number = cells.mark_text(dy=-6, fontSize=14, fontWeight=600, style=charts.TEXT).encode(
+        text=alt.Text("gain:Q", format="+.1f")
+    )
+    limits = cells.transform_calculate(
+        limits="format(datum.low, '+.1f') + ' … ' + format(datum.high, '+.1f')"
+    ).mark_text(dy=11, fontSize=10, style=charts.TEXT).encode(text="limits:N")  # fmt: skip
+    matrix = alt.layer(squares, number, limits).properties(width=charts.WIDTH, height=alt.Step(46))
+    return (
+        alt.vconcat(matrix, _task_gains(charts.checked(rows), chosen, pick), spacing=28)
+        .resolve_scale(color="independent", stroke="independent")
+        .add_params(*choices)
+        .properties(
+            description="Heat map of the suite's gain for every source and student, with the "
+            "chosen pairing's gain on each task below."
+        )
+    )
+
+
+def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> alt.LayerChart:
+    """The chosen pairing's gain on every task, the suite first."""
+    order = ["suite", *sorted(set(rows["label"]) - {"suite"})]
+    base = alt.Chart(rows).transform_filter(chosen).transform_filter(pick)
+    # Two short lines instead of one long one leave the marks room on a phone.
+    labels = {"labelExpr": "split(datum.label, ' ')", "labelLineHeight": 12}
+    y = alt.Y("label:N", title=None, sort=order).axis(ticks=False, domain=False, **labels)
+    tip = charts.tooltips("task", "relation", *charts.GAIN_TIP, "base_accuracy|accuracy before|.3f",
+               "accuracy|accuracy after|.3f")  # fmt: skip
+    limit = float(max(rows["low"].abs().max(), rows["high"].abs().max()))
+    x = alt.X("gain:Q", title="gain (percentage points)").scale(domain=[-limit, limit], nice=True)
+    bars = base.mark_bar(height={"band": 0.62}, cornerRadius=2, opacity=0.75).encode(
+        x=x, y=y, color=charts.relation_color(legend=None), tooltip=tip
+    )
+    whiskers = base.mark_rule(strokeWidth=1.6, style="whisker").encode(
+        x="low:Q", x2="high:Q", y=y, tooltip=tip
+    )
+    title = alt.TitleParams(
+        alt.ExprRef("isValid(pick.source) ? pick.source[0] + ' → ' + pick.student[0] + ', "
+                    "task by task' : 'Click a cell above'")
+    )  # fmt: skip
+    return alt.layer(charts.zero_line("x"), bars, whiskers).properties(
+        width=charts.WIDTH, height=alt.Step(31), title=title
+    )
+
+
+# ---------------------------------------------------------------- proxies
+
+
+def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
+    """Proxy value against gain, one proxy at a time, with each student's rank correlation."""
+    points = points[points["temperature"].eq(verdicts.TEMPERATURE)]
+    if points.empty:
+        return charts.nothing()
+    rows = charts.in_points(charts.checked(points)).drop(columns=["chance", "items"])
+    choices = [
+        charts.choice("results_choice", "Results", rows["results"]),
+        charts.choice("method_choice", "Method", rows["method"], "full"),
+        charts.choice("proxy_choice", "Proxy", sorted(rows["proxy"].unique())),
+    ]
+    chosen = (
+        "datum.results == results_choice && datum.method == method_choice"
+        " && datum.proxy == proxy_choice"
+    )
+    who = alt.selection_point(name="who", fields=["student"], bind="legend")
+    faded = alt.condition(who, alt.value(1), alt.value(0.15))
+    base = alt.Chart(rows).transform_filter(chosen).encode(
+        x=alt.X("value:Q", title="value of the proxy").scale(zero=False, padding=14),
+        opacity=faded,
+        tooltip=charts.tooltips("source", "student", "relation", "value|proxy|.4f", *charts.GAIN_TIP),
+    )  # fmt: skip
+    marks = (
+        base.mark_point(size=110, filled=True)
+        .encode(
+            y=alt.Y("gain:Q", title="gain (percentage points)").scale(zero=False),
+            color=charts.relation_color(),
+            shape=alt.Shape("student:N", title="student"),
+        )
+        .add_params(who)
+    )
+    whiskers = base.mark_rule(strokeWidth=1.2).encode(
+        y="low:Q", y2="high:Q", color=charts.relation_color()
+    )
+    scatter = alt.layer(charts.zero_line("y"), whiskers, marks).properties(
+        width=charts.WIDTH, height=320
+    )
+    rho = alt.Chart(correlations).transform_filter(chosen).encode(
+        y=alt.Y("student:N", title=None).axis(ticks=False, domain=False),
+        opacity=faded,
+        tooltip=charts.tooltips("student", "rho||+.2f", "low|lower limit|+.2f", "high|upper limit|+.2f",
+                     "p_value|permutation p|.3f", "points|pairings|d"),
+    )  # fmt: skip
+    dots = rho.mark_point(filled=True, size=110, style="dot").encode(
+        x=alt.X("rho:Q", title="Spearman's rank correlation with gain").scale(domain=[-1, 1])
+    )
+    spans = rho.mark_rule(strokeWidth=2, style="whisker").encode(x="low:Q", x2="high:Q")
+    ladder = alt.layer(charts.zero_line("x"), spans, dots).properties(
+        width=charts.WIDTH,
+        height=alt.Step(30),
+        title="Rank correlation, student by student",
+    )
+    return (
+        alt.vconcat(scatter, ladder, spacing=28)
+        .add_params(*choices)
+        .properties(
+            description="Scatter plot of a proxy's value against the gain, one point a pairing, "
+            "and the rank correlation of the two for every student."
+        )
+    )
+
+
+# ---------------------------------------------------------------- memorization
+
+
+def decoupling(cells: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
+    """Change of utility against fall of extraction; a click shows that pairing before and after."""
+    if cells.empty:
+        return charts.nothing()
+    rows = charts.in_points(charts.checked(cells))
+    rows = rows.assign(**{c: 100 * rows[c] for c in ("fall", "fall_low", "fall_high")})
+    choices = [
+        charts.choice("results_choice", "Results", rows["results"]),
+        charts.choice("method_choice", "Method", rows["method"], "full"),
+        charts.choice(
+            "temperature_choice", "Temperature", sorted(rows["temperature"].unique()), 1.0
+        ),
+    ]
+    chosen = (
+        "datum.results == results_choice && datum.method == method_choice"
+        " && datum.temperature == temperature_choice"
+    )
+    first = rows[rows["relation"].eq("self")].iloc[0]
+    pick = alt.selection_point(
+        name="pick",
+        fields=["student", "source"],
+        value=[{"student": first["student"], "source": first["source"]}],
+        empty=False,
+        toggle=False,
+    )
+    fall = "extraction fell by (%)"
+    tip = charts.tooltips("source", "student", "relation", *charts.GAIN_TIP, f"fall|{fall}|.1f",
+               "before_exact|exact before|d", "exact|exact after|d",
+               "passages|held-out passages|d")  # fmt: skip
+    base = alt.Chart(rows).transform_filter(chosen).encode(tooltip=tip)
+    left, right = float(rows["low"].min()) - 0.3, max(float(rows["high"].max()), 0.5) + 0.3
+    x = alt.X("gain:Q", title="change of utility (percentage points)").scale(
+        domain=[left, right], nice=False
+    )
+    bottom = max(0.0, float(rows["fall_low"].min()) - 5)
+    y = alt.Y("fall:Q", title=fall).scale(domain=[bottom, 104], nice=False, zero=False)
+    goal = {"x": -100 * verdicts.TOLERANCE, "x2": right, "y": 100 * verdicts.FALL, "y2": 104}
+    target = (
+        alt.Chart(alt.InlineData(values=[goal]))
+        .mark_rect(opacity=0.18, color="#0f9d76")
+        .encode(
+            x="x:Q", x2="x2:Q", y="y:Q", y2="y2:Q", tooltip=alt.value("kept and forgotten")
+        )
+    )  # fmt: skip
+    color = charts.relation_color()
+    across = base.mark_rule(strokeWidth=1.2).encode(x="low:Q", x2="high:Q", y=y, color=color)
+    up = base.mark_rule(strokeWidth=1.2).encode(x=x, y="fall_low:Q", y2="fall_high:Q", color=color)
+    marks = (
+        base.mark_point(filled=True, cursor="pointer")
+        .encode(
+            x=x,
+            y=y,
+            color=charts.relation_color(),
+            shape=alt.Shape("student:N", title="student"),
+            size=alt.condition(pick, alt.value(260), alt.value(100)),
+        )
+        .add_params(pick)
+    )
+    plane = alt.layer(target, charts.zero_line("x"), across, up, marks).properties(
+        width=charts.WIDTH, height=320
+    )
+    return (
+        alt.vconcat(plane, _before_after(cells, chosen, pick), spacing=28)
+        .add_params(*choices)
+        .properties(
+            description="Change of utility against the fall of extraction, one point a pairing, "
+            "with the chosen pairing's accuracy and extraction before and after below."
+        )
+    )
+
+
+def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> alt.LayerChart:
+    keys = ["results", "method", "temperature", "student", "source", "relation"]
+    accuracy = ("accuracy", "base_accuracy", "accuracy", None, None)
+    share = ("share", "before_share", "share", "share_low", "share_high")
+    parts = []
+    for name, before, after, low, high in (accuracy, share):
+        label = "accuracy on the suite" if name == "accuracy" else "held-out extraction"
+        for moment, column, limit in (("before", before, "before_"), ("after", after, "")):
+            part = cells[keys].assign(measure=label, moment=moment, value=cells[column])
+            part["low"] = cells[limit + low] if low else cells[column]
+            part["high"] = cells[limit + high] if high else cells[column]
+            parts.append(part)
+    rows = charts.checked(pd.concat(parts, ignore_index=True))
+    base = alt.Chart(rows).transform_filter(chosen).transform_filter(pick)
+    y = alt.Y("moment:N", title=None, sort=["before", "after"]).axis(ticks=False, domain=False)
+    tip = charts.tooltips(
+        "measure", "moment", "value|share|.3f", "low|lower limit|.3f", "high|upper limit|.3f"
+    )
+    x = alt.X("value:Q", title="share").scale(domain=[0, 1]).axis(format="%")
+    offset = alt.YOffset("measure:N")
+    bars = base.mark_bar(cornerRadius=2, opacity=0.85).encode(
+        x=x,
+        y=y,
+        yOffset=offset,
+        color=alt.Color("measure:N", title=None).scale(range=["#7a7f87", "#8a5cc2"]),
+        tooltip=tip,
+    )
+    spans = base.mark_rule(strokeWidth=1.6, style="whisker").encode(
+        x="low:Q", x2="high:Q", y=y, yOffset=alt.YOffset("measure:N", bandPosition=0.5), tooltip=tip
+    )
+    title = alt.ExprRef(
+        "isValid(pick.source) ? pick.source[0] + ' → ' + pick.student[0] + ', before and after'"
+        " : 'Click a point above'"
+    )
+    return (
+        alt.layer(bars, spans)
+        .properties(width=charts.WIDTH, height=alt.Step(26), title=alt.TitleParams(title))
+        .resolve_scale(color="independent")
+    )
+
+
+# ---------------------------------------------------------------- temperature
+
+
+def temperature_rows(
+    corpora: pd.DataFrame, gains: pd.DataFrame, extraction: pd.DataFrame
+) -> pd.DataFrame:
+    """One row a self pairing and temperature: coverage, fidelity, gain and extraction share."""
+    keys = ["results", "method", "temperature", "student"]
+    own = gains[gains["task"].eq("suite") & gains["relation"].eq("self")]
+    rows = stats.over_seeds(own, keys)
+    columns = [
+        "distinct_1",
+        "distinct_2",
+        "distinct_3",
+        "mean_log_prob",
+        "passage_hits",
+        "documents",
+    ]
+    corpus = corpora.groupby(["results", "source", "temperature"], as_index=False)[columns].mean()
+    rows = rows.merge(
+        corpus, left_on=["results", "student", "temperature"],
+        right_on=["results", "source", "temperature"],
+    )  # fmt: skip
+    counts = verdicts.extraction_counts(extraction)
+    counts = counts[counts["relation"].eq("self")]
+    columns = ["exact", "passages", "share", "share_low", "share_high"]
+    return rows.merge(counts[[*keys, *columns]], on=keys, how="left")
+
+
+def temperatures(rows: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
+    """Coverage against fidelity, then gain and extraction over temperature; a slider links them."""
+    if rows.empty:
+        return charts.nothing()
+    rows = charts.in_points(charts.checked(rows)).drop(columns=["chance", "items"])
+    steps = sorted(rows["temperature"].unique())
+    width = min((b - a for a, b in pairwise(steps)), default=0.1)
+    slider = alt.binding_range(
+        min=steps[0], max=steps[-1], step=round(width, 3), name="Temperature"
+    )
+    choices = [
+        charts.choice("results_choice", "Results", rows["results"]),
+        charts.choice("method_choice", "Method", rows["method"], "full"),
+        alt.param(name="near", value=1.0, bind=slider),
+    ]
+    chosen = "datum.results == results_choice && datum.method == method_choice"
+    at = f"abs(datum.temperature - near) < {width / 2:.4f}"
+    tip = charts.tooltips("student", "temperature||.2f", "distinct_2|distinct bigrams|.3f",
+               "mean_log_prob|mean log-probability|.3f", *charts.GAIN_TIP, "share|extraction|.3f",
+               "passage_hits|documents that hold a passage|.0f")  # fmt: skip
+    base = alt.Chart(rows).transform_filter(chosen).encode(
+        color=alt.Color("student:N", title="student"),
+        tooltip=tip,
+    )  # fmt: skip
+    size = alt.condition(at, alt.value(230), alt.value(60))
+
+    def panel(x: alt.X, y: alt.Y, low: str | None, height: int) -> alt.LayerChart:
+        lines = base.mark_line(strokeWidth=1.6, opacity=0.6).encode(
+            x=x, y=y, order="temperature:Q"
+        )  # fmt: skip
+        dots = base.mark_point(filled=True, opacity=1).encode(x=x, y=y, size=size)
+        parts = [lines, dots]
+        if low:
+            high = low.replace("low", "high")
+            parts.append(base.mark_rule(strokeWidth=1.4).encode(x=x, y=f"{low}:Q", y2=f"{high}:Q"))
+        return alt.layer(*parts).properties(width=charts.WIDTH, height=height)
+
+    coverage = alt.X("distinct_2:Q", title="coverage: share of distinct bigrams")
+    fidelity = alt.Y("mean_log_prob:Q", title="fidelity: mean log-probability")
+    plane = panel(coverage.scale(zero=False), fidelity.scale(zero=False), None, 260)
+    over = alt.X("temperature:Q").scale(zero=False, padding=16).axis(values=steps, format=".2~f")
+    gain = panel(over, alt.Y("gain:Q", title="gain (points)"), "low", 170)
+    share = alt.Y("share:Q", title="extraction").axis(format="%")
+    return (
+        alt.vconcat(
+            plane.properties(title="Coverage against fidelity"),
+            alt.layer(charts.zero_line("y"), gain).properties(title="Gain"),
+            panel(over, share, "share_low", 170).properties(title="Held-out extraction after"),
+            spacing=24,
+        )
+        .add_params(*choices)
+        .properties(
+            description="Coverage against fidelity of each self corpus, and the gain and the "
+            "extraction after training on it, over sampling temperatures."
+        )
+    )

@@ -1,0 +1,135 @@
+"""Notebook sources to executed notebooks: jupytext percent scripts, run by Papermill.
+
+A source lives in ``notebooks/<name>.py``. It is converted to ``runs/notebooks/<name>.ipynb``,
+which raw Papermill takes as it is, and executed in a kernel that works in the project's root.
+"""
+
+import ast
+import difflib
+import hashlib
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import papermill
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+
+SOURCES = Path("notebooks")
+CONVERTED = Path("runs/notebooks")
+KERNEL = "python3"
+
+
+class NotebookError(RuntimeError):
+    """A notebook does not exist, was given a wrong parameter, or failed while it ran."""
+
+
+def sources(root: Path) -> dict[str, Path]:
+    """The notebook sources under the project's root, by name, in alphabetical order."""
+    return {path.stem: path for path in sorted((root / SOURCES).glob("*.py"))}
+
+
+def source_digest(path: Path) -> str:
+    """The SHA-256 of a source: what an executed notebook's stamp is compared with."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def nearest(name: str, known: Mapping[str, Any]) -> str:
+    """A hint for a message: the known name closest to a mistyped one, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def convert(name: str, root: Path) -> Path:
+    """Write the notebook of one source, with cell ids that stay the same, and return its path.
+
+    Raises ``NotebookError`` when there is no source of that name.
+    """
+    known = sources(root)
+    if name not in known:
+        raise NotebookError(
+            f"no notebook {name}{nearest(name, known)} (there are: {', '.join(known)})"
+        )
+    notebook = jupytext.read(known[name])
+    for index, cell in enumerate(notebook.cells):
+        cell["id"] = hashlib.sha256(f"{name}/{index}".encode()).hexdigest()[:12]
+    notebook.metadata = NotebookNode(
+        kernelspec={"name": KERNEL, "display_name": "Python 3", "language": "python"},
+        language_info={"name": "python"},
+        nbutils={"name": name, "source_sha256": source_digest(known[name])},
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    path = root / CONVERTED / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+def parameters_of(path: Path) -> dict[str, Any]:
+    """The parameters of a converted notebook and their defaults, as Papermill finds them."""
+    return {
+        name: ast.literal_eval(info["default"])
+        for name, info in papermill.inspect_notebook(str(path)).items()
+    }
+
+
+def execute(name: str, parameters: Mapping[str, Any], output: Path, root: Path) -> Path:
+    """Convert one source, run it with ``parameters``, and return ``output``.
+
+    The names of the parameters are checked before a kernel starts. On failure the partly
+    executed notebook stays at ``output``. Raises ``NotebookError`` in one line for an unknown
+    notebook, an unknown parameter, or a failing cell.
+    """
+    converted = convert(name, root)
+    known = parameters_of(converted)
+    for parameter in parameters:
+        if parameter not in known:
+            raise NotebookError(
+                f"{name} has no parameter {parameter}{nearest(parameter, known)}"
+                f" (it takes: {', '.join(known)})"
+            )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    failure = None
+    try:
+        papermill.execute_notebook(
+            str(converted),
+            str(output),
+            parameters=dict(parameters),
+            kernel_name=KERNEL,
+            cwd=str(root),
+            progress_bar=False,
+            log_output=False,
+            # The kernel talks to this process alone; its start-up warning about TCP is noise here.
+            extra_arguments=["--IPKernelApp.log_level=40"],
+        )
+    except PapermillExecutionError as error:
+        failure = error
+    clean(output, root)
+    if failure is not None:
+        message = " ".join(str(failure.evalue).split())
+        raise NotebookError(f"{name} failed: {failure.ename}: {message} (see {output})")
+    return output
+
+
+def clean(path: Path, root: Path) -> None:
+    """Drop from an executed notebook what differs from machine to machine.
+
+    Papermill's own metadata, the times of the cells and the banner of a failure go; addresses
+    of the project's root and of the interpreter become relative.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for field in ("papermill", "execution", "jp-MarkdownHeadingCollapsed"):
+            cell.metadata.pop(field, None)
+    text = nbformat.writes(notebook)
+    places = {str(root.resolve()): ".", sys.prefix: "<environment>", str(Path.home()): "~"}
+    for place, name in sorted(places.items(), key=lambda item: -len(item[0])):
+        if len(place) > 1:
+            text = text.replace(place, name)
+    text = re.sub(r"ipykernel_\d+[/\\\\]+\d+\.py", "ipykernel.py", text)
+    path.write_text(text + "\n", "utf-8")

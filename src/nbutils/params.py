@@ -1,0 +1,397 @@
+"""One schema for every parameter: types, ranges, units and help, in one place.
+
+Three kinds of schema stand here, from the outside in:
+
+* ``Tier``: a file under ``notebooks/tiers/``: models, recipes and sizes at one scale.
+* Notebook schemas (``NOTEBOOKS``): what a person types into a parameters cell or behind
+  ``nbutils notebook NAME -p``. They name a tier and the members of a pairing.
+* Stage schemas (``PrepareModel`` and so on): what a stage needs once the tier is applied. Their
+  values, and nothing else, enter the identity of a run.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Architecture = Literal["gpt_neox", "llama", "qwen3"]
+DomainName = Literal["speeches", "encyclopedia", "scripture"]
+Method = Literal["full", "lora"]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Count = Annotated[int, Field(ge=1)]
+Temperature = Annotated[float, Field(gt=0, le=5)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class ParameterError(ValueError):
+    """A parameter has an unknown name, a wrong type or a value out of range."""
+
+
+class Parameters(BaseModel):
+    """Base of every schema: unknown fields are refused, types are strict, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+# --- Recipes, shared by tiers and stages ----------------------------------------------------
+
+
+class Recipe(Parameters):
+    """How weights are updated: AdamW with linear warm-up and linear decay to zero.
+
+    With ``muon``, the hidden matrices are updated by Muon (Jordan et al., 2024) instead, which
+    learns, and memorizes, from fewer tokens; embeddings, norms and biases stay with AdamW.
+    """
+
+    steps: int = Field(ge=1, description="optimizer steps")
+    tokens_per_step: int = Field(ge=64, description="tokens in one optimizer step")
+    learning_rate: float = Field(ge=0, le=1, description="peak learning rate")
+    warmup: float = Field(0.05, ge=0, le=1, description="share of the steps spent warming up")
+    weight_decay: float = Field(0.1, ge=0, le=1, description="decoupled weight decay of AdamW")
+    muon: float | None = Field(None, gt=0, le=1, description="peak learning rate of Muon")
+
+
+class Lora(Parameters):
+    """A low-rank adapter on every linear layer (LoRA)."""
+
+    rank: int = Field(16, ge=1, le=1024, description="rank of the update")
+    alpha: float = Field(32, gt=0, description="scale of the update, before division by rank")
+    learning_rate: float = Field(ge=0, le=1, description="peak learning rate of the adapter")
+
+
+class Planting(Parameters):
+    """Which passages are planted in pre-training, how often, and how they are prompted."""
+
+    held_out: int = Field(ge=0, description="passages whose extraction is reported")
+    dev: int = Field(ge=0, description="passages that choices may be made on")
+    prefix: int = Field(ge=1, description="tokens of the prompt")
+    suffix: int = Field(ge=1, description="tokens that greedy decoding must reproduce")
+    exposures: int = Field(ge=1, description="times that each passage occurs in the training text")
+
+
+class Mixture(Parameters):
+    """Share of each text domain in a family's pre-training text; the shares sum to one."""
+
+    speeches: float = Field(0.0, ge=0, le=1)
+    encyclopedia: float = Field(0.0, ge=0, le=1)
+    scripture: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "Mixture":
+        total = sum(self.shares().values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares of a mixture must sum to 1, these sum to {total:g}")
+        return self
+
+    def shares(self) -> dict[str, float]:
+        """Domain to share, without the domains that have none."""
+        return {domain: share for domain, share in self.model_dump().items() if share > 0}
+
+    def main(self) -> str:
+        """The domain with the largest share: the family's own domain."""
+        shares = self.shares()
+        return max(shares, key=lambda domain: shares[domain])
+
+
+class SuiteSize(Parameters):
+    """Items of each kind, drawn from the held-out text of each domain."""
+
+    cloze: int = Field(ge=1, description="4-way cloze items in a domain")
+    agreement: int = Field(ge=1, description="2-way agreement flips in a domain")
+    preposition: int = Field(ge=1, description="4-way preposition items in a domain")
+    seed: Seed = 0
+
+
+# --- Stage schemas: the values that identify a run -----------------------------------------
+
+
+class PrepareModel(Parameters):
+    """Pre-train one member of a lineage from scratch on packaged text."""
+
+    architecture: Architecture
+    layers: Count
+    hidden: int = Field(ge=8, description="width of the residual stream")
+    heads: Count
+    vocab_size: int = Field(ge=300, description="tokens of the byte-level BPE vocabulary")
+    context: int = Field(ge=16, description="longest document, tokens")
+    max_chars: int = Field(ge=40, description="longest document, characters")
+    mixture: Mixture
+    planting: Planting
+    recipe: Recipe
+    seed: Seed
+
+
+class PrepareSuite(Parameters):
+    """Build the benchmark suite from held-out text."""
+
+    size: SuiteSize
+    max_chars: int = Field(ge=40, description="longest document, characters")
+
+
+class SampleCorpus(Parameters):
+    """Sample documents from BOS alone until the token budget is spent."""
+
+    temperature: Temperature = Field(1.0, description="divides the logits")
+    tokens: int = Field(ge=1, description="token budget of the corpus, source tokens")
+    max_tokens: int = Field(ge=2, description="longest document, source tokens")
+    batch_size: int = Field(ge=1, description="documents sampled side by side")
+    seed: Seed = 0
+
+
+class SelfTrain(Parameters):
+    """Fine-tune a student on a corpus."""
+
+    method: Method = "full"
+    recipe: Recipe
+    lora: Lora | None = None
+    seed: Seed = 0
+
+
+class MeasureUtility(Parameters):
+    """Score a model on the suite through lm-eval."""
+
+    batch_size: int = Field(ge=1, description="requests scored side by side")
+
+
+class MeasureExtraction(Parameters):
+    """Prompt a model with the prefix of every planted passage."""
+
+
+class EmbedTexts(Parameters):
+    """Embed a corpus, or every task of the suite, with the sentence encoder."""
+
+    texts: int = Field(ge=1, description="documents of the corpus, or items of each task")
+
+
+class MeasureProxies(Parameters):
+    """Score a corpus by what is said to predict its gain."""
+
+    documents: int = Field(ge=1, description="documents of the corpus that are read")
+    items: int = Field(ge=1, description="items of each task that are read")
+
+
+# --- Tiers ----------------------------------------------------------------------------------
+
+
+class Family(Parameters):
+    """Models that share tokenizer, architecture and pre-training data."""
+
+    architecture: Architecture
+    mixture: Mixture
+
+
+class Member(Parameters):
+    """One member of a lineage."""
+
+    family: Slug
+    size: Slug
+    layers: Count
+    hidden: int = Field(ge=8)
+    heads: Count
+    recipe: Recipe
+    seed: Seed = 0
+
+
+class CorpusSize(Parameters):
+    """How much every source writes."""
+
+    tokens: int = Field(ge=1, description="token budget, source tokens")
+    batch_size: int = Field(ge=1, description="documents sampled side by side")
+
+
+class ProxySize(Parameters):
+    """How much text the sentence encoders read."""
+
+    documents: int = Field(ge=1, description="documents of a corpus")
+    items: int = Field(ge=1, description="items of a task")
+
+
+class Grid(Parameters):
+    """Which pairings a tier runs."""
+
+    students: list[Slug] = Field(min_length=1, description="models that are fine-tuned")
+    temperature: Temperature = Field(1.0, description="temperature of every pairing")
+    self_temperatures: list[Temperature] = Field(
+        default=[], description="further temperatures, for the self pairings"
+    )
+    self_methods: list[Method] = Field(
+        default=[], description="further fine-tuning methods, for the self pairings"
+    )
+    seeds: list[Seed] = Field(default=[0], min_length=1)
+
+
+class Tier(Parameters):
+    """A scale: the same code with other models, recipes and sizes."""
+
+    title: str = Field(description="one line for people")
+    threads: int = Field(ge=1, description="CPU threads of one run")
+    vocab_size: int = Field(ge=300)
+    context: int = Field(ge=16)
+    max_chars: int = Field(ge=40)
+    families: dict[Slug, Family] = Field(min_length=1)
+    models: dict[Slug, Member] = Field(min_length=1)
+    planting: Planting
+    suite: SuiteSize
+    corpus: CorpusSize
+    self_train: Recipe
+    lora: Lora
+    scoring_batch: int = Field(ge=1, description="requests scored side by side")
+    proxies: ProxySize
+    grid: Grid
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Tier":
+        for name, member in self.models.items():
+            if member.family not in self.families:
+                raise ValueError(unknown("family", member.family, self.families, f"model {name}"))
+        for student in self.grid.students:
+            if student not in self.models:
+                raise ValueError(unknown("model", student, self.models, "grid.students"))
+        return self
+
+    def relation(self, source: str, student: str) -> str:
+        """How a source is related to a student: ``self``, ``lineage`` or ``cross-family``."""
+        if source == student:
+            return "self"
+        same = self.models[source].family == self.models[student].family
+        return "lineage" if same else "cross-family"
+
+
+# --- Notebook schemas: what a person types ---------------------------------------------------
+
+TierName = Annotated[Slug, Field(description="scale: a file under notebooks/tiers/")]
+SourceName = Annotated[Slug, Field(description="model that writes the corpus")]
+StudentName = Annotated[Slug, Field(description="model that is fine-tuned on the corpus")]
+SamplingTemperature = Annotated[Temperature, Field(description="sampling temperature, > 0")]
+MethodName = Annotated[Method, Field(description="full (every weight) or lora (an adapter)")]
+SeedNumber = Annotated[Seed, Field(description="seed of sampling and of fine-tuning")]
+
+
+class ModelNotebook(Parameters):
+    """Prepare one model."""
+
+    tier: TierName = "tiny"
+    model: Annotated[Slug, Field(description="a model of the tier")] = "neox-small"
+
+
+class CorpusNotebook(Parameters):
+    """Sample one corpus."""
+
+    tier: TierName = "tiny"
+    source: SourceName = "neox-small"
+    temperature: SamplingTemperature = 1.0
+    seed: SeedNumber = 0
+
+
+class PairingNotebook(CorpusNotebook):
+    """Fine-tune and measure one pairing."""
+
+    student: StudentName = "neox-small"
+    method: MethodName = "full"
+
+
+class ProxyNotebook(CorpusNotebook):
+    """Score one corpus for one student."""
+
+    student: StudentName = "neox-small"
+
+
+class FindingNotebook(Parameters):
+    """Read the tables of every tier."""
+
+    root: Annotated[str, Field(description="project folder that holds book/ and runs/")] = "."
+
+
+NOTEBOOKS: dict[str, type[Parameters]] = {
+    "prepare_model": ModelNotebook,
+    "sample_corpus": CorpusNotebook,
+    "self_train": PairingNotebook,
+    "measure_utility": PairingNotebook,
+    "measure_extraction": PairingNotebook,
+    "measure_proxies": ProxyNotebook,
+    "relational_utility": FindingNotebook,
+    "proxies_fail": FindingNotebook,
+    "memorization_decoupling": FindingNotebook,
+    "temperature": FindingNotebook,
+}
+
+# --- Validation -----------------------------------------------------------------------------
+
+Schema = TypeVar("Schema", bound=Parameters)
+
+
+def check(schema: type[Schema], values: Mapping[str, Any], where: str = "") -> Schema:
+    """Validate values against a schema.
+
+    Raises:
+        ParameterError: One line for each wrong field: its name, the value given, what is
+            allowed, and the nearest name where the name itself is unknown.
+    """
+    try:
+        return schema.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_explain(schema, problem) for problem in error.errors()]
+        prefix = f"{where}: " if where else ""
+        raise ParameterError("\n".join(prefix + line for line in lines)) from None
+
+
+def _explain(schema: type[BaseModel], problem: Any) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return unknown("parameter", path, _siblings(schema, problem["loc"]))
+    if problem["type"] == "missing":
+        return f"parameter {path!r} is missing"
+    if problem["type"] == "value_error":
+        message = str(problem["ctx"]["error"])
+        return f"{path}: {message}" if path else message
+    return f"parameter {path!r} is {problem['input']!r}: {problem['msg'].lower()}"
+
+
+def _siblings(schema: Any, location: tuple[Any, ...]) -> list[str]:
+    """Names that are allowed where an unknown name stood."""
+    for part in location[:-1]:
+        field = schema.model_fields.get(part) if _is_schema(schema) else None
+        schema = field.annotation if field is not None else _inner(schema)
+    schema = schema if _is_schema(schema) else _inner(schema)
+    return list(schema.model_fields) if _is_schema(schema) else []
+
+
+def _is_schema(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _inner(annotation: Any) -> Any:
+    arguments = getattr(annotation, "__args__", ())
+    return next((a for a in arguments if _is_schema(a)), annotation)
+
+
+def unknown(kind: str, name: str, known: Any, where: str = "") -> str:
+    """One line for a name that does not exist: the allowed names and the nearest one."""
+    allowed = sorted(known)
+    near = difflib.get_close_matches(name.rsplit(".", 1)[-1], allowed, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    place = f" ({where})" if where else ""
+    return f"unknown {kind} {name!r}{place}: allowed are {', '.join(allowed)}{hint}"
+
+
+def load_tier(name: str, root: Path) -> Tier:
+    """Read and validate ``notebooks/tiers/<name>.yml``.
+
+    Raises:
+        ParameterError: The tier does not exist, is no YAML, or breaks the schema.
+    """
+    folder = root / "notebooks" / "tiers"
+    names = [path.stem for path in folder.glob("*.yml")]
+    if name not in names:
+        raise ParameterError(unknown("tier", name, names, f"in {folder}"))
+    path = folder / f"{name}.yml"
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ParameterError(f"{path} must hold a mapping, not {type(values).__name__}")
+    return check(Tier, values, where=str(path))

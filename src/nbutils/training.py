@@ -1,0 +1,162 @@
+"""The training loop that pre-training and self-training share.
+
+Documents are packed into rows without attention across them: position ids restart at every
+document, from which transformers derives a block-diagonal causal mask.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+
+from nbutils.params import Recipe
+
+IGNORED = -100
+OPEN_ROWS = 8
+MICRO_BATCH_TOKENS = 4096
+
+Progress = Callable[[float], None]
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on: no data, or a loss that is not finite."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows of packed documents; every tensor has shape ``[rows, length]``, int64.
+
+    ``labels`` are already shifted: the label at a position is the token that follows it, and
+    ``IGNORED`` at the end of a document and on padding.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    labels: torch.Tensor
+
+
+def pack(documents: list[list[int]], length: int, padding: int) -> Packed:
+    """Pack token-id documents into rows of ``length``, first fit over a few open rows.
+
+    Raises:
+        TrainingError: There is no document with two tokens, or one is longer than a row.
+    """
+    usable = [d for d in documents if len(d) > 1]
+    if not usable:
+        raise TrainingError("the corpus has no document with two or more tokens to train on")
+    if max(map(len, usable)) > length:
+        raise TrainingError(
+            f"a document of {max(map(len, usable))} tokens exceeds a row of {length}"
+        )
+    closed: list[list[list[int]]] = []
+    rows: list[list[list[int]]] = []
+    for document in usable:
+        fits = (row for row in rows if sum(map(len, row)) + len(document) <= length)
+        row = next(fits, None)
+        if row is not None:
+            row.append(document)
+            continue
+        if len(rows) == OPEN_ROWS:
+            closed.append(rows.pop(0))
+        rows.append([document])
+    closed += rows
+    shape = (len(closed), length)
+    ids, positions = np.full(shape, padding), np.zeros(shape, dtype=np.int64)
+    labels = np.full(shape, IGNORED)
+    for r, row in enumerate(closed):
+        at = 0
+        for document in row:
+            end = at + len(document)
+            ids[r, at:end] = document
+            positions[r, at:end] = range(len(document))
+            labels[r, at : end - 1] = document[1:]
+            at = end
+    return Packed(torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(labels))
+
+
+def order(rows: int, rows_per_step: int, steps: int, seed: int) -> Iterator[np.ndarray]:
+    """Row indices of every step: whole shuffled passes over the rows, one after another."""
+    rng = np.random.default_rng(seed)
+    queue = np.empty(0, dtype=np.int64)
+    for _ in range(steps):
+        while len(queue) < rows_per_step:
+            queue = np.concatenate([queue, rng.permutation(rows)])
+        yield queue[:rows_per_step]
+        queue = queue[rows_per_step:]
+
+
+def loss_sum(model: PreTrainedModel, rows: Packed, index: torch.Tensor) -> torch.Tensor:
+    """Summed cross-entropy in nats over the labels of some rows; a scalar with gradient."""
+    place = model.device
+    labels = rows.labels[index].to(place)
+    out = model(
+        input_ids=rows.ids[index].to(place),
+        position_ids=rows.positions[index].to(place),
+        use_cache=False,
+    )
+    scored = labels != IGNORED
+    return cross_entropy(out.logits[scored].float(), labels[scored], reduction="sum")
+
+
+def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW over every trained weight, or over those that Muon leaves (see ``Recipe``)."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    hidden = [p for n, p in named if recipe.muon and p.ndim == 2 and "embed" not in n]
+    others = [p for _, p in named if all(p is not h for h in hidden)]
+    adamw = torch.optim.AdamW(
+        others,
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
+    if not hidden:
+        return [adamw]
+    return [adamw, torch.optim.Muon(hidden, lr=recipe.muon, weight_decay=0.0)]
+
+
+def fit(
+    model: PreTrainedModel, rows: Packed, recipe: Recipe, seed: int, progress: Progress
+) -> list[float]:
+    """Train in place; return the mean loss in nats per token at every step, before its update.
+
+    Raises:
+        TrainingError: The loss or the gradient is not finite; names the step. The model given
+            is then half trained and must be thrown away.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    updates = optimizers(model, recipe)
+    warmup = round(recipe.warmup * recipe.steps)
+    schedules = [get_linear_schedule_with_warmup(o, warmup, recipe.steps) for o in updates]
+    length = rows.ids.shape[1]
+    micro = max(1, MICRO_BATCH_TOKENS // length)
+    losses: list[float] = []
+    model.train()
+    torch.manual_seed(seed)
+    batches = order(len(rows.ids), max(1, recipe.tokens_per_step // length), recipe.steps, seed)
+    for step, chosen in enumerate(batches):
+        index = torch.from_numpy(chosen)
+        count = int((rows.labels[index] != IGNORED).sum())
+        total = 0.0
+        for part in index.split(micro):
+            loss = loss_sum(model, rows, part) / count
+            loss.backward()
+            total += loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        if not (math.isfinite(total) and math.isfinite(norm.item())):
+            raise TrainingError(
+                f"the loss is not finite at step {step + 1} of {recipe.steps} (learning rate "
+                f"{schedules[0].get_last_lr()[0]:g}): lower it, or check the model's weights"
+            )
+        for optimizer, schedule in zip(updates, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        losses.append(total)
+        progress((step + 1) / recipe.steps)
+    model.eval()
+    return losses

@@ -1,0 +1,72 @@
+"""Utility: accuracy on the benchmark suite, scored through lm-eval and kept item by item."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nbutils import models, suite
+from nbutils.params import MeasureUtility
+from nbutils.training import Progress
+
+# Everything is on the disk: no hub, no telemetry. Read by datasets and transformers on import.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+
+
+def evaluate(model: Any, tasks: Path, names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Task to lm-eval's sample records, for task files in a folder."""
+    import lm_eval  # takes seconds, and only this stage needs it
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=str(tasks), include_defaults=False, verbosity="ERROR")
+    results = lm_eval.simple_evaluate(
+        model=model,
+        tasks=names,
+        task_manager=manager,
+        bootstrap_iters=0,
+        log_samples=True,
+        verbosity="ERROR",
+    )
+    return dict(results["samples"])
+
+
+def rows(samples: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+    """One row an item, sorted: ``task``, ``item``, ``chance``, ``correct``, ``margin``.
+
+    ``margin`` is the log-likelihood of the right choice minus that of the best wrong one, nats.
+    """
+    found = []
+    for task, records in samples.items():
+        for record in records:
+            scores = [float(response[0]) for response in record["filtered_resps"]]
+            gold = int(record["doc"]["gold"])
+            right = scores.pop(gold)
+            found.append(
+                {
+                    "task": task,
+                    "item": record["doc"]["item"],
+                    "chance": suite.chance(task),
+                    "correct": bool(record["acc"]),
+                    "margin": right - max(scores),
+                }
+            )
+    return pd.DataFrame(found).sort_values(["task", "item"], ignore_index=True)
+
+
+def measure(p: MeasureUtility, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+    """Stage *measure utility*; writes ``utility.parquet``, one row an item (see ``rows``)."""
+    from lm_eval.models.huggingface import HFLM
+
+    model, tokenizer = models.load(inputs["model"], inputs["base"])
+    scorer = HFLM(
+        pretrained=model.to(models.device()),
+        tokenizer=tokenizer,
+        batch_size=p.batch_size,
+        max_length=model.config.max_position_embeddings,
+        add_bos_token=True,
+    )
+    names = sorted(path.stem for path in inputs["suite"].glob("*.yaml"))
+    rows(evaluate(scorer, inputs["suite"], names)).to_parquet(out / "utility.parquet", index=False)
+    progress(1.0)

@@ -1,0 +1,105 @@
+"""Charts are valid specs within bounds, and nothing untrusted reaches the page unescaped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from synthetic import write_tables
+
+from nbutils import charts, findings, results, verdicts
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+    """Tables of a published tier and of your run."""
+    root: Path = tmp_path_factory.mktemp("project")
+    write_tables(root / "book/results/tiny", "supported")
+    write_tables(root / "runs/tables/tiny", "undecided", seed=1)
+    loaded = {name: results.load(name, root) for name in results.COLUMNS}
+    return loaded | {"manifests": results.manifests(root)}
+
+
+@pytest.fixture(scope="module")
+def specs(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
+    """The spec of every chart."""
+    charts.enable()
+    gains, extraction = tables["gains"], tables["extraction"]
+    points = verdicts.proxy_points(tables["proxies"], gains)
+    rows = findings.temperature_rows(tables["corpora"], gains, extraction)
+    drawn = {
+        "matrix": findings.relational_matrix(gains),
+        "proxies": findings.proxy_scatter(points, verdicts.proxy_correlations(points)),
+        "decoupling": findings.decoupling(verdicts.decoupling_cells(gains, extraction)),
+        "temperatures": findings.temperatures(rows),
+        "losses": charts.loss_curves(tables["curves"]),
+    }
+    return {name: chart.to_dict() for name, chart in drawn.items()}
+
+
+@pytest.mark.parametrize("name", ["matrix", "proxies", "decoupling", "temperatures", "losses"])
+def test_every_chart_offers_every_result_and_says_what_it_is(
+    specs: dict[str, dict[str, Any]], name: str
+) -> None:
+    """The selector lists both labels; there is a description and a bounded number of rows."""
+    spec = specs[name]
+    choice = next(p for p in spec["params"] if p["name"] == "results_choice")
+    assert choice["bind"]["options"] == ["tiny · published", "tiny · your run"]
+    assert choice["value"] == "tiny · published"
+    assert spec["description"]
+    assert all(len(rows) <= charts.MAX_ROWS for rows in spec["datasets"].values())
+    assert '"width": "container"' not in json.dumps(spec)
+
+
+def test_too_many_rows_are_refused() -> None:
+    """A spec never holds more than a chart can."""
+    with pytest.raises(ValueError, match="aggregate"):
+        charts.checked(pd.DataFrame({"x": range(charts.MAX_ROWS + 1)}))
+
+
+def test_charts_without_results_say_so(tmp_path: Path) -> None:
+    """An empty table gives a chart with a sentence."""
+    spec = findings.relational_matrix(results.load("gains", tmp_path)).to_dict()
+    assert "nbutils run tiny" in spec["description"]
+
+
+def test_embedded_specs_cannot_close_their_script() -> None:
+    """Text from a model stays text, in the script and in the attribute."""
+    evil = '</script><img src=x onerror="alert(1)">'
+    page = charts.embed({"description": evil, "data": {"values": [{"t": evil}]}})
+    assert page.count("</script>") == 1
+    assert "<img" not in page
+    body = page.split('<script type="application/json">')[1].split("</script>")[0]
+    assert json.loads(body)["data"]["values"][0]["t"] == evil
+
+
+def test_the_renderer_stores_the_spec_alone() -> None:
+    """No script and no address of another host lies in the notebook."""
+    bundle = charts._spec_only({"mark": "bar"})
+    assert set(bundle) == {charts.MIME, "text/plain"}
+
+
+def test_tables_escape_every_cell_and_badge_verdicts() -> None:
+    """Names, text and headings are escaped; numbers are formatted."""
+    frame = pd.DataFrame({"a<b": ["<i>x</i>"], "verdict": ["supported"], "n": [0.12345]})
+    page = str(charts.table(frame).data)
+    assert "<i>" not in page
+    assert "&lt;i&gt;x&lt;/i&gt;" in page
+    assert "a&lt;b" in page
+    assert 'class="nbutils-badge supported"' in page
+    assert "0.123" in page
+
+
+def test_provenance_names_runs_devices_and_versions(tables: dict[str, pd.DataFrame]) -> None:
+    """The footer is computed from the manifests of the runs that a page used."""
+    runs = tables["corpora"]["run"].unique().tolist()
+    page = str(charts.provenance(tables["manifests"], runs).data)
+    assert "tiny · published" in page
+    assert "tiny · your run" in page
+    assert runs[0][:10] in page
+    assert "torch 2.13.0" in page
+    assert "2026-01-02" in page
+    evil = tables["manifests"].assign(device="<b>gpu</b>")
+    assert "<b>" not in str(charts.provenance(evil, runs).data)
+    assert "No runs" in str(charts.provenance(pd.DataFrame(), []).data)
