@@ -47,7 +47,7 @@ print("Results:", ", ".join(t.label for t in tiers) or "none yet (run: nbutils r
 #   {cite:p}`reimers2019sentencebert,wang2020minilm`, present where its package is installed;
 # - `semantic_tfidf`: the same with weighted word counts {cite:p}`sparckjones1972idf`, always
 #   present;
-# - `log_likelihood`: the mean log-probability of a token of the corpus under the untouched student,
+# - `log_likelihood`: its mean log-probability a token under the untouched student,
 #
 # ```{math}
 # :label: likelihood

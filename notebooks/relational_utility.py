@@ -21,7 +21,7 @@
 # %%
 from pathlib import Path
 
-from nbutils import charts, findings, results, stats, verdicts
+from nbutils import charts, findings, results, verdicts
 
 charts.enable()
 

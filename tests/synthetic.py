@@ -7,11 +7,15 @@ import hashlib
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nbutils import stats
+from nbutils.results import COLUMNS
+
+Row = tuple[Any, ...]
 
 FAMILIES = {"neox": "speeches", "llama": "encyclopedia", "qwen": "scripture"}
 ARCHITECTURES = {"neox": "GPT-NeoX", "llama": "Llama", "qwen": "Qwen"}
@@ -19,7 +23,7 @@ TASKS = [f"{d}_{k}" for d in FAMILIES.values() for k in ("cloze", "agreement", "
 ITEMS, PASSAGES = 300, 200
 # Change of the chance that an item is right, by relation, for each planted effect.
 SHIFTS = {
-    "supported": {"self": 0.04, "lineage": 0.02, "cross-family": -0.06},
+    "supported": {"self": 0.06, "lineage": 0.02, "cross-family": -0.06},
     "contradicted": {"self": -0.07, "lineage": -0.06, "cross-family": 0.03},
     "undecided": {"self": 0.0, "lineage": 0.0, "cross-family": 0.0},
 }
@@ -47,7 +51,7 @@ def _cells() -> list[tuple[str, str, str, float]]:
     return cells + [(t, t, "full", temp) for t in students for temp in (0.7, 1.3)]
 
 
-def _items(rng: np.random.Generator, ability: float, shift: float, before: np.ndarray | None):
+def _items(rng: np.random.Generator, ability: float, shift: float, before: Any) -> Any:
     """Right or wrong an item; after training only a few items change, up or down."""
     if before is None:
         return rng.random(ITEMS) < ability
@@ -62,10 +66,15 @@ def write_tables(folder: Path, effect: str = "supported", seed: int = 0) -> None
     """Write every table of a tier and its manifests into ``folder``, with a planted effect."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    identity, utility, gains, extraction, proxies, curves = [], [], [], [], [], []
-    before: dict[tuple[str, str], np.ndarray] = {}
+    identity: list[tuple[str, str, str]] = []
+    utility: list[Row] = []
+    gains: list[Row] = []
+    extraction: list[Row] = []
+    proxies: list[Row] = []
+    curves: list[Row] = []
+    before: dict[tuple[str, str], Any] = {}
     for student in (f"{f}-small" for f in FAMILIES):
-        cell = (key(student, "utility"), student, None, "untouched", None, None, seed)
+        cell: Row = (key(student, "utility"), student, None, "untouched", None, None, seed)
         for task in TASKS:
             own = task.startswith(FAMILIES[student.split("-")[0]])
             before[student, task] = _items(rng, 0.72 if own else 0.5, 0, None)
@@ -108,8 +117,6 @@ def write_tables(folder: Path, effect: str = "supported", seed: int = 0) -> None
     identity += [(m[0], "prepare_model", m[1]) for m in models]
     parts = {"utility": utility, "gains": gains, "extraction": extraction, "proxies": proxies}
     parts |= {"curves": curves, "corpora": corpora, "models": models}
-    from nbutils.results import COLUMNS
-
     for name, rows in parts.items():
         frame = pd.DataFrame(rows, columns=list(COLUMNS[name]))
         frame.to_parquet(folder / f"{name}.parquet", index=False)
@@ -117,7 +124,7 @@ def write_tables(folder: Path, effect: str = "supported", seed: int = 0) -> None
     (folder / "manifests.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def _utility_rows(cell, task, correct, rng):
+def _utility_rows(cell: Row, task: str, correct: Any, rng: np.random.Generator) -> list[Row]:
     margin = rng.normal(0.5, 1, ITEMS) * np.where(correct, 1, -1)
     return [
         (*cell, task, f"{task}-{i}", 0.25, int(c), float(m))
@@ -125,7 +132,7 @@ def _utility_rows(cell, task, correct, rng):
     ]
 
 
-def _passages(cell, exact, rng):
+def _passages(cell: Row, exact: Any, rng: np.random.Generator) -> list[Row]:
     matched = np.where(exact, 16, rng.integers(0, 15, PASSAGES))
     splits = ["dev" if i % 4 == 0 else "held_out" for i in range(PASSAGES)]
     return [
@@ -134,7 +141,7 @@ def _passages(cell, exact, rng):
     ]
 
 
-def _proxies(cell, gain, rng, effect):
+def _proxies(cell: Row, gain: float, rng: np.random.Generator, effect: str) -> list[Row]:
     run, student, source, rel, _, temperature, seed = cell
     head = (run, student, source, rel, temperature, seed)
     follows = 5.0 if effect == "contradicted" else 0.0
@@ -146,7 +153,7 @@ def _proxies(cell, gain, rng, effect):
     return [*rows, (*head, None, "log_likelihood", float(rng.normal(-3.5, 0.2) + follows * gain))]
 
 
-def _corpus(source, temperature, seed, rng):
+def _corpus(source: str, temperature: float, seed: int, rng: np.random.Generator) -> Row:
     spread = 0.55 + 0.2 * (temperature - 1) + rng.normal(0, 0.01)
     log_prob = -3.0 - 1.5 * (temperature - 1) + rng.normal(0, 0.05)
     shares = (spread - 0.35, spread, min(spread + 0.25, 0.99))
@@ -154,14 +161,14 @@ def _corpus(source, temperature, seed, rng):
     return (run, source, temperature, seed, 4000, 240_000, 0.97, *shares, 12, log_prob)
 
 
-def _model(family, size):
+def _model(family: str, size: str) -> Row:
     name = f"{family}-{size}"
     count = 1_100_000 if size == "small" else 2_500_000
     head = (key(name), name, family, FAMILIES[family], ARCHITECTURES[family], size, count)
     return (*head, 4_000_000, 0.1, 100, size == "small")
 
 
-def _manifest(run, stage, name, seed):
+def _manifest(run: str, stage: str, name: str, seed: int) -> dict[str, Any]:
     return {
         "key": run, "stage": stage, "name": name, "parameters": {"seed": seed},
         "inputs": {}, "code_digest": key(stage), "git": {"commit": "0" * 40, "dirty": False},

@@ -14,7 +14,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import nbformat
@@ -64,7 +64,7 @@ def generate_scripts(root: Path) -> None:
     """Write the chart bundle and MathJax, from the installed packages, where pages find them."""
     place = root / GENERATED
     place.mkdir(parents=True, exist_ok=True)
-    stamp = place / f"vega-{vl_convert.__version__}.txt"
+    stamp = place / f"vega-{version('vl-convert-python')}.txt"
     if not stamp.exists():
         bundle = vl_convert.javascript_bundle("window.nbutilsVegaEmbed = vegaEmbed;")
         # A function scope keeps the bundle's names from meeting those of the page.

@@ -7,11 +7,12 @@ carries no colour of text or background: the page that shows it supplies them, l
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import altair as alt
 import pandas as pd
+from altair.typing import ChartType
 from IPython.display import HTML
 
 RELATIONS = {
@@ -25,7 +26,6 @@ MIME = "application/vnd.vegalite.v5+json"
 """The type that JupyterLab and VS Code draw from their own copy of Vega, without a network."""
 MAX_ROWS = 5_000
 WIDTH = 600
-MUTED, TEXT = "muted", "number"
 
 
 def enable() -> None:
@@ -49,7 +49,7 @@ def enable() -> None:
                 "legend": {"orient": "top", "titleOrient": "left", "labelFontSize": 12},
                 "title": {"anchor": "start", "fontSize": 14, "fontWeight": 600, "offset": 10},
                 "range": {"diverging": ["#d98a3d", "#f3f0ea", "#3f9cb8"], "category": STUDENTS},
-                "style": {TEXT: {"color": "#1b1b1b"}, MUTED: {"color": "#8c8c8c"}},
+                "style": {"number": {"color": "#1b1b1b"}, "muted": {"color": "#8c8c8c"}},
             }
         )
 
@@ -76,7 +76,7 @@ def embed(spec: dict[str, Any]) -> str:
 # ---------------------------------------------------------------- parts
 
 
-def choice(name: str, label: str, values: Sequence[Any], default: Any = None) -> alt.Parameter:
+def choice(name: str, label: str, values: Iterable[Any], default: Any = None) -> alt.Parameter:
     """A drop-down over ``values``; the default is the first unless it is among them."""
     options = list(dict.fromkeys(values))
     first = default if default in options else options[0]
@@ -85,6 +85,7 @@ def choice(name: str, label: str, values: Sequence[Any], default: Any = None) ->
 
 
 def relation_color(title: str | None = "relation", **options: Any) -> alt.Color:
+    """The colour channel of a relation, the same everywhere."""
     scale = alt.Scale(domain=list(RELATIONS)[:3], range=list(RELATIONS.values())[:3])
     return alt.Color("relation:N", title=title, scale=scale, **options)
 
@@ -95,34 +96,35 @@ def in_points(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def checked(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows themselves. Raises ``ValueError`` when a chart cannot hold so many."""
     if len(rows) > MAX_ROWS:
         raise ValueError(f"a chart takes at most {MAX_ROWS} rows, not {len(rows)}: aggregate first")
     return rows
 
 
-def nothing() -> alt.Chart:
+def nothing() -> ChartType:
+    """What stands in a chart's place while there are no results."""
     text = "No results yet: nbutils run tiny computes them."
     data = alt.InlineData(values=[{"text": text}])
     return (
         alt.Chart(data, width=WIDTH, height=60, description=text)
-        .mark_text(fontSize=14, style=TEXT)
+        .mark_text(fontSize=14, style="number")
         .encode(text="text:N")
     )
 
 
-def zero_line(axis: str) -> alt.Chart:
-    mark = alt.Chart(alt.InlineData(values=[{}])).mark_rule(style=MUTED, strokeDash=[4, 3])
+def zero_line(axis: str) -> ChartType:
+    """A dashed line at zero of the ``x`` or the ``y`` axis."""
+    mark = alt.Chart(alt.InlineData(values=[{}])).mark_rule(style="muted", strokeDash=[4, 3])
     return mark.encode(**{axis: alt.datum(0)})
 
 
 def tooltips(*fields: str) -> list[alt.Tooltip]:
-    """Tooltips from ``field|title|format`` strings."""
-    parts = [(f + "||").split("|")[:3] for f in fields]
+    """Tooltips from ``field|title|format`` strings; a format makes the field a number."""
     tips = []
-    for field, title, form in parts:
-        extra = {"format": form} if form else {}
-        kind = "Q" if form else "N"
-        tips.append(alt.Tooltip(f"{field}:{kind}", title=title or field, **extra))
+    for field, title, form in ((f + "||").split("|")[:3] for f in fields):
+        tip = alt.Tooltip(f"{field}:{'Q' if form else 'N'}", title=title or field)
+        tips.append(tip.format(form) if form else tip)
     return tips
 
 
@@ -132,7 +134,7 @@ GAIN_TIP = ("gain|gain (points)|+.2f", "low|lower limit|+.2f", "high|upper limit
 # ---------------------------------------------------------------- losses and tables
 
 
-def loss_curves(curves: pd.DataFrame) -> alt.Chart:
+def loss_curves(curves: pd.DataFrame) -> ChartType:
     """Training loss over steps, one line a run, thinned to what a chart can hold."""
     if curves.empty:
         return nothing()
@@ -197,7 +199,7 @@ def corpus_table(corpora: pd.DataFrame) -> HTML:
     return table(corpora[present].rename(columns=names))
 
 
-def provenance(manifests: pd.DataFrame, runs: Sequence[str]) -> HTML:
+def provenance(manifests: pd.DataFrame, runs: Iterable[str]) -> HTML:
     """The footer under a finding: which runs, of which tier, when and on what they were made."""
     known = manifests[manifests["key"].isin(set(runs))] if len(manifests) else manifests
     if known.empty:

@@ -7,13 +7,14 @@ from itertools import pairwise
 
 import altair as alt
 import pandas as pd
+from altair.typing import ChartType
 
 from nbutils import charts, stats, verdicts
 
 # ---------------------------------------------------------------- relational utility
 
 
-def relational_matrix(gains: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
+def relational_matrix(gains: pd.DataFrame) -> ChartType:
     """Source by student heat map of the suite's gain; a click shows that pairing's tasks."""
     trained = gains[gains["source"].notna()]
     if trained.empty:
@@ -63,12 +64,12 @@ def relational_matrix(gains: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
         ).legend(title="relation", symbolFillColor="transparent"),
         strokeWidth=alt.condition(pick, alt.value(5), alt.value(2)),
     ).add_params(pick)  # fmt: skip
-    number = cells.mark_text(dy=-6, fontSize=14, fontWeight=600, style=charts.TEXT).encode(
+    number = cells.mark_text(dy=-6, fontSize=14, fontWeight=600, style="number").encode(
         text=alt.Text("gain:Q", format="+.1f")
     )
     limits = cells.transform_calculate(
         limits="format(datum.low, '+.1f') + ' … ' + format(datum.high, '+.1f')"
-    ).mark_text(dy=11, fontSize=10, style=charts.TEXT).encode(text="limits:N")  # fmt: skip
+    ).mark_text(dy=11, fontSize=10, style="number").encode(text="limits:N")  # fmt: skip
     matrix = alt.layer(squares, number, limits).properties(width=charts.WIDTH, height=alt.Step(46))
     return (
         alt.vconcat(matrix, _task_gains(charts.checked(rows), chosen, pick), spacing=28)
@@ -81,13 +82,14 @@ def relational_matrix(gains: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
     )
 
 
-def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> alt.LayerChart:
+def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartType:
     """The chosen pairing's gain on every task, the suite first."""
     order = ["suite", *sorted(set(rows["label"]) - {"suite"})]
     base = alt.Chart(rows).transform_filter(chosen).transform_filter(pick)
     # Two short lines instead of one long one leave the marks room on a phone.
-    labels = {"labelExpr": "split(datum.label, ' ')", "labelLineHeight": 12}
-    y = alt.Y("label:N", title=None, sort=order).axis(ticks=False, domain=False, **labels)
+    y = alt.Y("label:N", title=None, sort=order).axis(
+        ticks=False, domain=False, labelExpr="split(datum.label, ' ')", labelLineHeight=12
+    )
     tip = charts.tooltips("task", "relation", *charts.GAIN_TIP, "base_accuracy|accuracy before|.3f",
                "accuracy|accuracy after|.3f")  # fmt: skip
     limit = float(max(rows["low"].abs().max(), rows["high"].abs().max()))
@@ -110,7 +112,7 @@ def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> alt.Lay
 # ---------------------------------------------------------------- proxies
 
 
-def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
+def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType:
     """Proxy value against gain, one proxy at a time, with each student's rank correlation."""
     points = points[points["temperature"].eq(verdicts.TEMPERATURE)]
     if points.empty:
@@ -175,7 +177,7 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> alt.VConc
 # ---------------------------------------------------------------- memorization
 
 
-def decoupling(cells: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
+def decoupling(cells: pd.DataFrame) -> ChartType:
     """Change of utility against fall of extraction; a click shows that pairing before and after."""
     if cells.empty:
         return charts.nothing()
@@ -246,7 +248,7 @@ def decoupling(cells: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
     )
 
 
-def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> alt.LayerChart:
+def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartType:
     keys = ["results", "method", "temperature", "student", "source", "relation"]
     accuracy = ("accuracy", "base_accuracy", "accuracy", None, None)
     share = ("share", "before_share", "share", "share_low", "share_high")
@@ -316,7 +318,7 @@ def temperature_rows(
     return rows.merge(counts[[*keys, *columns]], on=keys, how="left")
 
 
-def temperatures(rows: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
+def temperatures(rows: pd.DataFrame) -> ChartType:
     """Coverage against fidelity, then gain and extraction over temperature; a slider links them."""
     if rows.empty:
         return charts.nothing()
@@ -342,7 +344,7 @@ def temperatures(rows: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
     )  # fmt: skip
     size = alt.condition(at, alt.value(230), alt.value(60))
 
-    def panel(x: alt.X, y: alt.Y, low: str | None, height: int) -> alt.LayerChart:
+    def panel(x: alt.X, y: alt.Y, low: str | None, height: int) -> ChartType:
         lines = base.mark_line(strokeWidth=1.6, opacity=0.6).encode(
             x=x, y=y, order="temperature:Q"
         )  # fmt: skip

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import psutil
+from tqdm import tqdm
 
 from nbutils import params
 from nbutils.params import Method, ParameterError, Tier
@@ -314,6 +315,21 @@ def _work(root: Path, run: Run, threads: int) -> float:
     started = time.monotonic()
     Store(root).execute(run, threads, progress=lambda share: None)
     return time.monotonic() - started
+
+
+def compute(run: Run, plans: Plans, root: Path) -> Path:
+    """Compute one run in this process, and first whatever it needs; return its folder.
+
+    What exists is reused, which makes this quick after ``nbutils run``.
+    """
+    store = Store(root)
+    for needed in _with_inputs(run):
+        if store.finished(needed) is None:
+            with tqdm(total=100, desc=f"{needed.stage} {needed.name}", unit="%") as bar:
+                store.execute(
+                    needed, plans.tier.threads, lambda share: bar.update(int(100 * share) - bar.n)
+                )
+    return store.path(run)
 
 
 def execute(runs: list[Run], root: Path, threads: int, known: Seconds, report: Report) -> int:

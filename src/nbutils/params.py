@@ -303,6 +303,7 @@ class FindingNotebook(Parameters):
     """Read the tables of every tier."""
 
     root: Annotated[str, Field(description="project folder that holds book/ and runs/")] = "."
+    seed: Annotated[Seed, Field(description="seed of the bootstrap")] = 0
 
 
 NOTEBOOKS: dict[str, type[Parameters]] = {

@@ -1,5 +1,7 @@
 """Utility: accuracy on the benchmark suite, scored through lm-eval and kept item by item."""
 
+import contextlib
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,16 @@ def evaluate(model: Any, tasks: Path, names: list[str]) -> dict[str, list[dict[s
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager(include_path=str(tasks), include_defaults=False, verbosity="ERROR")
-    results = lm_eval.simple_evaluate(
-        model=model,
-        tasks=names,
-        task_manager=manager,
-        bootstrap_iters=0,
-        log_samples=True,
-        verbosity="ERROR",
-    )
+    # lm-eval's own bars cannot be turned off: the caller shows progress
+    with contextlib.redirect_stderr(io.StringIO()):
+        results = lm_eval.simple_evaluate(
+            model=model,
+            tasks=names,
+            task_manager=manager,
+            bootstrap_iters=0,
+            log_samples=True,
+            verbosity="ERROR",
+        )
     return dict(results["samples"])
 
 

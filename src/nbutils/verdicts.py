@@ -72,8 +72,12 @@ def overall(verdicts: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["results", "method", "verdict", "reason"])
 
 
-def _rows(table: pd.DataFrame, keys: list[str]) -> Any:
+def _groups(table: pd.DataFrame, keys: list[str]) -> Any:
     return table.groupby(keys, sort=False)
+
+
+def _rows(table: pd.DataFrame) -> Any:
+    return table.itertuples()
 
 
 def relational_verdicts(utility: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -84,8 +88,8 @@ def relational_verdicts(utility: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """
     rows = []
     trained = utility[utility["temperature"].eq(TEMPERATURE) & utility["source"].notna()]
-    for keys, part in _rows(trained, ["results", "method", "student"]):
-        of = {relation: rows_ for relation, rows_ in part.groupby("relation")}
+    for keys, part in _groups(trained, ["results", "method", "student"]):
+        of = dict(list(part.groupby("relation")))
         verdicts = [
             judge(f"{a} minus {b}", stats.paired_gain(of[a], of[b], seed), threshold)
             for a, b, threshold in (
@@ -114,7 +118,7 @@ def stronger_verdicts(utility: pd.DataFrame, models: pd.DataFrame, seed: int = 0
     rows = []
     parameters = models.set_index(["results", "model"])["parameters"].astype(float)
     trained = utility[utility["temperature"].eq(TEMPERATURE) & utility["source"].notna()]
-    for keys, part in _rows(trained, ["results", "method", "student"]):
+    for keys, part in _groups(trained, ["results", "method", "student"]):
         results, _, student = keys
         size = parameters.loc[results]
         foreign = part[part["relation"].eq("cross-family")]
@@ -155,7 +159,7 @@ def proxy_correlations(points: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     rows = []
     main = points[points["temperature"].eq(TEMPERATURE)]
     columns = ["results", "method", "proxy"]
-    for keys, part in _rows(main, columns):
+    for keys, part in _groups(main, columns):
         ranks = part.groupby("student")[["value", "gain"]].rank(pct=True)
         groups = [(s, p["value"], p["gain"]) for s, p in part.groupby("student", sort=False)]
         for who, x, y in [*groups, ("all students", ranks["value"], ranks["gain"])]:
@@ -174,7 +178,7 @@ def proxy_verdicts(correlations: pd.DataFrame) -> pd.DataFrame:
     lies above zero and the permutation p-value is below 0.05.
     """
     rows = []
-    for r in correlations[correlations["student"].eq("all students")].itertuples():
+    for r in _rows(correlations[correlations["student"].eq("all students")]):
         predicts = r.rho >= USEFUL_CORRELATION and r.low > 0 and r.p_value < 0.05
         fails = r.high < USEFUL_CORRELATION
         kind = "supported" if fails else "contradicted" if predicts else "undecided"
@@ -244,7 +248,7 @@ def decoupling_verdicts(cells: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     main = cells[cells["temperature"].eq(TEMPERATURE) & cells["relation"].isin(["self", "lineage"])]
-    for r in main.itertuples():
+    for r in _rows(main):
         kept = judge("utility changed: it", (r.gain, r.low, r.high), -TOLERANCE)
         gone = judge("extraction's fall", (r.fall, r.fall_low, r.fall_high), FALL, "%")
         verdict = combine([kept, gone])
@@ -262,8 +266,8 @@ def temperature_verdicts(utility: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """
     rows = []
     own = utility[utility["relation"].eq("self")]
-    for keys, part in _rows(own, ["results", "method", "student"]):
-        of = {t: rows_ for t, rows_ in part.groupby("temperature")}
+    for keys, part in _groups(own, ["results", "method", "student"]):
+        of = dict(list(part.groupby("temperature")))
         if TEMPERATURE not in of or len(of) < 2:
             continue
         verdict = combine(

@@ -6,16 +6,19 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-SIZES = {"desktop": {"width": 1400, "height": 900}, "phone": {"width": 390, "height": 844}}
+SIZES: dict[str, ViewportSize] = {
+    "desktop": {"width": 1400, "height": 900},
+    "phone": {"width": 390, "height": 844},
+}
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -54,7 +57,11 @@ def pages_of(site: Path) -> list[str]:
 
 
 def open_page(
-    browser: Browser, address: str, path: str, viewport: dict[str, int], theme: str
+    browser: Browser,
+    address: str,
+    path: str,
+    viewport: ViewportSize,
+    theme: Literal["light", "dark"],
 ) -> tuple[Page, list[str]]:
     """Open one page with foreign hosts blocked; its charts drawn; and what went wrong so far.
 
@@ -77,9 +84,11 @@ def open_page(
     page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
     page.on(
         "console",
-        lambda m: problems.append(f"console {m.type}: {m.text}")
-        if m.type in ("error", "warning")
-        else None,
+        lambda m: (
+            problems.append(f"console {m.type}: {m.text}")
+            if m.type in ("error", "warning")
+            else None
+        ),
     )
     page.on(
         "response",

@@ -6,8 +6,11 @@ built book's HTML. With names, only pages whose path holds one of them.
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 from browser import SIZES, Server, chromium, open_page, pages_of
+
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 def main(site: Path, folder: Path, names: list[str]) -> None:
@@ -16,7 +19,7 @@ def main(site: Path, folder: Path, names: list[str]) -> None:
     pages = [p for p in pages_of(site) if not names or any(n in p for n in names)]
     with Server(site) as address, chromium() as browser:
         for size, viewport in SIZES.items():
-            for theme in ("light", "dark"):
+            for theme in THEMES:
                 for path in pages:
                     page, problems = open_page(browser, address, path, viewport, theme)
                     wide = page.evaluate("document.documentElement.scrollWidth")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from synthetic import write_tables
 
 from nbutils import charts, findings, results, verdicts
+from synthetic import write_tables
 
 
 @pytest.fixture(scope="module")

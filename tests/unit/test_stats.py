@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import write_tables
 
 from nbutils import results, stats, verdicts
+from synthetic import write_tables
 
 difference = st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=40)
 
@@ -62,9 +62,7 @@ def test_intervals_hold_the_gain_and_repeat(tasks: list[list[int]], seed: int) -
 
 def test_paired_gain_joins_items_and_averages_runs() -> None:
     """Item a: mean of 1 and 0 minus 0; item b: 1 minus 1; item c is on one side only."""
-    after = pd.DataFrame(
-        {"task": ["t"] * 4, "item": ["a", "a", "b", "c"], "correct": [1, 0, 1, 1]}
-    )
+    after = pd.DataFrame({"task": ["t"] * 4, "item": ["a", "a", "b", "c"], "correct": [1, 0, 1, 1]})
     before = pd.DataFrame({"task": ["t"] * 2, "item": ["a", "b"], "correct": [0, 1]})
     assert stats.paired_gain(after, before)[0] == pytest.approx(0.25)
     with pytest.raises(ValueError, match="share no item"):
@@ -122,9 +120,7 @@ def test_judge_looks_at_the_whole_interval(
 
 def test_combine_needs_all_and_falls_by_one() -> None:
     """Every part must hold; a single contradiction contradicts."""
-    yes, no, open_ = (
-        verdicts.Verdict(v, v) for v in ("supported", "contradicted", "undecided")
-    )
+    yes, no, open_ = (verdicts.Verdict(v, v) for v in ("supported", "contradicted", "undecided"))
     assert verdicts.combine([yes, yes]).verdict == "supported"
     assert verdicts.combine([yes, open_]).verdict == "undecided"
     assert verdicts.combine([yes, open_, no]).verdict == "contradicted"
@@ -132,7 +128,9 @@ def test_combine_needs_all_and_falls_by_one() -> None:
 
 
 @pytest.fixture(scope="module", params=["supported", "contradicted", "undecided"])
-def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+def planted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
     """A project whose tables hold a planted effect, and that effect's name."""
     root: Path = tmp_path_factory.mktemp(request.param)
     write_tables(root / "book/results/tiny", request.param)
@@ -153,9 +151,7 @@ def test_relational_rule_finds_the_planted_effect(planted: tuple[Path, str]) -> 
 def test_decoupling_rule_finds_the_planted_effect(planted: tuple[Path, str]) -> None:
     """Kept and forgotten, lost and remembered, or in between."""
     root, effect = planted
-    cells = verdicts.decoupling_cells(
-        results.load("gains", root), results.load("extraction", root)
-    )
+    cells = verdicts.decoupling_cells(results.load("gains", root), results.load("extraction", root))
     assert len(cells) == 42
     assert cells["fall_low"].le(cells["fall"]).all()
     kinds = verdicts.decoupling_verdicts(cells)["verdict"].value_counts()

@@ -1,0 +1,43 @@
+# Every target prepares what it needs: a fresh clone with Python 3.11 or newer and make is enough.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help book html serve test lint format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+book: html ## build the book, run the tiny tier here, and rebuild with your run in it
+	$(BIN)/nbutils run tiny
+	$(BIN)/nbutils html
+
+html: $(READY) ## build the book from the published tables (and your run, if there is one)
+	$(BIN)/nbutils html
+
+serve: html ## build the book and serve it on this machine
+	$(BIN)/nbutils serve
+
+test: lint ## lint, type-check and run every test
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY) ## format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove what was built; computed runs stay
+	rm -rf book/_build book/pages book/_static/generated .venv
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@

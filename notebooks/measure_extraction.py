@@ -1,0 +1,119 @@
+# %% [markdown]
+# # Measure extraction
+#
+# **Stage: a model is prompted with the prefix of every planted passage; greedy decoding must reproduce the suffix exactly.**
+#
+# ## What you will learn
+#
+# - how exact-match extraction is defined;
+# - how many passages the untouched student gives away;
+# - what is left of them after self-training.
+#
+# ## What this notebook establishes, and what it does not
+#
+# It counts exact reproductions of passages that were planted in pre-training. A passage that is no
+# longer reproduced may still be known in part; the matched tokens tell how much.
+
+# %%
+import pandas as pd
+
+from nbutils import charts, grid, params, runs, stats
+
+charts.enable()
+
+# %% [markdown]
+# ## Parameters
+
+# %% tags=["parameters"]
+tier: str = "tiny"  # scale: a file under notebooks/tiers/
+source: str = "neox-small"  # model that writes the corpus
+student: str = "neox-small"  # model that is fine-tuned on the corpus
+temperature: float = 1.0  # sampling temperature, above 0 and at most 5
+method: str = "full"  # full (every weight) or lora (an adapter)
+seed: int = 0  # seed of sampling and of fine-tuning
+
+# %% [markdown]
+# A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
+
+# %%
+values = params.check(
+    params.NOTEBOOKS["measure_extraction"],
+    {
+        "tier": tier,
+        "source": source,
+        "student": student,
+        "temperature": temperature,
+        "method": method,
+        "seed": seed,
+    },
+)
+root = runs.project_root()
+plans = grid.plans(values.tier, root)
+store = runs.Store(root)
+
+# %% [markdown]
+# ## The passages
+#
+# The `dev` split is for making choices, the `held_out` split for reporting.
+
+# %%
+base = grid.compute(plans.model(student), plans, root)
+passages = pd.read_parquet(base / "passages.parquet")
+plan = plans.tier.planting
+print(passages.split.value_counts().to_dict())
+print(f"{plan.prefix} tokens of prompt, {plan.suffix} tokens to reproduce, {plan.exposures} exposures")
+
+# %% [markdown]
+# ## Before and after
+
+# %%
+cell = grid.Cell(source, student, temperature, method, seed)
+run = plans.extraction(student, cell)
+after = pd.read_parquet(grid.compute(run, plans, root) / "extraction.parquet")
+before = pd.read_parquet(grid.compute(plans.extraction(student), plans, root) / "extraction.parquet")
+
+# %% [markdown]
+# Shares of exactly reproduced passages with exact binomial (Clopper-Pearson) intervals.
+
+# %%
+rows = []
+for when, table in (("before", before), ("after", after)):
+    held_out = table[table.split == "held_out"]
+    low, high = stats.exact_interval(int(held_out.exact.sum()), len(held_out))
+    rows.append([when, held_out.exact.sum(), len(held_out), held_out.exact.mean(), low, high])
+columns = ["student", "extracted", "passages", "share", "low", "high"]
+charts.table(pd.DataFrame(rows, columns=columns))
+
+# %% [markdown]
+# ## How far greedy decoding follows
+#
+# The number of leading suffix tokens that are right, passage by passage.
+
+# %%
+counts = pd.DataFrame({"before": before.matched_tokens, "after": after.matched_tokens})
+charts.table(counts.apply(lambda c: c.value_counts()).fillna(0).astype(int).rename_axis(
+    "matched tokens").reset_index())
+
+# %% [markdown]
+# ## A passage that was lost
+#
+# The prompt, the true suffix, and how much of it each student gives.
+
+# %%
+lost = passages.assign(before=before.matched_tokens, after=after.matched_tokens)
+lost = lost[before.exact & ~after.exact & (passages.split == "held_out")]
+charts.table(lost[["passage", "text", "suffix_text", "before", "after"]].head(5))
+
+# %% [markdown]
+# ## Where this comes from
+
+# %%
+manifest = store.finished(run)
+charts.provenance(pd.DataFrame([manifest.model_dump() | {"results": tier}]), [manifest.key])
+
+# %% [markdown]
+# ## Try it
+#
+# - does another lineage member's text erase more? `nbutils notebook measure_extraction -p source
+#   neox-large`
+# - does an adapter erase less? `nbutils notebook measure_extraction -p method lora`

@@ -1,0 +1,123 @@
+# %% [markdown]
+# # Measure utility
+#
+# **Stage: a model answers the benchmark suite, item by item, through lm-eval.**
+#
+# ## What you will learn
+#
+# - what an item of each kind looks like;
+# - how an answer is scored: by the log-likelihood of the choices;
+# - how the gain of one student is paired, item by item, with its untouched self.
+#
+# ## What this notebook establishes, and what it does not
+#
+# It measures one cell against its untouched student on one suite. The interval covers the sampling
+# of items, not of seeds.
+
+# %%
+import json
+
+import pandas as pd
+
+from nbutils import charts, grid, params, runs, stats, suite
+
+charts.enable()
+
+# %% [markdown]
+# ## Parameters
+
+# %% tags=["parameters"]
+tier: str = "tiny"  # scale: a file under notebooks/tiers/
+source: str = "neox-small"  # model that writes the corpus
+student: str = "neox-small"  # model that is fine-tuned on the corpus
+temperature: float = 1.0  # sampling temperature, above 0 and at most 5
+method: str = "full"  # full (every weight) or lora (an adapter)
+seed: int = 0  # seed of sampling and of fine-tuning
+
+# %% [markdown]
+# A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
+
+# %%
+values = params.check(
+    params.NOTEBOOKS["measure_utility"],
+    {
+        "tier": tier,
+        "source": source,
+        "student": student,
+        "temperature": temperature,
+        "method": method,
+        "seed": seed,
+    },
+)
+root = runs.project_root()
+plans = grid.plans(values.tier, root)
+store = runs.Store(root)
+
+# %% [markdown]
+# ## The suite
+#
+# Items are cut from held-out works of every domain. A document of which any run of words occurs in
+# training text is left out.
+
+# %%
+suite_folder = grid.compute(plans.suite(), plans, root)
+tasks = {p.stem: p.read_text("utf-8").splitlines() for p in sorted(suite_folder.glob("*.jsonl"))}
+sizes = [{"task": t, "items": len(i), "chance": suite.chance(t)} for t, i in tasks.items()]
+charts.table(pd.DataFrame(sizes), digits=2)
+
+# %% [markdown]
+# One item of each kind; the first domain stands for the others.
+
+# %%
+examples = [json.loads(lines[0]) for task, lines in tasks.items() if task.startswith("speeches")]
+shown = [
+    {"item": e["item"], "context": e["query"][-120:], "choices": " |".join(e["choices"])}
+    for e in examples
+]
+charts.table(pd.DataFrame(shown))
+
+# %% [markdown]
+# ## Scoring
+#
+# The task files beside the items are lm-eval's own format, so its command line gives the same answers.
+
+# %%
+cell = grid.Cell(source, student, temperature, method, seed)
+run = plans.utility(student, cell)
+after = pd.read_parquet(grid.compute(run, plans, root) / "utility.parquet")
+before = pd.read_parquet(grid.compute(plans.utility(student), plans, root) / "utility.parquet")
+after.head()
+
+# %% [markdown]
+# ## Gain, paired item by item
+#
+# An item that both get right, or both get wrong, says nothing about the change. Only the others do.
+
+# %%
+both = before.merge(after, on=["task", "item"], suffixes=("_before", "_after"))
+change = both.correct_after.astype(int) - both.correct_before.astype(int)
+print(change.map({1: "won", 0: "unchanged", -1: "lost"}).value_counts().to_dict())
+
+# %% [markdown]
+# Per task, and for the suite as the unweighted mean over its tasks, with 95 % bootstrap intervals.
+
+# %%
+parts = {task: rows.to_numpy(dtype=float) for task, rows in change.groupby(both.task)}
+rows = [[task, *stats.gain_interval([part])] for task, part in parts.items()]
+rows.append(["suite", *stats.gain_interval(list(parts.values()))])
+table = pd.DataFrame(rows, columns=["task", "gain", "low", "high"])
+table[["gain", "low", "high"]] *= 100
+charts.table(table.rename(columns={"gain": "gain (points)"}), digits=2)
+
+# %% [markdown]
+# ## Where this comes from
+
+# %%
+manifest = store.finished(run)
+charts.provenance(pd.DataFrame([manifest.model_dump() | {"results": tier}]), [manifest.key])
+
+# %% [markdown]
+# ## Try it
+#
+# - another pairing: `nbutils notebook measure_utility -p source neox-large`
+# - the same items by lm-eval's command line: see *Re-execute*.

@@ -1,0 +1,127 @@
+# %% [markdown]
+# # Prepare a model
+#
+# **Stage: a registry entry becomes weights, a tokenizer, a BOS policy and a list of planted passages.**
+#
+# ## What you will learn
+#
+# - which text a family reads, and how it is split so that nothing leaks;
+# - why passages are planted in the middle of documents;
+# - how good the pre-trained model is at continuing its own domain.
+#
+# ## What this notebook establishes, and what it does not
+#
+# It shows one model of a tier, pre-trained from scratch on real text that installed packages ship.
+# Such a model is tiny: it speaks its domain's language without saying much. Whatever the book
+# finds on it is a measurement of this scale, not of large models.
+
+# %%
+import json
+import math
+
+import pandas as pd
+
+from nbutils import charts, grid, params, runs, text
+
+charts.enable()
+
+# %% [markdown]
+# ## Parameters
+
+# %% tags=["parameters"]
+tier: str = "tiny"  # scale: a file under notebooks/tiers/
+model: str = "neox-small"  # a model of the tier
+
+# %% [markdown]
+# A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
+
+# %%
+values = params.check(
+    params.NOTEBOOKS["prepare_model"],
+    {"tier": tier, "model": model},
+)
+root = runs.project_root()
+plans = grid.plans(values.tier, root)
+store = runs.Store(root)
+
+# %% [markdown]
+# The model is a member of a *family*: same tokenizer, architecture and mixture of text. Its *lineage*
+# holds the members that differ in size or seed.
+
+# %%
+run = plans.model(model)
+pd.Series(run.params.model_dump(), name=model).to_frame()
+
+# %% [markdown]
+# ## The text
+#
+# Every work (a speech, an article, a chapter) belongs to one split, decided by its name alone. The
+# model reads only the `train` split; benchmark items and passages come from works it never sees.
+
+# %%
+documents = pd.DataFrame(
+    {"domain": domain, "split": d.split, "characters": len(d.text)}
+    for domain in text.DOMAINS
+    for d in text.documents(domain, plans.tier.max_chars)
+)
+charts.table(documents.groupby(["domain", "split"], as_index=False).sum())
+
+# %% [markdown]
+# The text stays its authors'; this is where it comes from and on what terms it is shown.
+
+# %%
+sources = [[d.title, d.package, d.licence] for d in text.DOMAINS.values()]
+charts.table(pd.DataFrame(sources, columns=["text", "package", "licence"]))
+
+# %% [markdown]
+# ## Pre-training
+#
+# The run is computed now, or found: a run that exists is never computed twice.
+
+# %%
+folder = grid.compute(run, plans, root)
+facts = json.loads((folder / "facts.json").read_text("utf-8"))
+charts.table(pd.DataFrame([facts]), digits=4)
+
+# %% [markdown]
+# The loss is the mean cross-entropy in nats per token, before each update. It starts near the logarithm
+# of the vocabulary's size, where every token is equally likely.
+
+# %%
+curve = pd.read_parquet(folder / "curve.parquet")
+print(f"log of the vocabulary: {math.log(plans.tier.vocab_size):.2f} nats")
+charts.loss_curve(curve)
+
+# %% [markdown]
+# ## The passages
+#
+# A passage planted at the start of documents would follow BOS, and sampling from BOS would write it out
+# again. So each one stands between two sentences of a document, over and over, in different documents.
+
+# %%
+passages = pd.read_parquet(folder / "passages.parquet")
+print(passages.split.value_counts().to_dict())
+charts.table(passages[["passage", "split", "work", "text"]].head(5))
+
+# %% [markdown]
+# ## The BOS policy
+#
+# Sampling, fine-tuning and scoring must agree on the token that begins a document, and on who adds it.
+
+# %%
+print((folder / "bos.json").read_text("utf-8"))
+
+# %% [markdown]
+# ## Where this comes from
+
+# %%
+manifest = store.finished(run)
+charts.provenance(pd.DataFrame([manifest.model_dump() | {"results": tier}]), [manifest.key])
+
+# %% [markdown]
+# ## Try it
+#
+# - another member: `nbutils notebook prepare_model -p model qwen-large`
+# - how much of the training text is planted? Compare `planted_share` with the exposures in
+#   `notebooks/tiers/tiny.yml`, halve them, and see how many passages survive in
+#   `measure_extraction`.

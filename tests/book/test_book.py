@@ -1,0 +1,211 @@
+"""The built book in a browser without a network: what it draws, what it asks for, what it answers.
+
+The book is built once, in a copy of what it is made of. While nothing is published its tables
+are synthetic.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from browser import CHROMIUM, SIZES, Server, chromium, open_page, pages_of
+from playwright.sync_api import Browser, Page
+
+from nbutils import book, notebooks, results
+from synthetic import write_tables
+
+REPOSITORY = Path(__file__).parents[2]
+GENERATED = shutil.ignore_patterns("_build", "pages", "generated")
+CHARTS = {name: f"book/pages/{name}.html" for name in book.FINDINGS}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with a built book."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(REPOSITORY / name, root / name)
+    shutil.copytree(REPOSITORY / "notebooks", root / "notebooks")
+    shutil.copytree(REPOSITORY / "book", root / "book", ignore=GENERATED)
+    published = root / results.PUBLISHED
+    for tier in published.glob("*/pages"):  # `pages` of a published tier belong to the copy
+        shutil.rmtree(tier)
+    for pages in (REPOSITORY / results.PUBLISHED).glob("*/pages"):
+        shutil.copytree(pages, published / pages.parent.name / "pages")
+    if not results.available(root):
+        write_tables(published / "tiny", "supported")
+    book.build(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(project: Path) -> Iterator[str]:
+    """Where the built book is served."""
+    with Server(project / book.HTML) as where:
+        yield where
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests."""
+    if not CHROMIUM.exists():
+        pytest.fail(f"the book is tested in {CHROMIUM}: install the package chromium")
+    with chromium() as found:
+        yield found
+
+
+def _findings(browser: Browser, address: str, name: str, size: str = "desktop") -> Page:
+    page, problems = open_page(browser, address, CHARTS[name], SIZES[size], "light")
+    assert problems == []
+    return page
+
+
+@pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
+def test_every_page_is_quiet_and_fits(
+    project: Path, address: str, browser: Browser, size: str, theme: Literal["light", "dark"]
+) -> None:
+    """No console message, no foreign or failed request, no sideways scrolling."""
+    pages = pages_of(project / book.HTML)
+    assert len(pages) >= 15
+    for path in pages:
+        page, problems = open_page(browser, address, path, SIZES[size], theme)
+        assert problems == [], path
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= SIZES[size]["width"], f"{path} is {wide}px wide"
+        page.context.close()
+
+
+@pytest.mark.parametrize("name", list(CHARTS))
+@pytest.mark.parametrize("size", list(SIZES))
+def test_findings_draw_their_charts(address: str, browser: Browser, name: str, size: str) -> None:
+    """Every chart has marks with labels, and stays inside its column."""
+    page = _findings(browser, address, name, size)
+    charts = page.locator(".nbutils-chart")
+    assert charts.count() >= 1
+    assert page.locator(".nbutils-chart svg [role='graphics-symbol']").count() > 5
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.nbutils-chart')].map("
+        "c => [c.clientWidth, c.querySelector('svg').getBoundingClientRect().width])"
+    )
+    assert all(svg <= box + 4 for box, svg in boxes), boxes
+    page.context.close()
+
+
+def test_a_click_on_a_cell_changes_the_linked_bars(address: str, browser: Browser) -> None:
+    """The bars' title names the pairing of the cell that was clicked, on a square or its number."""
+    page = _findings(browser, address, "relational_utility")
+    chart = page.locator(".nbutils-chart").first
+    title = chart.locator("svg .role-title-text").last
+    seen = {title.inner_text()}
+    squares = chart.locator("svg [aria-roledescription='rect mark']")
+    for index in (3, squares.count() - 2):
+        squares.nth(index).scroll_into_view_if_needed()
+        box = squares.nth(index).bounding_box()
+        assert box is not None
+        for dx, dy in ((6, 6), (box["width"] / 2, box["height"] / 3)):
+            page.mouse.click(box["x"] + dx, box["y"] + dy)
+        page.wait_for_timeout(150)
+        seen.add(title.inner_text())
+    assert len(seen) == 3, seen
+    page.context.close()
+
+
+def test_a_click_on_a_point_shows_before_and_after(address: str, browser: Browser) -> None:
+    """The same link, on the plane of utility and extraction."""
+    page = _findings(browser, address, "memorization_decoupling")
+    chart = page.locator(".nbutils-chart").first
+    title = chart.locator("svg .role-title-text").last
+    before = title.inner_text()
+    points = chart.locator("svg .mark-symbol.role-mark [aria-roledescription='point']")
+    points.last.scroll_into_view_if_needed()
+    points.last.click(force=True)
+    page.wait_for_timeout(150)
+    assert title.inner_text() != before
+    page.context.close()
+
+
+def test_the_selector_changes_what_is_drawn(address: str, browser: Browser) -> None:
+    """Another proxy, other points."""
+    page = _findings(browser, address, "proxies_fail")
+    chart = page.locator(".nbutils-chart").first
+    before = chart.locator("svg").inner_html()
+    chart.locator("select").last.select_option(index=1)
+    page.wait_for_timeout(200)
+    assert chart.locator("svg").inner_html() != before
+    page.context.close()
+
+
+def test_the_theme_redraws_and_keeps_the_choice(address: str, browser: Browser) -> None:
+    """Text follows the page's colours; a choice made before the change survives it."""
+    page = _findings(browser, address, "proxies_fail")
+    chart = page.locator(".nbutils-chart").first
+    chart.locator("select").last.select_option(index=1)
+    colour = (
+        "getComputedStyle(document.querySelector('.nbutils-chart svg .role-axis-label text')).fill"
+    )
+    light = page.evaluate(colour)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_function(f"{colour} !== '{light}'")
+    page.wait_for_timeout(300)
+    assert chart.locator("select").last.evaluate("s => s.selectedIndex") == 1
+    page.context.close()
+
+
+def test_mathematics_is_typeset_from_this_machine(address: str, browser: Browser) -> None:
+    """Formulas become SVG, drawn by the script that the book ships."""
+    page, problems = open_page(browser, address, "book/how-to-read.html", SIZES["desktop"], "light")
+    page.wait_for_selector("mjx-container svg")
+    assert problems == []
+    page.context.close()
+
+
+def test_a_second_build_executes_nothing(project: Path) -> None:
+    """Unchanged tables and sources are not executed again."""
+    before = {p: p.stat().st_mtime_ns for p in (project / book.EXECUTED).glob("*.ipynb")}
+    start = time.monotonic()
+    book.build(project)
+    assert time.monotonic() - start < 60
+    assert before == {p: p.stat().st_mtime_ns for p in (project / book.EXECUTED).glob("*.ipynb")}
+
+
+def test_a_warning_fails_the_build_and_is_shown(project: Path) -> None:
+    """A dead reference is an error that names the page."""
+    page = project / "book/references.md"
+    text = page.read_text("utf-8")
+    try:
+        page.write_text(text + "\nSee {ref}`nowhere`.\n", "utf-8")
+        with pytest.raises(book.BookError, match=r"references\.md.*nowhere"):
+            book.render(project)
+    finally:
+        page.write_text(text, "utf-8")
+
+
+def test_an_unknown_parameter_is_refused_before_a_kernel_starts(project: Path) -> None:
+    """The message names the parameter, the nearest one and all that are allowed."""
+    output = project / "out.ipynb"
+    with pytest.raises(notebooks.NotebookError, match=r"no parameter sead; did you mean seed\?"):
+        notebooks.execute("relational_utility", {"sead": 1}, output, project)
+    assert not output.exists()
+    with pytest.raises(notebooks.NotebookError, match="no notebook temprature; did you mean"):
+        notebooks.convert("temprature", project)
+
+
+def test_a_failing_notebook_is_kept_and_told_in_one_line(project: Path) -> None:
+    """The partly executed notebook stays; the error holds the cell's own message."""
+    output = project / "failed.ipynb"
+    with pytest.raises(notebooks.NotebookError, match="ValueError: seed: -1 is below 0") as told:
+        notebooks.execute("relational_utility", {"seed": -1}, output, project)
+    assert "\n" not in str(told.value)
+    assert output.exists()
+
+
+def test_conversion_is_stable_and_executions_hold_no_address(project: Path) -> None:
+    """The same source gives the same bytes; nothing of this machine's folders is kept."""
+    first = notebooks.convert("temperature", project).read_bytes()
+    assert first == notebooks.convert("temperature", project).read_bytes()
+    executed = (project / book.EXECUTED / "temperature.ipynb").read_text("utf-8")
+    assert str(project) not in executed
+    assert "papermill" not in executed
