@@ -30,6 +30,8 @@ WIDTH = 600
 
 def enable() -> None:
     """Use the book's theme, and a renderer that stores the spec alone: no script, no network."""
+    # The names of styles are ours, so the type of a theme's configuration does not know them.
+    style: Any = {"number": {"color": "#1b1b1b"}, "muted": {"color": "#8c8c8c"}}
 
     @alt.theme.register("nbutils", enable=True)
     def theme() -> alt.theme.ThemeConfig:
@@ -49,7 +51,7 @@ def enable() -> None:
                 "legend": {"orient": "top", "titleOrient": "left", "labelFontSize": 12},
                 "title": {"anchor": "start", "fontSize": 14, "fontWeight": 600, "offset": 10},
                 "range": {"diverging": ["#d98a3d", "#f3f0ea", "#3f9cb8"], "category": STUDENTS},
-                "style": {"number": {"color": "#1b1b1b"}, "muted": {"color": "#8c8c8c"}},
+                "style": style,
             }
         )
 

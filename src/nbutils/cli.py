@@ -3,7 +3,6 @@
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from nbutils import grid, params, results
-from nbutils.runs import Run, Store, project_root
+from nbutils.runs import Manifest, Run, Store, project_root
 
 app = typer.Typer(
     help="An executable book: can a language model learn from its own text?",
@@ -92,25 +91,15 @@ def status() -> None:
     store = Store(root)
     table = Table("tier", "stage", "done", "missing", "time spent", "size", box=None)
     for path in sorted((root / "notebooks" / "tiers").glob("*.yml")):
-        by_stage: dict[str, list[Any]] = {}
-        for planned in grid.plan(grid.plans(path.stem, root).all(), store):
-            found = planned.key and store.manifest(planned.run.stage, planned.key)
-            by_stage.setdefault(planned.run.stage, []).append(found)
-        for stage, found in by_stage.items():
-            done = [m for m in found if m]
-            size = sum(
-                file.stat().st_size
-                for m in done
-                for file in store.folder(stage, m.key).rglob("*")
-            )
-            table.add_row(
-                path.stem,
-                stage,
-                str(len(done)),
-                str(len(found) - len(done)),
-                duration(sum(m.wall_seconds for m in done)),
-                f"{size / 2**20:.1f} MiB",
-            )
+        stages: dict[str, list[Manifest | None]] = {}
+        for wanted in grid.plans(path.stem, root).all():
+            stages.setdefault(wanted.stage, []).append(store.finished(wanted))
+        for stage, found in stages.items():
+            done = [m for m in found if m is not None]
+            spent = duration(sum(m.wall_seconds for m in done))
+            size = sum(store.size(m) for m in done) / 2**20
+            missing = len(found) - len(done)
+            table.add_row(path.stem, stage, str(len(done)), str(missing), spent, f"{size:.1f} MiB")
     out.print(table)
     out.print(f"free on the disk: {shutil.disk_usage(root).free / 2**30:.1f} GiB")
 
@@ -208,11 +197,11 @@ def serve(port: Annotated[int, typer.Option(min=1, max=65535, help="port on this
     book.serve(project_root(), port)
 
 
-def main(arguments: list[str] | None = None, *, command: Callable[..., Any] = app) -> int:
-    """Run the command line; an error of ours is one message and exit status 1."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; a ``Problem`` is one message and exit status 1."""
     try:
-        command(join_pairs(sys.argv[1:] if arguments is None else arguments))
-    except (RuntimeError, params.ParameterError) as error:
+        app(join_pairs(sys.argv[1:] if arguments is None else arguments))
+    except params.Problem as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}")
         return 1
     return 0

@@ -50,7 +50,7 @@ def measure(
     model, tokenizer = models.load(inputs["model"], inputs["base"])
     model.to(models.device())
     passages = pd.read_parquet(inputs["base"] / "passages.parquet")
-    prefixes, suffixes = np.vstack(passages.prefix), np.vstack(passages.suffix)
+    prefixes, suffixes = np.vstack(list(passages.prefix)), np.vstack(list(passages.suffix))
     rows = passages[["passage", "split"]].assign(
         matched_tokens=matched(model, tokenizer.bos_token_id, prefixes, suffixes),
         suffix_tokens=suffixes.shape[1],

@@ -42,6 +42,7 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
         value=[{"student": first["student"], "source": first["source"]}],
         empty=False,
         toggle=False,
+        clear=False,
     )
     cells = (
         alt.Chart(main)
@@ -51,14 +52,22 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
             .axis(orient="top", labelAngle=0, ticks=False, domain=False, labelPadding=6),
             y=alt.Y("source:N", title=None, scale=alt.Scale(paddingInner=0.1))
             .axis(ticks=False, domain=False, labelPadding=6),
-            tooltip=charts.tooltips("source", "student", "relation", *charts.GAIN_TIP, "accuracy||.3f", "seeds||d"),
+            tooltip=charts.tooltips(
+            "source",
+            "student",
+            "relation",
+            *charts.GAIN_TIP,
+            "accuracy||.3f",
+            "seeds||d",
+        ),
         )
     )  # fmt: skip
+    covers_zero = "datum.low <= 0 && datum.high >= 0"
     squares = cells.mark_rect(cornerRadius=4, strokeWidth=2.5, cursor="pointer").encode(
         fill=alt.Fill("gain:Q", title="gain (points)").scale(
             range="diverging", domain=[-largest, 0, largest], interpolate="lab"
         ).legend(gradientLength=140, format="+.1f", tickCount=3),
-        fillOpacity=alt.condition("datum.low <= 0 && datum.high >= 0", alt.value(0.35), alt.value(1)),
+        fillOpacity=alt.condition(covers_zero, alt.value(0.35), alt.value(1)),
         stroke=alt.Stroke("relation:N").scale(
             domain=list(charts.RELATIONS)[:3], range=list(charts.RELATIONS.values())[:3]
         ).legend(title="relation", symbolFillColor="transparent"),
@@ -132,7 +141,13 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
     base = alt.Chart(rows).transform_filter(chosen).encode(
         x=alt.X("value:Q", title="value of the proxy").scale(zero=False, padding=14),
         opacity=faded,
-        tooltip=charts.tooltips("source", "student", "relation", "value|proxy|.4f", *charts.GAIN_TIP),
+        tooltip=charts.tooltips(
+            "source",
+            "student",
+            "relation",
+            "value|proxy|.4f",
+            *charts.GAIN_TIP,
+        ),
     )  # fmt: skip
     marks = (
         base.mark_point(size=110, filled=True)
@@ -152,8 +167,14 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
     rho = alt.Chart(correlations).transform_filter(chosen).encode(
         y=alt.Y("student:N", title=None).axis(ticks=False, domain=False),
         opacity=faded,
-        tooltip=charts.tooltips("student", "rho||+.2f", "low|lower limit|+.2f", "high|upper limit|+.2f",
-                     "p_value|permutation p|.3f", "points|pairings|d"),
+        tooltip=charts.tooltips(
+            "student",
+            "rho||+.2f",
+            "low|lower limit|+.2f",
+            "high|upper limit|+.2f",
+            "p_value|permutation p|.3f",
+            "points|pairings|d",
+        ),
     )  # fmt: skip
     dots = rho.mark_point(filled=True, size=110, style="dot").encode(
         x=alt.X("rho:Q", title="Spearman's rank correlation with gain").scale(domain=[-1, 1])
@@ -201,6 +222,7 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
         value=[{"student": first["student"], "source": first["source"]}],
         empty=False,
         toggle=False,
+        clear=False,
     )
     fall = "extraction fell by (%)"
     tip = charts.tooltips("source", "student", "relation", *charts.GAIN_TIP, f"fall|{fall}|.1f",

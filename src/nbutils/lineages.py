@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from tokenizers import Tokenizer, decoders, processors
 from tokenizers.implementations import ByteLevelBPETokenizer
 from transformers import (
@@ -150,7 +151,7 @@ def training_documents(
     """
     rng = np.random.default_rng(p.seed)
     budget = p.recipe.steps * p.recipe.tokens_per_step
-    planted = [[*r.prefix, *r.suffix] for r in passages.itertuples()]
+    planted = [[*a, *b] for a, b in zip(passages.prefix, passages.suffix, strict=True)]
     queue = [planted[i] for _ in range(p.planting.exposures) for i in rng.permutation(len(planted))]
     room = p.context - 2 - (len(planted[0]) if planted else 0)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
@@ -192,7 +193,7 @@ def prepare(
     passages = choose_passages(p, tokenizer)
     documents, planted_share = training_documents(p, tokenizer, passages)
     rows = training.pack(documents, 2 * p.context, tokenizer.eos_token_id)
-    training.torch.manual_seed(p.seed)
+    torch.manual_seed(p.seed)
     model = AutoModelForCausalLM.from_config(config(p)).to(models.device())
     losses = training.fit(model, rows, p.recipe, p.seed, progress)
     models.save(model, tokenizer, out)

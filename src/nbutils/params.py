@@ -26,7 +26,11 @@ Temperature = Annotated[float, Field(gt=0, le=5)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class ParameterError(ValueError):
+class Problem(Exception):
+    """Base of every error that a person can mend: one message, no traceback."""
+
+
+class ParameterError(Problem):
     """A parameter has an unknown name, a wrong type or a value out of range."""
 
 

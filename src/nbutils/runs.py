@@ -28,7 +28,7 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nbutils.params import Parameters
+from nbutils.params import Parameters, Problem
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -40,7 +40,7 @@ Progress = Callable[[float], None]
 Labels = dict[str, str | float | int | None]
 
 
-class RunError(RuntimeError):
+class RunError(Problem):
     """A run failed, or the store cannot be read or written."""
 
 
@@ -237,6 +237,10 @@ class Store:
         if done is None:
             raise RunError(f"run {run.name!r} is not finished: run its tier first")
         return self.folder(run.stage, done.key)
+
+    def size(self, done: Manifest) -> int:
+        """Bytes of a finished run on the disk."""
+        return sum(f.stat().st_size for f in self.folder(done.stage, done.key).rglob("*"))
 
     def all(self) -> list[Manifest]:
         """Every finished run, oldest first."""

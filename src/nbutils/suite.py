@@ -148,7 +148,8 @@ def question(
 def full_text(item: Item) -> str:
     """The text of an item with its right answer, as it stood in the document."""
     choices, gold = item["choices"], item["gold"]
-    assert isinstance(choices, list) and isinstance(gold, int)
+    assert isinstance(choices, list)
+    assert isinstance(gold, int)
     return f"{item['query']}{choices[gold]}"
 
 
@@ -174,7 +175,8 @@ def build(p: PrepareSuite) -> dict[str, list[Item]]:
         }
         for kind, make in makers.items():
             wanted: int = getattr(p.size, kind)
-            items, unused = [], []
+            items: list[Item] = []
+            unused: list[text.Document] = []
             for document in queue:
                 item = None
                 if len(items) < wanted and not text.leaks(document.text, trained):

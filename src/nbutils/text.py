@@ -26,11 +26,13 @@ from pathlib import Path
 
 import numpy as np
 
+from nbutils.params import Problem
+
 SPLITS = {"train": 0.78, "passages": 0.04, "benchmark": 0.10, "control": 0.08}
 SHINGLE_WORDS = 8
 
 
-class TextError(RuntimeError):
+class TextError(Problem):
     """A text package is missing or does not hold the bytes it should."""
 
 

@@ -99,7 +99,7 @@ def test_a_click_on_a_cell_changes_the_linked_bars(address: str, browser: Browse
     page = _findings(browser, address, "relational_utility")
     chart = page.locator(".nbutils-chart").first
     title = chart.locator("svg .role-title-text").last
-    seen = {title.inner_text()}
+    seen = {title.text_content()}
     squares = chart.locator("svg [aria-roledescription='rect mark']")
     for index in (3, squares.count() - 2):
         squares.nth(index).scroll_into_view_if_needed()
@@ -108,7 +108,7 @@ def test_a_click_on_a_cell_changes_the_linked_bars(address: str, browser: Browse
         for dx, dy in ((6, 6), (box["width"] / 2, box["height"] / 3)):
             page.mouse.click(box["x"] + dx, box["y"] + dy)
         page.wait_for_timeout(150)
-        seen.add(title.inner_text())
+        seen.add(title.text_content())
     assert len(seen) == 3, seen
     page.context.close()
 
@@ -118,12 +118,12 @@ def test_a_click_on_a_point_shows_before_and_after(address: str, browser: Browse
     page = _findings(browser, address, "memorization_decoupling")
     chart = page.locator(".nbutils-chart").first
     title = chart.locator("svg .role-title-text").last
-    before = title.inner_text()
+    before = title.text_content()
     points = chart.locator("svg .mark-symbol.role-mark [aria-roledescription='point']")
     points.last.scroll_into_view_if_needed()
     points.last.click(force=True)
     page.wait_for_timeout(150)
-    assert title.inner_text() != before
+    assert title.text_content() != before
     page.context.close()
 
 
