@@ -21,6 +21,7 @@ import nbformat
 import vl_convert
 
 from nbutils import charts, notebooks, results
+from nbutils.params import Problem
 
 STAGES = (
     *("prepare_model", "sample_corpus", "self_train"),
@@ -35,7 +36,7 @@ CODE = ("charts", "findings", "stats", "verdicts", "results", "notebooks")
 WORKERS = 2
 
 
-class BookError(RuntimeError):
+class BookError(Problem):
     """The book cannot be built: a missing package, a failed notebook, or a Sphinx warning."""
 
 
@@ -104,10 +105,13 @@ def execute_finding(name: str, root: Path) -> Path:
 
 
 def stage_source(name: str, root: Path) -> Path:
-    """The notebook behind a stage's page: your run's, else the published one, else unexecuted."""
+    """The notebook behind a stage's page: your run's, else the published one, else unexecuted.
+
+    The tiny tier comes before the others: its pages are the ones the book explains.
+    """
     tiers = sorted({t.tier for t in results.available(root)}, key=lambda t: (t != "tiny", t))
-    for place in (results.YOURS, results.PUBLISHED):
-        for tier in tiers:
+    for tier in tiers:
+        for place in (results.YOURS, results.PUBLISHED):
             path = root / place / tier / "pages" / f"{name}.ipynb"
             if path.is_file():
                 return path

@@ -136,34 +136,17 @@ GAIN_TIP = ("gain|gain (points)|+.2f", "low|lower limit|+.2f", "high|upper limit
 # ---------------------------------------------------------------- losses and tables
 
 
-def loss_curves(curves: pd.DataFrame) -> ChartType:
-    """Training loss over steps, one line a run, thinned to what a chart can hold."""
-    if curves.empty:
-        return nothing()
-    every = 1 + len(curves) // MAX_ROWS
-    last = curves["step"].eq(curves.groupby("run")["step"].transform("max"))
-    rows = curves[(curves.groupby("run").cumcount() % every == 0) | last].head(MAX_ROWS)
-    choices = []
-    chosen = "true"
-    if "results" in rows:
-        choices.append(choice("results_choice", "Results", rows["results"]))
-        chosen = "datum.results == results_choice"
-    hover = alt.selection_point(fields=["run"], on="pointerover", empty=True)
+def loss_curve(curve: pd.DataFrame) -> ChartType:
+    """The training loss of one run over its steps, thinned to what a chart can hold."""
+    rows = curve.iloc[:: 1 + len(curve) // MAX_ROWS]
     return (
-        alt.Chart(rows, width=WIDTH, height=280, description="Training loss over steps, by run.")
-        .transform_filter(chosen)
-        .mark_line(strokeWidth=1.8)
+        alt.Chart(rows, width=WIDTH, height=260, description="Training loss over steps.")
+        .mark_line(strokeWidth=1.8, color=RELATIONS["self"])
         .encode(
             x=alt.X("step:Q", title="step"),
             y=alt.Y("loss:Q", title="loss (nats per token)").scale(zero=False),
-            color=relation_color(),
-            detail="run:N",
-            opacity=alt.condition(hover, alt.value(1), alt.value(0.2)),
-            tooltip=tooltips(
-                "source", "student", "method", "temperature||.2f", "step||d", "loss||.3f"
-            ),
+            tooltip=tooltips("step||d", "loss||.3f"),
         )
-        .add_params(*choices, hover)
     )
 
 

@@ -118,6 +118,37 @@ def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartTy
     )
 
 
+def loss_curves(curves: pd.DataFrame) -> ChartType:
+    """Training loss over steps at temperature 1, one line a run, one student at a time."""
+    curves = curves[curves["temperature"].eq(verdicts.TEMPERATURE)]
+    if curves.empty:
+        return charts.nothing()
+    place = curves.groupby(["results", "run"]).cumcount()
+    rows = curves[place % (1 + len(curves) // charts.MAX_ROWS) == 0]
+    choices = [
+        charts.choice("results_choice", "Results", rows["results"]),
+        charts.choice("method_choice", "Method", rows["method"], "full"),
+        charts.choice("student_choice", "Student", sorted(rows["student"].unique())),
+    ]
+    chosen = (
+        "datum.results == results_choice && datum.method == method_choice"
+        " && datum.student == student_choice"
+    )
+    return (
+        alt.Chart(rows, width=charts.WIDTH, height=260, description="Training loss over steps.")
+        .transform_filter(chosen)
+        .mark_line(strokeWidth=1.8)
+        .encode(
+            x=alt.X("step:Q", title="step"),
+            y=alt.Y("loss:Q", title="loss (nats per token)").scale(zero=False),
+            color=charts.relation_color(),
+            detail="run:N",
+            tooltip=charts.tooltips("source", "student", "relation", "step||d", "loss||.3f"),
+        )
+        .add_params(*choices)
+    )
+
+
 # ---------------------------------------------------------------- proxies
 
 

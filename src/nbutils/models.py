@@ -16,9 +16,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
+
+from nbutils.params import Problem
+
+# Saving and loading take milliseconds here: their bars would only bury the grid's own progress.
+logging.disable_progress_bar()
 
 
-class ModelError(RuntimeError):
+class ModelError(Problem):
     """A model folder cannot be loaded."""
 
 

@@ -19,12 +19,14 @@ import papermill
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from nbutils.params import Problem
+
 SOURCES = Path("notebooks")
 CONVERTED = Path("runs/notebooks")
 KERNEL = "python3"
 
 
-class NotebookError(RuntimeError):
+class NotebookError(Problem):
     """A notebook does not exist, was given a wrong parameter, or failed while it ran."""
 
 
@@ -130,6 +132,6 @@ def clean(path: Path, root: Path) -> None:
     places = {str(root.resolve()): ".", sys.prefix: "<environment>", str(Path.home()): "~"}
     for place, name in sorted(places.items(), key=lambda item: -len(item[0])):
         if len(place) > 1:
-            text = text.replace(place, name)
+            text = re.sub(re.escape(place) + r"(?![\w.-])", lambda _, name=name: name, text)
     text = re.sub(r"ipykernel_\d+[/\\\\]+\d+\.py", "ipykernel.py", text)
     path.write_text(text + "\n", "utf-8")

@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 
 from nbutils import notebooks, results
-from nbutils.params import NOTEBOOKS
+from nbutils.params import NOTEBOOKS, Problem
 from nbutils.runs import Run, RunError, Store
 
 PAGES = "pages"
 
 
-class PublishError(RuntimeError):
+class PublishError(Problem):
     """A tier is not complete, or its tables do not belong to its runs."""
 
 

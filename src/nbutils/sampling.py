@@ -8,11 +8,11 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from nbutils import models
-from nbutils.params import SampleCorpus
+from nbutils.params import Problem, SampleCorpus
 from nbutils.training import Progress
 
 
-class SamplingError(RuntimeError):
+class SamplingError(Problem):
     """A source writes nothing that can be used."""
 
 

@@ -33,7 +33,7 @@ def specs(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
         "proxies": findings.proxy_scatter(points, verdicts.proxy_correlations(points)),
         "decoupling": findings.decoupling(verdicts.decoupling_cells(gains, extraction)),
         "temperatures": findings.temperatures(rows),
-        "losses": charts.loss_curves(tables["curves"]),
+        "losses": findings.loss_curves(tables["curves"]),
     }
     return {name: chart.to_dict() for name, chart in drawn.items()}
 
@@ -50,6 +50,13 @@ def test_every_chart_offers_every_result_and_says_what_it_is(
     assert spec["description"]
     assert all(len(rows) <= charts.MAX_ROWS for rows in spec["datasets"].values())
     assert '"width": "container"' not in json.dumps(spec)
+
+
+def test_one_loss_curve_is_thinned() -> None:
+    """A long run keeps its shape in fewer rows."""
+    steps = range(3 * charts.MAX_ROWS)
+    spec = charts.loss_curve(pd.DataFrame({"step": steps, "loss": 1.0})).to_dict()
+    assert all(100 < len(rows) <= charts.MAX_ROWS for rows in spec["datasets"].values())
 
 
 def test_too_many_rows_are_refused() -> None:
