@@ -61,7 +61,9 @@ base = grid.compute(plans.model(student), plans, root)
 passages = pd.read_parquet(base / "passages.parquet")
 plan = plans.tier.planting
 print(passages.split.value_counts().to_dict())
-print(f"{plan.prefix} tokens of prompt, {plan.suffix} tokens to reproduce, {plan.exposures} exposures")
+print(
+    f"{plan.prefix} tokens of prompt, {plan.suffix} tokens to reproduce, {plan.exposures} exposures"
+)
 
 # %% [markdown]
 # ## Before and after
@@ -70,7 +72,9 @@ print(f"{plan.prefix} tokens of prompt, {plan.suffix} tokens to reproduce, {plan
 cell = grid.Cell(source, student, temperature, method, seed)
 run = plans.extraction(student, cell)
 after = pd.read_parquet(grid.compute(run, plans, root) / "extraction.parquet")
-before = pd.read_parquet(grid.compute(plans.extraction(student), plans, root) / "extraction.parquet")
+before = pd.read_parquet(
+    grid.compute(plans.extraction(student), plans, root) / "extraction.parquet"
+)
 
 # %% [markdown]
 # Shares of exactly reproduced passages with exact binomial (Clopper-Pearson) intervals.
@@ -91,8 +95,13 @@ charts.table(pd.DataFrame(rows, columns=columns))
 
 # %%
 counts = pd.DataFrame({"before": before.matched_tokens, "after": after.matched_tokens})
-charts.table(counts.apply(lambda c: c.value_counts()).fillna(0).astype(int).rename_axis(
-    "matched tokens").reset_index())
+charts.table(
+    counts.apply(lambda c: c.value_counts())
+    .fillna(0)
+    .astype(int)
+    .rename_axis("matched tokens")
+    .reset_index()
+)
 
 # %% [markdown]
 # ## A passage that was lost

@@ -87,9 +87,9 @@ findings.relational_matrix(gains)
 # %% [markdown]
 # ## Did the students read?
 #
-# A gain of nothing could mean that nothing was learned. {numref}`fig-losses` shows the training loss
-# of one student at a time: its own text and that of its lineage start low, for it is close to what
-# the student would have written; a stranger's text starts high.
+# A gain of nothing could mean that nothing was learned, so {numref}`fig-losses` shows the training
+# loss of one student at a time. One would expect text close to the student's own writing to start
+# low and foreign text to start high; see whether it does, and whether the lines still fall.
 
 # %% mystnb={"figure": {"name": "fig-losses", "caption": "Training loss of a student on every corpus at temperature 1, coloured by relation."}}
 findings.loss_curves(results.load("curves", project))

@@ -102,7 +102,9 @@ print(f"relative update: {moved / size:.4f}")
 
 # %%
 charts.table(
-    pd.DataFrame([{"file": p.name, "KiB": p.stat().st_size / 1024} for p in sorted(folder.iterdir())]),
+    pd.DataFrame(
+        [{"file": p.name, "KiB": p.stat().st_size / 1024} for p in sorted(folder.iterdir())]
+    ),
     digits=1,
 )
 

@@ -65,7 +65,7 @@ charts.corpus_table(corpora)
 # %% mystnb={"figure": {"name": "fig-temperature", "caption": "Self pairings over sampling temperatures: coverage against fidelity of the corpus, the gain after training on it (95 % interval), and what is still extracted (exact 95 % interval)."}}
 gains = results.load("gains", project)
 extraction = results.load("extraction", project)
-rows = findings.temperature_rows(corpora, gains, extraction)
+rows = verdicts.temperature_rows(corpora, gains, extraction)
 findings.temperatures(rows)
 
 # %% [markdown]

@@ -21,7 +21,7 @@ import nbformat
 import vl_convert
 
 from nbutils import charts, notebooks, results
-from nbutils.params import Problem
+from nbutils.params import UserError
 
 STAGES = (
     *("prepare_model", "sample_corpus", "self_train"),
@@ -36,7 +36,7 @@ CODE = ("charts", "findings", "stats", "verdicts", "results", "notebooks")
 WORKERS = 2
 
 
-class BookError(Problem):
+class BookError(UserError):
     """The book cannot be built: a missing package, a failed notebook, or a Sphinx warning."""
 
 

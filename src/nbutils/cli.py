@@ -122,7 +122,8 @@ def notebook(
         typer.Option("-p", metavar="KEY VALUE", help="one parameter, as YAML; repeat for more"),
     ] = [],  # noqa: B006 - typer copies it
     output: Annotated[
-        Path | None, typer.Option(help="where the executed notebook goes [runs/executed/NAME.ipynb]")
+        Path | None,
+        typer.Option(help="where the executed notebook goes [runs/executed/NAME.ipynb]"),
     ] = None,
 ) -> None:
     """Execute one notebook with Papermill, its parameters checked before a kernel starts.
@@ -190,7 +191,9 @@ def html() -> None:
 
 
 @app.command()
-def serve(port: Annotated[int, typer.Option(min=1, max=65535, help="port on this machine")] = 8000) -> None:  # fmt: skip
+def serve(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port on this machine")] = 8000,
+) -> None:
     """Serve the built book on this machine."""
     from nbutils import book
 
@@ -198,10 +201,10 @@ def serve(port: Annotated[int, typer.Option(min=1, max=65535, help="port on this
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; a ``Problem`` is one message and exit status 1."""
+    """Run the command line; a ``UserError`` is one message and exit status 1."""
     try:
         app(join_pairs(sys.argv[1:] if arguments is None else arguments))
-    except params.Problem as error:
+    except params.UserError as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}")
         return 1
     return 0

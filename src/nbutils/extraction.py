@@ -39,9 +39,7 @@ def matched(
     return right.long().cumprod(dim=1).sum(dim=1).cpu().numpy()
 
 
-def measure(
-    p: MeasureExtraction, inputs: dict[str, Path], out: Path, progress: Progress
-) -> None:
+def measure(p: MeasureExtraction, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *measure extraction*; writes ``extraction.parquet``, one row a passage.
 
     Columns: ``passage``, ``split`` (``dev`` or ``held_out``), ``exact``, ``matched_tokens`` and

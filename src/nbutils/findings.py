@@ -345,32 +345,6 @@ def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> Char
 # ---------------------------------------------------------------- temperature
 
 
-def temperature_rows(
-    corpora: pd.DataFrame, gains: pd.DataFrame, extraction: pd.DataFrame
-) -> pd.DataFrame:
-    """One row a self pairing and temperature: coverage, fidelity, gain and extraction share."""
-    keys = ["results", "method", "temperature", "student"]
-    own = gains[gains["task"].eq("suite") & gains["relation"].eq("self")]
-    rows = stats.over_seeds(own, keys)
-    columns = [
-        "distinct_1",
-        "distinct_2",
-        "distinct_3",
-        "mean_log_prob",
-        "passage_hits",
-        "documents",
-    ]
-    corpus = corpora.groupby(["results", "source", "temperature"], as_index=False)[columns].mean()
-    rows = rows.merge(
-        corpus, left_on=["results", "student", "temperature"],
-        right_on=["results", "source", "temperature"],
-    )  # fmt: skip
-    counts = verdicts.extraction_counts(extraction)
-    counts = counts[counts["relation"].eq("self")]
-    columns = ["exact", "passages", "share", "share_low", "share_high"]
-    return rows.merge(counts[[*keys, *columns]], on=keys, how="left")
-
-
 def temperatures(rows: pd.DataFrame) -> ChartType:
     """Coverage against fidelity, then gain and extraction over temperature; a slider links them."""
     if rows.empty:

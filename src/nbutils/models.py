@@ -18,13 +18,13 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from nbutils.params import Problem
+from nbutils.params import UserError
 
 # Saving and loading take milliseconds here: their bars would only bury the grid's own progress.
 logging.disable_progress_bar()
 
 
-class ModelError(Problem):
+class ModelError(UserError):
     """A model folder cannot be loaded."""
 
 

@@ -19,14 +19,14 @@ import papermill
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from nbutils.params import Problem
+from nbutils.params import UserError
 
 SOURCES = Path("notebooks")
 CONVERTED = Path("runs/notebooks")
 KERNEL = "python3"
 
 
-class NotebookError(Problem):
+class NotebookError(UserError):
     """A notebook does not exist, was given a wrong parameter, or failed while it ran."""
 
 
@@ -132,6 +132,6 @@ def clean(path: Path, root: Path) -> None:
     places = {str(root.resolve()): ".", sys.prefix: "<environment>", str(Path.home()): "~"}
     for place, name in sorted(places.items(), key=lambda item: -len(item[0])):
         if len(place) > 1:
-            text = re.sub(re.escape(place) + r"(?![\w.-])", lambda _, name=name: name, text)
+            text = re.sub(re.escape(place) + r"(?![\w.-])", name, text)
     text = re.sub(r"ipykernel_\d+[/\\\\]+\d+\.py", "ipykernel.py", text)
     path.write_text(text + "\n", "utf-8")

@@ -26,11 +26,11 @@ Temperature = Annotated[float, Field(gt=0, le=5)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class Problem(Exception):
+class UserError(Exception):
     """Base of every error that a person can mend: one message, no traceback."""
 
 
-class ParameterError(Problem):
+class ParameterError(UserError):
     """A parameter has an unknown name, a wrong type or a value out of range."""
 
 

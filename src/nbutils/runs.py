@@ -28,7 +28,7 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nbutils.params import Parameters, Problem
+from nbutils.params import Parameters, UserError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -40,7 +40,7 @@ Progress = Callable[[float], None]
 Labels = dict[str, str | float | int | None]
 
 
-class RunError(Problem):
+class RunError(UserError):
     """A run failed, or the store cannot be read or written."""
 
 
@@ -284,9 +284,7 @@ class Store:
         return finished
 
 
-def _compute(
-    store: Store, run: Run, key: str, out: Path, threads: int, progress: Progress
-) -> None:
+def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress: Progress) -> None:
     """Run the stage's function into ``out`` and write the manifest last."""
     import torch  # heavy: planning and the command line's help must not pay for it
 

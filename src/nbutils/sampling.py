@@ -8,11 +8,11 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from nbutils import models
-from nbutils.params import Problem, SampleCorpus
+from nbutils.params import SampleCorpus, UserError
 from nbutils.training import Progress
 
 
-class SamplingError(Problem):
+class SamplingError(UserError):
     """A source writes nothing that can be used."""
 
 
@@ -67,9 +67,7 @@ def documents(
     generator = torch.Generator(device=model.device).manual_seed(p.seed)
     spent = 0
     while spent < p.tokens:
-        batch = sample_batch(
-            model, bos, eos, p.temperature, p.batch_size, p.max_tokens, generator
-        )
+        batch = sample_batch(model, bos, eos, p.temperature, p.batch_size, p.max_tokens, generator)
         for ids, log_prob in batch:
             spent += len(ids)
             yield ids, log_prob

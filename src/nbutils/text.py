@@ -26,13 +26,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nbutils.params import Problem
+from nbutils.params import UserError
 
 SPLITS = {"train": 0.78, "passages": 0.04, "benchmark": 0.10, "control": 0.08}
 SHINGLE_WORDS = 8
 
 
-class TextError(Problem):
+class TextError(UserError):
     """A text package is missing or does not hold the bytes it should."""
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from nbutils.params import Problem, Recipe
+from nbutils.params import Recipe, UserError
 
 IGNORED = -100
 OPEN_ROWS = 8
@@ -22,7 +22,7 @@ MICRO_BATCH_TOKENS = 4096
 Progress = Callable[[float], None]
 
 
-class TrainingError(Problem):
+class TrainingError(UserError):
     """Training cannot go on: no data, or a loss that is not finite."""
 
 

@@ -259,6 +259,32 @@ def decoupling_verdicts(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def temperature_rows(
+    corpora: pd.DataFrame, gains: pd.DataFrame, extraction: pd.DataFrame
+) -> pd.DataFrame:
+    """One row a self pairing and temperature: coverage, fidelity, gain and extraction share."""
+    keys = ["results", "method", "temperature", "student"]
+    own = gains[gains["task"].eq("suite") & gains["relation"].eq("self")]
+    rows = stats.over_seeds(own, keys)
+    columns = [
+        "distinct_1",
+        "distinct_2",
+        "distinct_3",
+        "mean_log_prob",
+        "passage_hits",
+        "documents",
+    ]
+    corpus = corpora.groupby(["results", "source", "temperature"], as_index=False)[columns].mean()
+    rows = rows.merge(
+        corpus, left_on=["results", "student", "temperature"],
+        right_on=["results", "source", "temperature"],
+    )  # fmt: skip
+    counts = extraction_counts(extraction)
+    counts = counts[counts["relation"].eq("self")]
+    columns = ["exact", "passages", "share", "share_low", "share_high"]
+    return rows.merge(counts[[*keys, *columns]], on=keys, how="left")
+
+
 def temperature_verdicts(utility: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Judge, for every student on its own corpus, temperature 1 against every other.
 

@@ -27,7 +27,7 @@ def specs(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
     charts.enable()
     gains, extraction = tables["gains"], tables["extraction"]
     points = verdicts.proxy_points(tables["proxies"], gains)
-    rows = findings.temperature_rows(tables["corpora"], gains, extraction)
+    rows = verdicts.temperature_rows(tables["corpora"], gains, extraction)
     drawn = {
         "matrix": findings.relational_matrix(gains),
         "proxies": findings.proxy_scatter(points, verdicts.proxy_correlations(points)),
