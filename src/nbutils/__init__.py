@@ -1,0 +1,1 @@
+"""Helpers of the executable book "Not All Synthetic Data Is Yours to Learn From"."""

@@ -11,6 +11,36 @@ from altair.typing import ChartType
 
 from nbutils import charts, stats, verdicts
 
+
+def _selectors(rows: pd.DataFrame) -> tuple[list[alt.Parameter], str]:
+    """Drop-downs over result labels, methods and temperatures, and the filter they make."""
+    choices = [
+        charts.choice("results_choice", "Results", rows["results"]),
+        charts.choice("method_choice", "Method", rows["method"], "full"),
+        charts.choice(
+            "temperature_choice", "Temperature", sorted(rows["temperature"].unique()), 1.0
+        ),
+    ]
+    chosen = (
+        "datum.results == results_choice && datum.method == method_choice"
+        " && datum.temperature == temperature_choice"
+    )
+    return choices, chosen
+
+
+def _pick(rows: pd.DataFrame) -> alt.Parameter:
+    """A selection of one pairing by a click; it starts at the first self pairing."""
+    first = rows.sort_values("relation", key=lambda r: r.ne("self"), kind="stable").iloc[0]
+    return alt.selection_point(
+        name="pick",
+        fields=["student", "source"],
+        value=[{"student": first["student"], "source": first["source"]}],
+        empty=False,
+        toggle=False,
+        clear=False,
+    )
+
+
 # ---------------------------------------------------------------- relational utility
 
 
@@ -24,26 +54,8 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
     rows["label"] = rows["task"].str.replace("_", " ")
     main = charts.checked(rows[rows["task"].eq("suite")])
     largest = float(main["gain"].abs().max()) or 1.0
-    first = main[main["relation"].eq("self")].iloc[0]
-    choices = [
-        charts.choice("results_choice", "Results", main["results"]),
-        charts.choice("method_choice", "Method", main["method"], "full"),
-        charts.choice(
-            "temperature_choice", "Temperature", sorted(main["temperature"].unique()), 1.0
-        ),
-    ]
-    chosen = (
-        "datum.results == results_choice && datum.method == method_choice"
-        " && datum.temperature == temperature_choice"
-    )
-    pick = alt.selection_point(
-        name="pick",
-        fields=["student", "source"],
-        value=[{"student": first["student"], "source": first["source"]}],
-        empty=False,
-        toggle=False,
-        clear=False,
-    )
+    choices, chosen = _selectors(main)
+    pick = _pick(main)
     cells = (
         alt.Chart(main)
         .transform_filter(chosen)
@@ -235,26 +247,8 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
         return charts.nothing()
     rows = charts.in_points(charts.checked(cells))
     rows = rows.assign(**{c: 100 * rows[c] for c in ("fall", "fall_low", "fall_high")})
-    choices = [
-        charts.choice("results_choice", "Results", rows["results"]),
-        charts.choice("method_choice", "Method", rows["method"], "full"),
-        charts.choice(
-            "temperature_choice", "Temperature", sorted(rows["temperature"].unique()), 1.0
-        ),
-    ]
-    chosen = (
-        "datum.results == results_choice && datum.method == method_choice"
-        " && datum.temperature == temperature_choice"
-    )
-    first = rows[rows["relation"].eq("self")].iloc[0]
-    pick = alt.selection_point(
-        name="pick",
-        fields=["student", "source"],
-        value=[{"student": first["student"], "source": first["source"]}],
-        empty=False,
-        toggle=False,
-        clear=False,
-    )
+    choices, chosen = _selectors(rows)
+    pick = _pick(rows)
     fall = "extraction fell by (%)"
     tip = charts.tooltips("source", "student", "relation", *charts.GAIN_TIP, f"fall|{fall}|.1f",
                "before_exact|exact before|d", "exact|exact after|d",

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from nbutils.training import Progress
 # Everything is on the disk: no hub, no telemetry. Read by datasets and transformers on import.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+# It warns at every use of a model that is already in memory, which is the only use here.
+logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 def evaluate(model: Any, tasks: Path, names: list[str]) -> dict[str, list[dict[str, Any]]]:

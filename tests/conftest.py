@@ -1,0 +1,52 @@
+"""Fixtures shared by the tests."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+import tiny
+from nbutils import runs
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_code_digest() -> Iterator[None]:
+    yield
+    getattr(runs.code_digest, "cache_clear", lambda: None)()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return tiny.tokenizer()
+
+
+@pytest.fixture(params=tiny.ARCHITECTURES)
+def model(request: pytest.FixtureRequest) -> PreTrainedModel:
+    """A fresh random model of every architecture."""
+    return tiny.model(request.param)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Architecture to a saved random model; read only."""
+    root = tmp_path_factory.mktemp("models")
+    return {name: tiny.save(name, root / name) for name in tiny.ARCHITECTURES}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder of its own, with the real tiers, and the working directory."""
+    root = tmp_path / "project"
+    shutil.copytree(REPOSITORY / "notebooks" / "tiers", root / "notebooks" / "tiers")
+    monkeypatch.chdir(root)
+    return root
