@@ -34,8 +34,8 @@ root: str = "."  # project folder that holds book/results and runs/tables
 project = Path(root)
 if not project.is_dir():
     raise ValueError(f"root: {root!r} is not a folder")
-tiers = results.available(project)
-print("Results:", ", ".join(t.label for t in tiers) or "none yet (run: nbutils run tiny)")
+labels = [tier.label for tier in results.available(project)]
+print("Results:", ", ".join(labels) or "none yet (run: nbutils run tiny)")
 
 # %% [markdown]
 # ## How much there was to forget

@@ -37,8 +37,8 @@ if not project.is_dir():
     raise ValueError(f"root: {root!r} is not a folder")
 if seed < 0:
     raise ValueError(f"seed: {seed} is below 0")
-tiers = results.available(project)
-print("Results:", ", ".join(t.label for t in tiers) or "none yet (run: nbutils run tiny)")
+labels = [tier.label for tier in results.available(project)]
+print("Results:", ", ".join(labels) or "none yet (run: nbutils run tiny)")
 
 # %% [markdown]
 # ## Three proxies

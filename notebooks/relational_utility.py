@@ -42,21 +42,21 @@ if not project.is_dir():
     raise ValueError(f"root: {root!r} is not a folder")
 if seed < 0:
     raise ValueError(f"seed: {seed} is below 0")
-tiers = results.available(project)
-print("Results:", ", ".join(t.label for t in tiers) or "none yet (run: nbutils run tiny)")
+labels = [tier.label for tier in results.available(project)]
+print("Results:", ", ".join(labels) or "none yet (run: nbutils run tiny)")
 
 # %% [markdown]
 # ## Where the students start
 #
-# A gain means little without its starting point. This is the accuracy of the untouched students,
-# task by task, averaged over each task's items; `chance` is what guessing would give.
+# A gain means little without its starting point: the accuracy of the untouched students beside
+# what guessing would give, each averaged within its task and then over the tasks.
 
 # %%
 utility = results.load("utility", project)
 untouched = utility[utility["source"].isna()]
-by = ["results", "student", "task"]
-base = untouched.groupby(by, as_index=False)[["chance", "correct"]].mean()
-charts.table(base.groupby(["results", "student"], as_index=False)[["chance", "correct"]].mean())
+by = ["results", "student"]
+tasks = untouched.groupby([*by, "task"], sort=False)[["chance", "correct"]].mean()
+charts.table(tasks.groupby(by, sort=False).mean().reset_index())
 
 # %% [markdown]
 # ## The gain of every pairing
@@ -104,7 +104,7 @@ findings.loss_curves(results.load("curves", project))
 # %%
 models = results.load("models", project)
 domain = models.set_index(["results", "model"])["domain"].to_dict()
-trained = gains[gains["source"].notna() & gains["temperature"].eq(verdicts.TEMPERATURE)].copy()
+trained = gains[gains["temperature"].eq(verdicts.TEMPERATURE)].copy()
 own = [
     domain.get((row.results, row.student), "?") == row.task.split("_")[0]
     for row in trained.itertuples()
@@ -114,8 +114,8 @@ trained.loc[trained["task"].eq("suite"), "tasks"] = "suite"
 
 # %%
 keys = ["results", "method", "relation"]
-summary = trained.pivot_table(index=keys, columns="tasks", values="gain", aggfunc="mean") * 100
-charts.table(summary.round(2).reset_index(), digits=2)
+summary = 100 * trained.pivot_table(index=keys, columns="tasks", values="gain")
+charts.table(summary.reset_index(), digits=2)
 
 # %% [markdown]
 # ## The rule, before the result

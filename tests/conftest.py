@@ -11,8 +11,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import tiny
 from nbutils import runs
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
@@ -47,6 +45,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project folder of its own, with the real tiers, and the working directory."""
     root = tmp_path / "project"
-    shutil.copytree(REPOSITORY / "notebooks" / "tiers", root / "notebooks" / "tiers")
+    shutil.copytree(tiny.REPOSITORY / "notebooks" / "tiers", root / "notebooks" / "tiers")
     monkeypatch.chdir(root)
     return root

@@ -11,6 +11,7 @@ from nbutils import lineages, models
 from nbutils.lineages import BOS, EOS
 from nbutils.params import Mixture, Planting, PrepareModel, Recipe
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 ARCHITECTURES = ("gpt_neox", "llama", "qwen3")
 CONTEXT = 48
 VOCABULARY = 320

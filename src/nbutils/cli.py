@@ -57,9 +57,8 @@ def run(tier: TierArgument) -> None:
     root = project_root()
     plans = grid.plans(tier, root)
     runs = plans.all()
-    known = {(m.stage, m.name): m.wall_seconds for m in results.read_manifests(
-        root / results.PUBLISHED / tier)}  # fmt: skip
-    known |= {(m.stage, m.name): m.wall_seconds for m in Store(root).all()}
+    earlier = [*results.read_manifests(root / results.PUBLISHED / tier), *Store(root).all()]
+    known = {(m.stage, m.name): m.wall_seconds for m in earlier if m.name.startswith(f"{tier}: ")}
     computed = _with_progress(runs, root, plans.tier.threads, known)
     written = results.collect(plans.tier, tier, runs, root)
     place = results.YOURS / tier

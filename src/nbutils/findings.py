@@ -3,6 +3,7 @@
 Each shows one result label at a time, chosen in the chart, and gains in percentage points.
 """
 
+import json
 from itertools import pairwise
 
 import altair as alt
@@ -28,6 +29,13 @@ def _selectors(rows: pd.DataFrame) -> tuple[list[alt.Parameter], str]:
     return choices, chosen
 
 
+def _reach(name: str, rows: pd.DataFrame, columns: list[str]) -> alt.Parameter:
+    """The largest size of ``columns`` in the chosen results: what a symmetric scale must show."""
+    sizes = rows.set_index("results")[columns].abs().max(axis=1).groupby(level=0).max()
+    reaches = {label: round(float(size), 3) or 1.0 for label, size in sizes.items()}
+    return alt.param(name=name, expr=f"({json.dumps(reaches)})[results_choice]")
+
+
 def _pick(rows: pd.DataFrame) -> alt.Parameter:
     """A selection of one pairing by a click; it starts at the first self pairing."""
     first = rows.sort_values("relation", key=lambda r: r.ne("self"), kind="stable").iloc[0]
@@ -51,10 +59,10 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
         return charts.nothing()
     keys = ["results", "method", "temperature", "student", "source", "relation", "task"]
     rows = charts.in_points(stats.over_seeds(trained, keys)).drop(columns=["chance", "items"])
-    rows["label"] = rows["task"].str.replace("_", " ")
+    rows["label"] = rows["task"].replace("suite", "whole_suite").str.replace("_", " ")
     main = charts.checked(rows[rows["task"].eq("suite")])
-    largest = float(main["gain"].abs().max()) or 1.0
     choices, chosen = _selectors(main)
+    choices += [_reach("gain_reach", main, ["gain"]), _reach("task_reach", rows, ["low", "high"])]
     pick = _pick(main)
     cells = (
         alt.Chart(main)
@@ -77,8 +85,12 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
     covers_zero = "datum.low <= 0 && datum.high >= 0"
     squares = cells.mark_rect(cornerRadius=4, strokeWidth=2.5, cursor="pointer").encode(
         fill=alt.Fill("gain:Q", title="gain (points)").scale(
-            range="diverging", domain=[-largest, 0, largest], interpolate="lab"
-        ).legend(gradientLength=140, format="+.1f", tickCount=3),
+            range="diverging",
+            domainMin=alt.ExprRef("-gain_reach"),
+            domainMid=0,
+            domainMax=alt.ExprRef("gain_reach"),
+            interpolate="lab",
+        ).legend(gradientLength=160, format="+.2~f", tickCount=3),
         fillOpacity=alt.condition(covers_zero, alt.value(0.35), alt.value(1)),
         stroke=alt.Stroke("relation:N").scale(
             domain=list(charts.RELATIONS)[:3], range=list(charts.RELATIONS.values())[:3]
@@ -105,16 +117,21 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
 
 def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartType:
     """The chosen pairing's gain on every task, the suite first."""
-    order = ["suite", *sorted(set(rows["label"]) - {"suite"})]
+    order = ["whole suite", *sorted(set(rows["label"]) - {"whole suite"})]
     base = alt.Chart(rows).transform_filter(chosen).transform_filter(pick)
     # Two short lines instead of one long one leave the marks room on a phone.
     y = alt.Y("label:N", title=None, sort=order).axis(
-        ticks=False, domain=False, labelExpr="split(datum.label, ' ')", labelLineHeight=12
+        ticks=False,
+        domain=False,
+        labelExpr="split(datum.label, ' ')",
+        labelLineHeight=12,
+        labelOffset=-6,
     )
     tip = charts.tooltips("task", "relation", *charts.GAIN_TIP, "base_accuracy|accuracy before|.3f",
                "accuracy|accuracy after|.3f")  # fmt: skip
-    limit = float(max(rows["low"].abs().max(), rows["high"].abs().max()))
-    x = alt.X("gain:Q", title="gain (percentage points)").scale(domain=[-limit, limit], nice=True)
+    x = alt.X("gain:Q", title="gain (percentage points)").scale(
+        domainMin=alt.ExprRef("-task_reach"), domainMax=alt.ExprRef("task_reach")
+    )
     bars = base.mark_bar(height={"band": 0.62}, cornerRadius=2, opacity=0.75).encode(
         x=x, y=y, color=charts.relation_color(legend=None), tooltip=tip
     )
@@ -254,20 +271,19 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
                "before_exact|exact before|d", "exact|exact after|d",
                "passages|held-out passages|d")  # fmt: skip
     base = alt.Chart(rows).transform_filter(chosen).encode(tooltip=tip)
-    left, right = float(rows["low"].min()) - 0.3, max(float(rows["high"].max()), 0.5) + 0.3
-    x = alt.X("gain:Q", title="change of utility (percentage points)").scale(
-        domain=[left, right], nice=False
-    )
-    bottom = max(0.0, float(rows["fall_low"].min()) - 5)
-    y = alt.Y("fall:Q", title=fall).scale(domain=[bottom, 104], nice=False, zero=False)
-    goal = {"x": -100 * verdicts.TOLERANCE, "x2": right, "y": 100 * verdicts.FALL, "y2": 104}
+    x = alt.X("gain:Q", title="change of utility (percentage points)").scale(padding=12)
+    y = alt.Y("fall:Q", title=fall).scale(domainMax=100, nice=False, zero=False)
     target = (
-        alt.Chart(alt.InlineData(values=[goal]))
+        alt.Chart(alt.InlineData(values=[{}]), height=320)
         .mark_rect(opacity=0.18, color="#0f9d76")
         .encode(
-            x="x:Q", x2="x2:Q", y="y:Q", y2="y2:Q", tooltip=alt.value("kept and forgotten")
+            x=alt.XDatum(-100 * verdicts.TOLERANCE),
+            x2=alt.value("width"),
+            y=alt.YDatum(100 * verdicts.FALL),
+            y2=alt.value(0),
+            tooltip=alt.value("kept and forgotten"),
         )
-    )  # fmt: skip
+    )
     color = charts.relation_color()
     across = base.mark_rule(strokeWidth=1.2).encode(x="low:Q", x2="high:Q", y=y, color=color)
     up = base.mark_rule(strokeWidth=1.2).encode(x=x, y="fall_low:Q", y2="fall_high:Q", color=color)

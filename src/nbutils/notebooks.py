@@ -105,8 +105,8 @@ def execute(name: str, parameters: Mapping[str, Any], output: Path, root: Path) 
             cwd=str(root),
             progress_bar=False,
             log_output=False,
-            # The kernel talks to this process alone; its start-up warning about TCP is noise here.
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            # A kernel logs its own start and stop; what a cell does wrong arrives as an error.
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except PapermillExecutionError as error:
         failure = error

@@ -84,7 +84,7 @@ def over_seeds(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """One row for each ``keys``: the replicates' mean gain and the widest of their limits."""
     rules = {"gain": "mean", "low": "min", "high": "max", "base_accuracy": "mean"}
     rules |= {"accuracy": "mean", "items": "max", "chance": "mean", "run": "first"}
-    return table.groupby(list(keys), dropna=False, as_index=False).agg(
+    return table.groupby(list(keys), dropna=False, as_index=False, sort=False).agg(
         **{column: (column, rule) for column, rule in rules.items()}, seeds=("seed", "nunique")
     )
 

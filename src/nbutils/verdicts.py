@@ -37,12 +37,8 @@ def judge(name: str, interval: stats.Interval, threshold: float, unit: str = "pt
     """Judge the claim that a quantity exceeds ``threshold`` by its whole interval."""
     value, low, high = interval
     side = "supported" if low > threshold else "contradicted" if high < threshold else "undecided"
-    scale = 100
-    relation = {"supported": "above", "contradicted": "below", "undecided": "around"}[side]
-    reason = (
-        f"{name} is {scale * value:+.1f} {unit} [{scale * low:+.1f}, {scale * high:+.1f}], "
-        f"{relation} the threshold of {scale * threshold:+.1f}"
-    )
+    shown = f"{100 * value:+.1f} {unit} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    reason = f"{name}: {shown}, to exceed {100 * threshold:+.1f}"
     return Verdict(side, reason)
 
 
@@ -200,7 +196,7 @@ def extraction_counts(extraction: pd.DataFrame, split: str = "held_out") -> pd.D
     """
     keys = ["results", "student", "source", "relation", "method", "temperature"]
     part = extraction[extraction["split"].eq(split)]
-    counts = part.groupby(keys, dropna=False, as_index=False).agg(
+    counts = part.groupby(keys, dropna=False, as_index=False, sort=False).agg(
         passages=("exact", "size"), exact=("exact", "sum"), run=("run", "first")
     )
     counts["share"] = counts["exact"] / counts["passages"]
@@ -249,8 +245,8 @@ def decoupling_verdicts(cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     main = cells[cells["temperature"].eq(TEMPERATURE) & cells["relation"].isin(["self", "lineage"])]
     for r in _rows(main):
-        kept = judge("utility changed: it", (r.gain, r.low, r.high), -TOLERANCE)
-        gone = judge("extraction's fall", (r.fall, r.fall_low, r.fall_high), FALL, "%")
+        kept = judge("utility", (r.gain, r.low, r.high), -TOLERANCE)
+        gone = judge("fall", (r.fall, r.fall_low, r.fall_high), FALL, "%")
         verdict = combine([kept, gone])
         rows.append(
             (r.results, r.method, r.student, r.source, r.relation, verdict.verdict, verdict.reason)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import REPOSITORY
 from nbutils import params
 from nbutils.params import (
     NOTEBOOKS,
@@ -20,6 +19,7 @@ from nbutils.params import (
     check,
     load_tier,
 )
+from tiny import REPOSITORY
 
 SOURCES = {path.stem: path for path in sorted((REPOSITORY / "notebooks").glob("*.py"))}
 TIERS = sorted(path.stem for path in (REPOSITORY / "notebooks" / "tiers").glob("*.yml"))

@@ -1,0 +1,63 @@
+"""Every notebook, executed by Papermill at the smoke tier."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from nbutils import notebooks, params
+from project import nbutils
+
+STAGES = [n for n, schema in params.NOTEBOOKS.items() if "tier" in schema.model_fields]
+FINDINGS = [n for n in params.NOTEBOOKS if n not in STAGES]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_notebook_runs_and_reuses_the_tier(name: str, smoke: Path) -> None:
+    stores = sorted((smoke / "runs/store").glob("*/*/manifest.json"))
+    output = smoke / "executed" / f"{name}.ipynb"
+    notebooks.execute(name, {"tier": "smoke"}, output, smoke)
+    executed = nbformat.read(output, as_version=4)
+    assert all(c.execution_count for c in executed.cells if c.cell_type == "code")
+    assert sorted((smoke / "runs/store").glob("*/*/manifest.json")) == stores
+    assert str(smoke) not in output.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_a_findings_notebook_reads_your_run(name: str, smoke: Path) -> None:
+    output = smoke / "executed" / f"{name}.ipynb"
+    notebooks.execute(name, {"root": "."}, output, smoke)
+    assert "smoke · your run" in output.read_text("utf-8")
+
+
+def test_raw_papermill_runs_a_converted_notebook(smoke: Path) -> None:
+    converted = nbutils(smoke, "convert", "sample_corpus")
+    assert converted.returncode == 0, converted.stderr
+    output = smoke / "raw.ipynb"
+    command = [sys.executable, "-m", "papermill", converted.stdout.strip(), str(output)]
+    command += ["-p", "tier", "smoke", "-p", "source", "llama-small", "--cwd", str(smoke)]
+    done = subprocess.run(command, cwd=smoke, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "documents" in output.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sampel_corpus"], "did you mean 'sample_corpus'?"),
+        (["sample_corpus", "-p", "temprature", "1"], "did you mean 'temperature'?"),
+        (["sample_corpus", "-p", "temperature", "hot"], "'temperature' is 'hot'"),
+        (["sample_corpus", "-p", "temperature", "-1"], "greater than 0"),
+        (["sample_corpus", "-p", "tier", "huge"], "unknown tier 'huge'"),
+        (["sample_corpus", "-p", "tier", "smoke", "-p", "source", "neox-smal"], "'neox-small'"),
+    ],
+)
+def test_a_wrong_parameter_is_one_clear_error(
+    arguments: list[str], message: str, smoke: Path
+) -> None:
+    done = nbutils(smoke, "notebook", *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,150 @@
+"""Self-training: what is written, what moves and what is refused."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny
+from nbutils import finetune, models
+from nbutils.params import Lora, SelfTrain
+from nbutils.training import TrainingError
+
+TEXTS = [*tiny.SENTENCES, "  ", "The people know."]
+
+
+def corpus(folder: Path, texts: list[str]) -> Path:
+    folder.mkdir()
+    pd.DataFrame({"doc": range(len(texts)), "text": texts}).to_parquet(folder / "corpus.parquet")
+    return folder
+
+
+def train(
+    student: Path, place: Path, texts: list[str] = TEXTS, rate: float = 0.01, lora: bool = False
+) -> Path:
+    """Run the stage; return the folder that it wrote."""
+    out = place / "out"
+    out.mkdir()
+    p = SelfTrain(
+        method="lora" if lora else "full",
+        recipe=tiny.recipe(steps=4, tokens_per_step=96, learning_rate=0.0 if lora else rate),
+        lora=Lora(rank=2, alpha=4, learning_rate=rate) if lora else None,
+    )
+    inputs = {"student": student, "corpus": corpus(place / "corpus", texts)}
+    finetune.train(p, inputs, out, tiny.silent)
+    return out
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: w.detach().clone() for name, w in model.named_parameters()}
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("lora", [False, True])
+def test_outputs_are_safetensors_and_the_student_moved(
+    architecture: str, lora: bool, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    base = folders[architecture]
+    out = train(base, tmp_path, lora=lora)
+    files = {path.name for path in out.iterdir()}
+    if lora:
+        assert files == {"adapter_config.json", "adapter_model.safetensors", "curve.parquet"}
+    else:
+        assert {"model.safetensors", "bos.json", "config.json"} <= files
+    assert not {f for f in files if f.endswith((".bin", ".pt", ".pth", ".pkl", ".md"))}
+    curve = pd.read_parquet(out / "curve.parquet")
+    assert list(curve.step) == [1, 2, 3, 4]
+    assert curve.loss.iloc[-1] < curve.loss.iloc[0]
+    before, after = weights(models.load(base, base)[0]), weights(models.load(out, base)[0])
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    if lora:
+        assert moved == {n for n, w in before.items() if w.ndim == 2 and "embed" not in n}
+    else:
+        assert {name for name in before if before[name].ndim == 2} <= moved
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_learning_rate_of_zero_leaves_every_bit(
+    architecture: str, lora: bool, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    base = folders[architecture]
+    out = train(base, tmp_path, rate=0.0, lora=lora)
+    before, after = weights(models.load(base, base)[0]), weights(models.load(out, base)[0])
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_first_loss_is_that_of_the_student_on_the_corpus(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Blank documents do not count; the others stand between BOS and EOS."""
+    base = folders["llama"]
+    model, tokenizer = models.load(base, base)
+    losses = []
+    for text in (t for t in TEXTS if t.strip()):
+        ids = [0, *tokenizer(text, add_special_tokens=False).input_ids, 1]
+        assert len(ids) <= tiny.CONTEXT
+        with torch.no_grad():
+            table = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        losses += [-table[i, token].item() for i, token in enumerate(ids[1:])]
+    p = SelfTrain(recipe=tiny.recipe(steps=1, tokens_per_step=4096), method="full")
+    out = tmp_path / "out"
+    out.mkdir()
+    inputs = {"student": base, "corpus": corpus(tmp_path / "corpus", TEXTS)}
+    finetune.train(p, inputs, out, tiny.silent)
+    found = pd.read_parquet(out / "curve.parquet").loss[0]
+    assert found == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+
+
+def test_training_twice_writes_the_same_weights(folders: dict[str, Path], tmp_path: Path) -> None:
+    outs = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        outs.append(train(folders["qwen3"], tmp_path / name, lora=True))
+    one, two = (load_file(out / "adapter_model.safetensors") for out in outs)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("texts", [[], ["", " \n "]])
+def test_a_corpus_without_a_document_is_an_error(
+    texts: list[str], folders: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="the corpus has no document"):
+        train(folders["llama"], tmp_path, texts)
+
+
+def test_a_damaged_student_is_an_error_that_names_the_step(tmp_path: Path) -> None:
+    student = tiny.model("llama")
+    with torch.no_grad():
+        next(student.parameters())[:] = float("nan")
+    base = tmp_path / "base"
+    models.save(student, tiny.tokenizer(), base)
+    with pytest.raises(TrainingError, match="not finite at step 1 of 4"):
+        train(base, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_model_that_cannot_be_read_says_what_to_do(
+    damage: str, tmp_path: Path
+) -> None:
+    base = tiny.save("llama", tmp_path / "base")
+    path = base / "model.safetensors"
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(models.ModelError, match=f"the model in {base} cannot be loaded"):
+        models.load(base, base)
+
+
+def test_encode_cuts_at_the_end() -> None:
+    tokenizer = tiny.tokenizer()
+    ids = tokenizer("The people", add_special_tokens=False).input_ids
+    assert models.encode(tokenizer, ["The people", ""], 40) == [[0, *ids, 1], [0, 1]]
+    assert models.encode(tokenizer, ["The people"], 2) == [[0, ids[0]]]
+    assert models.encode(tokenizer, [], 40) == []

@@ -1,0 +1,191 @@
+"""Sampling: what is drawn, how likely it was, and when it stops."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pydantic import ValidationError
+from scipy import stats as scipy_stats
+from torch.nn.functional import log_softmax, softmax
+from transformers import PreTrainedModel
+
+import tiny
+from nbutils import models, sampling
+from nbutils.params import SampleCorpus
+from nbutils.sampling import SamplingError, sample_batch
+
+BOS, EOS = 0, 1
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def parameters(**changes: float) -> SampleCorpus:
+    values = {"temperature": 1.0, "tokens": 200, "max_tokens": 20, "batch_size": 8, "seed": 0}
+    return SampleCorpus.model_validate(values | changes)
+
+
+def ending(model: PreTrainedModel) -> PreTrainedModel:
+    """Give EOS about one chance in six everywhere, so that documents end at different times."""
+
+    def hook(module: Any, arguments: Any, output: Any) -> Any:
+        output.logits[..., EOS] = output.logits.logsumexp(dim=-1) - 1.6
+        return output
+
+    model.register_forward_hook(hook)
+    return model
+
+
+@torch.no_grad()
+def teacher_forced(model: PreTrainedModel, ids: list[int]) -> float:
+    table = log_softmax(model(input_ids=torch.tensor([[BOS, *ids]])).logits[0], dim=-1)
+    return sum(table[i, token].item() for i, token in enumerate(ids))
+
+
+@torch.no_grad()
+def test_a_low_temperature_follows_the_likeliest_path(model: PreTrainedModel) -> None:
+    path = [BOS]
+    for _ in range(12):
+        token = int(model(input_ids=torch.tensor([path])).logits[0, -1].argmax())
+        path.append(token)
+        if token == EOS:
+            break
+    found = sample_batch(model, BOS, EOS, 1e-5, 3, 12, generator())
+    assert [ids for ids, _ in found] == [path[1:]] * 3
+
+
+def test_log_probabilities_are_those_of_teacher_forcing_though_rows_leave(
+    model: PreTrainedModel,
+) -> None:
+    """Rows end at different times and leave the batch; the others must not notice."""
+    found = sample_batch(ending(model), BOS, EOS, 1.3, 24, 15, generator())
+    lengths = {len(ids) for ids, _ in found}
+    assert len(lengths) >= 4
+    assert min(lengths) < 15
+    for ids, log_prob in found:
+        assert log_prob == pytest.approx(teacher_forced(model, ids), abs=1e-4 * len(ids))
+        assert EOS not in ids[:-1]
+        assert ids[-1] == EOS or len(ids) == 15
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 2.0])
+def test_the_first_token_follows_the_softmax(temperature: float) -> None:
+    model = tiny.model("llama")
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[BOS]])).logits[0, -1].double()
+    expected = softmax(logits / temperature, dim=-1).numpy()
+    number = 20_000
+    found = sample_batch(model, BOS, EOS, temperature, number, 1, generator())
+    counts = np.bincount([ids[0] for ids, _ in found], minlength=len(expected))
+    common = expected * number >= 10
+    observed = np.append(counts[common], counts[~common].sum())
+    wanted = np.append(expected[common], expected[~common].sum()) * number
+    kept = wanted >= 5
+    assert kept[:-1].sum() >= 5
+    observed, wanted = observed[kept], wanted[kept]
+    assert observed.sum() >= number - 20
+    p_value = scipy_stats.chisquare(observed, wanted * observed.sum() / wanted.sum()).pvalue
+    assert p_value > 1e-3
+
+
+def test_sampling_is_deterministic_by_its_seed() -> None:
+    model = tiny.model("qwen3")
+    one, same, other = (sample_batch(model, BOS, EOS, 1.0, 5, 8, generator(s)) for s in (3, 3, 4))
+    assert one == same
+    assert one != other
+
+
+def test_documents_stop_at_the_budget() -> None:
+    model = ending(tiny.model("llama"))
+    found = [len(ids) for ids, _ in sampling.documents(model, BOS, EOS, parameters(tokens=100))]
+    assert sum(found) >= 100
+    assert sum(found[:-1]) < 100
+    assert len(found) > 5
+
+
+def test_sample_writes_one_row_a_document(folders: dict[str, Path], tmp_path: Path) -> None:
+    shares: list[float] = []
+    folder = folders["gpt_neox"]
+    sampling.sample(parameters(tokens=300), {"source": folder}, tmp_path, shares.append)
+    corpus = pd.read_parquet(tmp_path / "corpus.parquet")
+    model, tokenizer = models.load(folder, folder)
+    drawn = list(sampling.documents(model, BOS, EOS, parameters(tokens=300)))
+    assert list(corpus.columns) == ["doc", "text", "n_tokens", "finished", "mean_log_prob"]
+    assert list(corpus.doc) == list(range(len(drawn)))
+    for row, (ids, log_prob) in zip(corpus.itertuples(), drawn, strict=True):
+        assert row.text == tokenizer.decode([i for i in ids if i not in (BOS, EOS)])
+        assert row.n_tokens == len(ids)
+        assert row.finished == (ids[-1] == EOS)
+        assert row.mean_log_prob == pytest.approx(log_prob / len(ids))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+class Constant:
+    """Stands in for a source that finds one token likeliest, whatever came before."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self.logits = logits
+        self.config = tiny.model("llama").config
+
+    def to(self, device: torch.device) -> "Constant":
+        return self
+
+    def __call__(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.logits.expand(*input_ids.shape, -1))
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, logits: torch.Tensor) -> None:
+    loaded = (Constant(logits), tiny.tokenizer())
+    monkeypatch.setattr(models, "load", lambda folder, base: loaded)
+
+
+def test_finished_says_whether_eos_was_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = torch.full((tiny.VOCABULARY,), -1e4)
+    logits[[EOS, 70]] = 0.0
+    stand_in(monkeypatch, logits)
+    sampling.sample(parameters(max_tokens=2, tokens=400), {"source": tmp_path}, tmp_path, print)
+    corpus = pd.read_parquet(tmp_path / "corpus.parquet")
+    assert set(zip(corpus.n_tokens, corpus.finished, strict=True)) == {
+        (1, True), (2, True), (2, False)}  # fmt: skip
+    assert corpus.finished.mean() == pytest.approx(0.75, abs=0.1)
+    np.testing.assert_allclose(corpus.mean_log_prob, np.log(0.5), rtol=1e-5)
+    assert corpus.n_tokens.sum() in (400, 401)
+
+
+def test_a_source_that_writes_nothing_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = torch.full((tiny.VOCABULARY,), -1e4)
+    logits[EOS] = 0.0
+    stand_in(monkeypatch, logits)
+    with pytest.raises(SamplingError, match="wrote 20 documents and none holds text"):
+        sampling.sample(parameters(tokens=20), {"source": tmp_path}, tmp_path, tiny.silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_weights_are_an_error(model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        next(model.parameters())[:] = float("nan")
+    with pytest.raises(SamplingError, match="logits are not finite"):
+        sample_batch(model, BOS, EOS, 1.0, 2, 4, generator())
+
+
+@pytest.mark.parametrize("temperature", [5.0, 0.01, 1e-6, 1e-38, 1e-300])
+def test_whatever_temperature_the_schema_lets_through_can_be_sampled_at(temperature: float) -> None:
+    try:
+        p = parameters(temperature=temperature)
+    except ValidationError:
+        assert temperature < 0.01
+        return
+    (found,) = sample_batch(tiny.model("llama"), BOS, EOS, p.temperature, 1, 4, generator())
+    assert len(found[0]) in range(1, 5)

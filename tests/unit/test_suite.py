@@ -1,0 +1,222 @@
+"""The suite: items from hand-made documents, and a small suite from the real text."""
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nbutils import suite, text
+from nbutils.params import PrepareSuite, SuiteSize
+from nbutils.suite import Item
+from nbutils.text import Document, TextError
+from tiny import MAX_CHARS, silent
+
+SIZE = SuiteSize(cloze=25, agreement=15, preposition=15)
+
+
+def document(*sentences: str) -> Document:
+    return Document("speeches", "w", "benchmark", sentences)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def gold(item: Item | None) -> str:
+    assert item is not None
+    choices, place = item["choices"], item["gold"]
+    assert isinstance(choices, list)
+    assert isinstance(place, int)
+    return str(choices[place])
+
+
+def choices(item: Item | None) -> list[str]:
+    assert item is not None
+    assert isinstance(item["choices"], list)
+    return [str(c) for c in item["choices"]]
+
+
+def test_gold_is_the_place_of_the_answer_wherever_it_falls() -> None:
+    found = Counter[object]()
+    for seed in range(400):
+        item = suite.question("Say", "yes", ["no", "maybe", "never"], " sir", rng(seed))
+        assert sorted(choices(item)) == [" maybe sir", " never sir", " no sir", " yes sir"]
+        assert gold(item) == " yes sir"
+        assert suite.full_text(item) == "Say yes sir"
+        found[item["gold"]] += 1
+    assert found.keys() == {0, 1, 2, 3}
+    assert min(found.values()) > 70
+
+
+def test_agreement_flips_a_verb_of_the_last_sentence() -> None:
+    made = suite.agreement(
+        document("It was so.", "And there the tall men were all asleep at night."), rng()
+    )
+    assert made is not None
+    assert made["query"] == "It was so. And there the tall men"
+    assert gold(made) == " were all asleep at night."
+    assert sorted(choices(made)) == [" was all asleep at night.", " were all asleep at night."]
+
+
+@pytest.mark.parametrize(("verb", "other"), [("hath", "have"), ("doth", "do"), ("is", "are"),
+                                             ("has", "have"), ("was", "were")])  # fmt: skip
+def test_agreement_knows_both_numbers(verb: str, other: str) -> None:
+    made = suite.agreement(document(f"And so the man {verb} it here."), rng())
+    assert gold(made) == f" {verb} it here."
+    assert sorted(choices(made)) == sorted([f" {verb} it here.", f" {other} it here."])
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "There he is now.",  # two words before, three are needed
+        "He went over the island again.",  # no whole word
+        "Nobody knows where the man is.",  # nothing behind it
+    ],
+)
+def test_no_agreement_item_where_nothing_fits(sentence: str) -> None:
+    assert suite.agreement(document(sentence), rng()) is None
+
+
+def test_preposition_has_three_others_and_the_next_three_words() -> None:
+    line = "They walked slowly home from the old town before it grew dark."
+    for seed in range(30):
+        made = suite.preposition(document(line), rng(seed))
+        assert made is not None
+        assert made["query"] == "They walked slowly home"
+        assert gold(made) == " from the old town"
+        heads = [c.split()[0] for c in choices(made)]
+        assert len(set(heads)) == 4
+        assert set(heads) <= set(suite.PREPOSITIONS)
+        assert {c.split(maxsplit=1)[1] for c in choices(made)} == {"the old town"}
+
+
+def words(ranks: int) -> list[str]:
+    """Made-up words of five letters, no two alike."""
+    letters = itertools.product("bcdfg", "aeiou", "klmnp", "aeiou", "rstvw")
+    return ["".join(w) for w in itertools.islice(letters, ranks)]
+
+
+def test_cloze_distractors_stand_near_the_answer_by_frequency() -> None:
+    known = words(400)
+    frequency = Counter({w: 1000 - r for r, w in enumerate(known)})
+    frequency["of"] = 5000
+    frequency["rare"] = 4
+    make = suite.cloze_maker(frequency)
+    line = f"A b c d e f g h i {known[200]}, {known[210]} j."
+    seen: set[str] = set()
+    for seed in range(60):
+        made = make(document(line), rng(seed))
+        assert made is not None
+        answer = gold(made).strip()
+        assert answer in (known[200], known[210])
+        query = "A b c d e f g h i" + (f" {known[200]}," if answer == known[210] else "")
+        assert made["query"] == query
+        others = [c.strip() for c in choices(made) if c.strip() != answer]
+        assert len(set(others)) == 3
+        assert not {known[200], known[210]} & set(others), "a distractor stands in the document"
+        ranks = [abs(known.index(w) - known.index(answer)) for w in others]
+        assert max(ranks) <= suite.NEIGHBOURS
+        seen.add(answer)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "A b c d bakar e f g h i j.",  # too little before it
+        "A b c d e f g h i rare j.",  # rarer than five times
+        "A b c d e f g h i Bakar j.",  # a name
+    ],
+)
+def test_no_cloze_item_where_nothing_fits(line: str) -> None:
+    make = suite.cloze_maker(Counter({w: 10 for w in words(60)} | {"rare": 4}))
+    assert make(document(line), rng()) is None
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[str, list[Item]]:
+    return suite.build(PrepareSuite(size=SIZE, max_chars=MAX_CHARS))
+
+
+def test_every_task_has_its_items(built: dict[str, list[Item]]) -> None:
+    expected = {f"{d}_{k}": getattr(SIZE, k) for d in text.DOMAINS for k in suite.KINDS}
+    assert {task: len(items) for task, items in built.items()} == expected
+    names = [item["item"] for items in built.values() for item in items]
+    assert len(set(names)) == len(names)
+    for task, items in built.items():
+        number = 2 if task.endswith("_agreement") else 4
+        assert all(len(set(choices(item))) == number for item in items)
+        assert suite.chance(task) == 1 / number
+
+
+def test_no_document_gives_two_items(built: dict[str, list[Item]]) -> None:
+    """Every item is the beginning of one held-out document that no other item begins."""
+    for domain in text.DOMAINS:
+        held = [
+            d.text for d in text.documents(domain, MAX_CHARS) if d.split == "benchmark"
+        ]
+        used: list[int] = []
+        for kind in suite.KINDS:
+            for item in built[f"{domain}_{kind}"]:
+                start = [i for i, t in enumerate(held) if t.startswith(suite.full_text(item))]
+                assert start, suite.full_text(item)
+                used += start[:1]
+        assert len(set(used)) == len(used)
+
+
+def test_items_are_deterministic_and_depend_on_the_seed(built: dict[str, list[Item]]) -> None:
+    again = suite.build(PrepareSuite(size=SIZE, max_chars=MAX_CHARS))
+    assert again == built
+    other = suite.build(
+        PrepareSuite(size=SIZE.model_copy(update={"seed": 1}), max_chars=MAX_CHARS)
+    )
+    assert other != built
+
+
+def test_right_answers_are_no_place(built: dict[str, list[Item]]) -> None:
+    places = Counter(item["gold"] for t, items in built.items() if "agree" not in t
+                     for item in items)  # fmt: skip
+    assert places.keys() == {0, 1, 2, 3}
+    assert max(places.values()) < places.total() / 2
+
+
+def test_too_few_documents_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "documents", lambda domain, max_chars: ())
+    message = r"'speeches' gives 0 agreement items, 15 are asked for: lower suite\.agreement"
+    with pytest.raises(TextError, match=message):
+        suite.build(PrepareSuite(size=SIZE, max_chars=MAX_CHARS))
+
+
+def test_a_document_that_leaks_gives_no_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "They walked slowly home from the old town before it was quite dark."
+    held = (document(line), document(f"Indeed they sang. {line}"))
+    monkeypatch.setattr(text, "documents", lambda domain, max_chars: held)
+    shingles = np.sort(np.array(sorted(text.shingles(line))))
+    monkeypatch.setattr(text, "training_shingles", lambda max_chars: shingles)
+    with pytest.raises(TextError, match="gives 0 agreement items"):
+        suite.build(PrepareSuite(size=SIZE, max_chars=MAX_CHARS))
+
+
+def test_task_files_load_in_lm_eval(tmp_path: Path, built: dict[str, list[Item]],
+                                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setattr(suite, "build", lambda p: built)
+    suite.prepare(PrepareSuite(size=SIZE, max_chars=MAX_CHARS), {}, tmp_path, silent)
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    assert set(manager.all_tasks) == set(built)
+    name = "scripture_preposition"
+    task = manager.load_task_or_group([name])[name]
+    documents = list(task.test_docs())
+    assert documents == built[name]
+    assert [task.doc_to_text(d) for d in documents] == [i["query"] for i in built[name]]
+    assert [task.doc_to_target(d) for d in documents] == [i["gold"] for i in built[name]]
+    assert [task.doc_to_choice(d) for d in documents] == [i["choices"] for i in built[name]]
+    lines = (tmp_path / f"{name}.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == built[name]
+    expected = {t: [suite.full_text(i) for i in items] for t, items in built.items()}
+    assert suite.texts(tmp_path) == expected

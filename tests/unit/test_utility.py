@@ -1,0 +1,122 @@
+"""Utility: lm-eval's scores against log-likelihoods computed directly, item by item."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch.nn.functional import log_softmax
+
+import tiny
+from nbutils import models, suite, utility
+from nbutils.params import MeasureUtility, PrepareSuite, SuiteSize
+from nbutils.suite import Item
+
+QUERIES = ("The house of the", "And the king said unto", "The people", "The state of the people is")
+WORDS = ("people", "king", "street", "state", "house", "union", "end", "know")
+
+
+def item(name: str, number: int, size: int) -> Item:
+    """Choices of different lengths, so that a normalised score would rank them otherwise."""
+    choices = [
+        f" {WORDS[(number + 3 * i) % len(WORDS)]}" + " of the" * (i % 3) for i in range(size)
+    ]
+    query = QUERIES[number % len(QUERIES)]
+    return {"item": name, "query": query, "choices": choices, "gold": number % size}
+
+
+TASKS = {
+    "speeches_cloze": [item(f"c{i}", i, 4) for i in range(9)],
+    "speeches_agreement": [item(f"a{i}", i + 1, 2) for i in range(6)],
+}
+
+
+def record(name: str, gold: int, scores: list[float], right: float) -> dict[str, Any]:
+    return {
+        "filtered_resps": [(score, False) for score in scores],
+        "doc": {"item": name, "gold": gold},
+        "acc": right,
+    }
+
+
+def test_rows_on_records_made_by_hand() -> None:
+    found = utility.rows(
+        {
+            "speeches_cloze": [
+                record("b", 1, [-4.0, -1.5, -2.0, -9.0], 1.0),
+                record("a", 0, [-4.0, -1.5, -2.0, -9.0], 0.0),
+            ],
+            "scripture_agreement": [record("c", 1, [-2.0, -2.25], 0.0)],
+        }
+    )
+    assert found.to_dict("list") == {
+        "task": ["scripture_agreement", "speeches_cloze", "speeches_cloze"],
+        "item": ["c", "a", "b"],
+        "chance": [0.5, 0.25, 0.25],
+        "correct": [False, False, True],
+        "margin": [-0.25, -2.5, 0.5],
+    }
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suite")
+    size = SuiteSize(cloze=1, agreement=1, preposition=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suite, "build", lambda p: TASKS)
+        suite.prepare(PrepareSuite(size=size, max_chars=240), {}, folder, tiny.silent)
+    return folder
+
+
+def directly(folder: Path) -> pd.DataFrame:
+    """Correct and margin by plain forward passes over BOS, query and choice."""
+    model, tokenizer = models.load(folder, folder)
+    rows = []
+    for task, items in TASKS.items():
+        for each in items:
+            choices, gold = each["choices"], each["gold"]
+            assert isinstance(choices, list)
+            assert isinstance(gold, int)
+            context = tokenizer(each["query"]).input_ids
+            assert context[0] == 0
+            scores = []
+            for choice in choices:
+                ids = [*context, *tokenizer(choice, add_special_tokens=False).input_ids]
+                with torch.no_grad():
+                    table = log_softmax(model(input_ids=torch.tensor([ids])).logits[0], dim=-1)
+                places = range(len(context), len(ids))
+                scores.append(sum(table[i - 1, ids[i]].item() for i in places))
+            others = [s for i, s in enumerate(scores) if i != gold]
+            margin = scores[gold] - max(others)
+            rows.append({"task": task, "item": each["item"], "margin": margin})
+    return pd.DataFrame(rows).sort_values(["task", "item"], ignore_index=True)
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_scores_agree_with_direct_log_likelihoods(
+    architecture: str, folders: dict[str, Path], tasks: Path, tmp_path: Path
+) -> None:
+    folder = folders[architecture]
+    inputs = {"model": folder, "base": folder, "suite": tasks}
+    utility.measure(MeasureUtility(batch_size=4), inputs, tmp_path, tiny.silent)
+    found, expected = pd.read_parquet(tmp_path / "utility.parquet"), directly(folder)
+    assert found[["task", "item"]].to_numpy().tolist() == (
+        expected[["task", "item"]].to_numpy().tolist()
+    )
+    assert found.margin.to_numpy() == pytest.approx(expected.margin.to_numpy(), abs=1e-3)
+    assert expected.margin.abs().min() > 1e-3, "a tie: its order is left to chance"
+    assert list(found.correct) == list(expected.margin > 0)
+    assert 0 < found.correct.mean() < 1
+    assert list(found.chance) == [0.5] * 6 + [0.25] * 9
+
+
+def test_scores_do_not_depend_on_the_batch(
+    folders: dict[str, Path], tasks: Path, tmp_path: Path
+) -> None:
+    tables = []
+    for size in (1, 64):
+        inputs = {"model": folders["llama"], "base": folders["llama"], "suite": tasks}
+        utility.measure(MeasureUtility(batch_size=size), inputs, tmp_path, tiny.silent)
+        tables.append(pd.read_parquet(tmp_path / "utility.parquet"))
+    pd.testing.assert_frame_equal(tables[0], tables[1], atol=1e-4)
