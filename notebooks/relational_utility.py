@@ -92,7 +92,8 @@ findings.relational_matrix(gains)
 # low and foreign text to start high; see whether it does, and whether the lines still fall.
 
 # %% mystnb={"figure": {"name": "fig-losses", "caption": "Training loss of a student on every corpus at temperature 1, coloured by relation."}}
-findings.loss_curves(results.load("curves", project))
+curves = results.load("curves", project)
+charts.loss_curves(curves[curves["temperature"].eq(verdicts.TEMPERATURE)])
 
 # %% [markdown]
 # ## The same, by relation

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
 from nbutils import runs
+from project import nbutils, new_project
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -47,4 +48,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
     shutil.copytree(tiny.REPOSITORY / "notebooks" / "tiers", root / "notebooks" / "tiers")
     monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with a finished smoke tier."""
+    root = new_project(tmp_path_factory.mktemp("smoke") / "project")
+    done = nbutils(root, "run", "smoke")
+    assert done.returncode == 0, done.stderr
     return root

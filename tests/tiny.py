@@ -25,8 +25,8 @@ SENTENCES = (
 
 def recipe(**changes: float | None) -> Recipe:
     """Two steps of plain AdamW, unless changed."""
-    base = Recipe(steps=2, tokens_per_step=192, learning_rate=0.01, warmup=0.0)
-    return base.model_copy(update=changes)
+    values = {"steps": 2, "tokens_per_step": 192, "learning_rate": 0.01, "warmup": 0.0}
+    return Recipe.model_validate(values | changes)
 
 
 def prepare_model(architecture: str = "llama", **changes: object) -> PrepareModel:
@@ -39,7 +39,7 @@ def prepare_model(architecture: str = "llama", **changes: object) -> PrepareMode
         "vocab_size": VOCABULARY,
         "context": CONTEXT,
         "max_chars": MAX_CHARS,
-        "mixture": Mixture(speeches=1.0),
+        "mixture": Mixture.model_validate({"speeches": 1.0}),
         "planting": Planting(held_out=4, dev=2, prefix=10, suffix=10, exposures=3),
         "recipe": recipe(),
         "seed": 0,

@@ -21,13 +21,11 @@ import nbformat
 import vl_convert
 
 from nbutils import charts, notebooks, results
-from nbutils.params import UserError
+from nbutils.params import NOTEBOOKS, UserError
 
-STAGES = (
-    *("prepare_model", "sample_corpus", "self_train"),
-    *("measure_utility", "measure_extraction", "measure_proxies"),
-)
-FINDINGS = ("relational_utility", "proxies_fail", "memorization_decoupling", "temperature")
+STAGES = [name for name, schema in NOTEBOOKS.items() if "tier" in schema.model_fields]
+FINDINGS = [name for name in NOTEBOOKS if name not in STAGES]
+MAIN_TIER = "tiny"  # whose runs the stage pages show, where there is a choice
 PAGES = Path("book/pages")
 EXECUTED = Path("runs/pages")
 GENERATED = Path("book/_static/generated")
@@ -51,11 +49,10 @@ def build(root: Path) -> Path:
     pages = root / PAGES
     pages.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(WORKERS) as pool:
-        executed = list(pool.map(partial(execute_finding, root=root), FINDINGS))
-    for name, path in zip(FINDINGS, executed, strict=True):
+        findings = list(pool.map(lambda name: executed(name, {}, root), FINDINGS))
+        stages = list(pool.map(lambda name: stage_page(name, root), STAGES))
+    for name, path in zip([*FINDINGS, *STAGES], [*findings, *stages], strict=True):
         stage(path, pages / f"{name}.ipynb")
-    for name in STAGES:
-        stage(stage_source(name, root), pages / f"{name}.ipynb")
     render(root)
     print(f"The book is built ({time.monotonic() - start:.0f} s): {root / HTML / 'index.html'}")
     return root / HTML / "index.html"
@@ -80,9 +77,9 @@ def generate_scripts(root: Path) -> None:
         shutil.copyfile(source, place / "tex-svg.js")
 
 
-def findings_stamp(name: str, root: Path) -> str:
-    """The digest of all that a finding's page is made of: its source, the tables, the code."""
-    digest = hashlib.sha256(name.encode())
+def stamp(name: str, parameters: dict[str, str], root: Path) -> str:
+    """The digest of all that a page is made of: its source, parameters, the tables, the code."""
+    digest = hashlib.sha256(json.dumps([name, parameters]).encode())
     digest.update(notebooks.source_digest(notebooks.sources(root)[name]).encode())
     code = [Path(__file__).parent / f"{module}.py" for module in CODE]
     tables = [p for t in results.available(root) for p in sorted(t.folder.glob("*.*"))]
@@ -93,28 +90,31 @@ def findings_stamp(name: str, root: Path) -> str:
     return digest.hexdigest()
 
 
-def execute_finding(name: str, root: Path) -> Path:
-    """Execute one findings notebook unless an execution of the same inputs exists."""
+def executed(name: str, parameters: dict[str, str], root: Path) -> Path:
+    """Execute one notebook unless an execution of the same inputs exists."""
     output, mark = root / EXECUTED / f"{name}.ipynb", root / EXECUTED / f"{name}.stamp"
-    stamp = findings_stamp(name, root)
-    if not (output.exists() and mark.exists() and mark.read_text("utf-8") == stamp):
+    wanted = stamp(name, parameters, root)
+    if not (output.exists() and mark.exists() and mark.read_text("utf-8") == wanted):
         mark.unlink(missing_ok=True)
-        notebooks.execute(name, {}, output, root)
-        mark.write_text(stamp, "utf-8")
+        notebooks.execute(name, parameters, output, root)
+        mark.write_text(wanted, "utf-8")
     return output
 
 
-def stage_source(name: str, root: Path) -> Path:
-    """The notebook behind a stage's page: your run's, else the published one, else unexecuted.
+def stage_page(name: str, root: Path) -> Path:
+    """The notebook behind a stage's page.
 
-    The tiny tier comes before the others: its pages are the ones the book explains.
+    Your run's, which is executed here and reuses what was computed; else the published one;
+    else the source, unexecuted.
     """
-    tiers = sorted({t.tier for t in results.available(root)}, key=lambda t: (t != "tiny", t))
-    for tier in tiers:
-        for place in (results.YOURS, results.PUBLISHED):
-            path = root / place / tier / "pages" / f"{name}.ipynb"
-            if path.is_file():
-                return path
+    mine_first = sorted(
+        results.available(root), key=lambda t: (t.tier != MAIN_TIER, t.origin == "published")
+    )
+    for tables in mine_first:
+        if tables.origin != "published":
+            return executed(name, {"tier": tables.tier}, root)
+        if (tables.folder / "pages" / f"{name}.ipynb").is_file():
+            return tables.folder / "pages" / f"{name}.ipynb"
     return notebooks.convert(name, root)
 
 

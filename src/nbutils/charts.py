@@ -25,6 +25,30 @@ STUDENTS = ["#8a5cc2", "#b8860b", "#c2477f", "#4f8f9d", "#7a7a3a", "#a0522d"]
 MIME = "application/vnd.vegalite.v5+json"
 """The type that JupyterLab and VS Code draw from their own copy of Vega, without a network."""
 MAX_ROWS = 5_000
+NUMBERS = {
+    "gain": ("gain (points)", "+.2f"),
+    "low": ("lower limit", ".2f"),
+    "high": ("upper limit", ".2f"),
+    "base_accuracy": ("accuracy before", ".3f"),
+    "accuracy": ("accuracy after", ".3f"),
+    "value": ("value", ".4f"),
+    "seeds": ("seeds", "d"),
+    "rho": ("rho", "+.2f"),
+    "p_value": ("permutation p", ".3f"),
+    "points": ("pairings", "d"),
+    "fall": ("extraction fell by (%)", ".1f"),
+    "before_exact": ("exact before", "d"),
+    "exact": ("exact after", "d"),
+    "passages": ("held-out passages", "d"),
+    "temperature": ("temperature", ".2f"),
+    "distinct_2": ("distinct bigrams", ".3f"),
+    "mean_log_prob": ("mean log-probability", ".3f"),
+    "share": ("extraction after", ".3f"),
+    "passage_hits": ("documents that hold a passage", ".0f"),
+    "step": ("step", "d"),
+    "loss": ("loss", ".3f"),
+}
+"""Titles and formats of the columns that tooltips show."""
 WIDTH = 600
 
 
@@ -122,15 +146,17 @@ def zero_line(axis: str) -> ChartType:
 
 
 def tooltips(*fields: str) -> list[alt.Tooltip]:
-    """Tooltips from ``field|title|format`` strings; a format makes the field a number."""
+    """Tooltips for columns, with the titles and number formats of ``NUMBERS``."""
     tips = []
-    for field, title, form in ((f + "||").split("|")[:3] for f in fields):
-        tip = alt.Tooltip(f"{field}:{'Q' if form else 'N'}", title=title or field)
+    for field in fields:
+        title, form = NUMBERS.get(field, (field, ""))
+        tip = alt.Tooltip(f"{field}:{'Q' if form else 'N'}", title=title)
         tips.append(tip.format(form) if form else tip)
     return tips
 
 
-GAIN_TIP = ("gain|gain (points)|+.2f", "low|lower limit|+.2f", "high|upper limit|+.2f")
+GAIN = ("gain", "low", "high")
+PAIRING = ("source", "student", "relation", *GAIN)
 
 
 # ---------------------------------------------------------------- losses and tables
@@ -145,8 +171,38 @@ def loss_curve(curve: pd.DataFrame) -> ChartType:
         .encode(
             x=alt.X("step:Q", title="step"),
             y=alt.Y("loss:Q", title="loss (nats per token)").scale(zero=False),
-            tooltip=tooltips("step||d", "loss||.3f"),
+            tooltip=tooltips("step", "loss"),
         )
+    )
+
+
+def loss_curves(curves: pd.DataFrame) -> ChartType:
+    """Training loss over steps, one line a run, one student at a time."""
+    if curves.empty:
+        return nothing()
+    place = curves.groupby(["results", "run"]).cumcount()
+    rows = curves[place % (1 + len(curves) // MAX_ROWS) == 0]
+    choices = [
+        choice("results_choice", "Results", rows["results"]),
+        choice("method_choice", "Method", rows["method"], "full"),
+        choice("student_choice", "Student", sorted(rows["student"].unique())),
+    ]
+    chosen = (
+        "datum.results == results_choice && datum.method == method_choice"
+        " && datum.student == student_choice"
+    )
+    return (
+        alt.Chart(rows, width=WIDTH, height=260, description="Training loss over steps.")
+        .transform_filter(chosen)
+        .mark_line(strokeWidth=1.8)
+        .encode(
+            x=alt.X("step:Q", title="step"),
+            y=alt.Y("loss:Q", title="loss (nats per token)").scale(zero=False),
+            color=relation_color(),
+            detail="run:N",
+            tooltip=tooltips("source", "student", "relation", "step", "loss"),
+        )
+        .add_params(*choices)
     )
 
 

@@ -13,10 +13,11 @@ from nbutils.training import Progress
 
 
 @torch.inference_mode()
-def matched(
-    model: PreTrainedModel, bos: int, prefixes: np.ndarray, suffixes: np.ndarray
-) -> np.ndarray:
-    """Leading suffix tokens that greedy decoding from BOS and the prefix reproduces.
+def matched(model: PreTrainedModel, prefixes: np.ndarray, suffixes: np.ndarray) -> np.ndarray:
+    """Leading suffix tokens that greedy decoding from the prefix reproduces.
+
+    The prompt is the prefix alone, without BOS, as in the evaluation of Pythia's memorization
+    (Biderman et al., 2023): the model has read the passage inside documents.
 
     Greedy decoding follows the true suffix exactly as long as the most likely next token, given
     the true text so far, is the true one; so one forward pass over the whole passage tells where
@@ -24,18 +25,16 @@ def matched(
 
     Args:
         model: Any causal language model.
-        bos: Id of the BOS token.
         prefixes: Token ids, shape ``[passages, prefix]``.
         suffixes: Token ids, shape ``[passages, suffix]``.
 
     Returns:
         Counts from 0 to ``suffix``, shape ``[passages]``.
     """
-    start = np.full((len(prefixes), 1), bos)
-    ids = torch.from_numpy(np.hstack([start, prefixes, suffixes])).to(model.device)
+    ids = torch.from_numpy(np.hstack([prefixes, suffixes])).to(model.device)
     logits = model(input_ids=ids, use_cache=False).logits
-    first = prefixes.shape[1]  # the position that predicts the suffix's first token
-    right = logits[:, first:-1].argmax(dim=-1) == ids[:, first + 1 :]
+    start = prefixes.shape[1]  # the logits before it predict the suffix's first token
+    right = logits[:, start - 1 : -1].argmax(dim=-1) == ids[:, start:]
     return right.long().cumprod(dim=1).sum(dim=1).cpu().numpy()
 
 
@@ -45,12 +44,12 @@ def measure(p: MeasureExtraction, inputs: dict[str, Path], out: Path, progress: 
     Columns: ``passage``, ``split`` (``dev`` or ``held_out``), ``exact``, ``matched_tokens`` and
     ``suffix_tokens``. Passages are those of the untouched student, ``inputs["base"]``.
     """
-    model, tokenizer = models.load(inputs["model"], inputs["base"])
+    model, _ = models.load(inputs["model"], inputs["base"])
     model.to(models.device())
     passages = pd.read_parquet(inputs["base"] / "passages.parquet")
     prefixes, suffixes = np.vstack(list(passages.prefix)), np.vstack(list(passages.suffix))
     rows = passages[["passage", "split"]].assign(
-        matched_tokens=matched(model, tokenizer.bos_token_id, prefixes, suffixes),
+        matched_tokens=matched(model, prefixes, suffixes),
         suffix_tokens=suffixes.shape[1],
     )
     rows["exact"] = rows.matched_tokens == rows.suffix_tokens

@@ -68,41 +68,46 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
         alt.Chart(main)
         .transform_filter(chosen)
         .encode(
-            x=alt.X("student:N", title="student", scale=alt.Scale(paddingInner=0.06))
-            .axis(orient="top", labelAngle=0, ticks=False, domain=False, labelPadding=6),
-            y=alt.Y("source:N", title=None, scale=alt.Scale(paddingInner=0.1))
-            .axis(ticks=False, domain=False, labelPadding=6),
-            tooltip=charts.tooltips(
-            "source",
-            "student",
-            "relation",
-            *charts.GAIN_TIP,
-            "accuracy||.3f",
-            "seeds||d",
-        ),
+            x=alt.X("student:N", title="student", scale=alt.Scale(paddingInner=0.06)).axis(
+                orient="top", labelAngle=0, ticks=False, domain=False, labelPadding=6
+            ),
+            y=alt.Y("source:N", title=None, scale=alt.Scale(paddingInner=0.1)).axis(
+                ticks=False, domain=False, labelPadding=6
+            ),
+            tooltip=charts.tooltips(*charts.PAIRING, "accuracy", "seeds"),
         )
-    )  # fmt: skip
+    )
     covers_zero = "datum.low <= 0 && datum.high >= 0"
-    squares = cells.mark_rect(cornerRadius=4, strokeWidth=2.5, cursor="pointer").encode(
-        fill=alt.Fill("gain:Q", title="gain (points)").scale(
-            range="diverging",
-            domainMin=alt.ExprRef("-gain_reach"),
-            domainMid=0,
-            domainMax=alt.ExprRef("gain_reach"),
-            interpolate="lab",
-        ).legend(gradientLength=160, format="+.2~f", tickCount=3),
-        fillOpacity=alt.condition(covers_zero, alt.value(0.35), alt.value(1)),
-        stroke=alt.Stroke("relation:N").scale(
-            domain=list(charts.RELATIONS)[:3], range=list(charts.RELATIONS.values())[:3]
-        ).legend(title="relation", symbolFillColor="transparent"),
-        strokeWidth=alt.condition(pick, alt.value(5), alt.value(2)),
-    ).add_params(pick)  # fmt: skip
+    squares = (
+        cells.mark_rect(cornerRadius=4, strokeWidth=2.5, cursor="pointer")
+        .encode(
+            fill=alt.Fill("gain:Q", title="gain (points)")
+            .scale(
+                range="diverging",
+                domainMin=alt.ExprRef("-gain_reach"),
+                domainMid=0,
+                domainMax=alt.ExprRef("gain_reach"),
+                interpolate="lab",
+            )
+            .legend(gradientLength=160, format="+.2~f", tickCount=3),
+            fillOpacity=alt.condition(covers_zero, alt.value(0.35), alt.value(1)),
+            stroke=alt.Stroke("relation:N")
+            .scale(domain=list(charts.RELATIONS)[:3], range=list(charts.RELATIONS.values())[:3])
+            .legend(title="relation", symbolFillColor="transparent"),
+            strokeWidth=alt.condition(pick, alt.value(5), alt.value(2)),
+        )
+        .add_params(pick)
+    )
     number = cells.mark_text(dy=-6, fontSize=14, fontWeight=600, style="number").encode(
         text=alt.Text("gain:Q", format="+.1f")
     )
-    limits = cells.transform_calculate(
-        limits="format(datum.low, '+.1f') + ' … ' + format(datum.high, '+.1f')"
-    ).mark_text(dy=11, fontSize=10, style="number").encode(text="limits:N")  # fmt: skip
+    limits = (
+        cells.transform_calculate(
+            limits="format(datum.low, '+.1f') + ' … ' + format(datum.high, '+.1f')"
+        )
+        .mark_text(dy=11, fontSize=10, style="number")
+        .encode(text="limits:N")
+    )
     matrix = alt.layer(squares, number, limits).properties(width=charts.WIDTH, height=alt.Step(46))
     return (
         alt.vconcat(matrix, _task_gains(charts.checked(rows), chosen, pick), spacing=28)
@@ -127,8 +132,7 @@ def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartTy
         labelLineHeight=12,
         labelOffset=-6,
     )
-    tip = charts.tooltips("task", "relation", *charts.GAIN_TIP, "base_accuracy|accuracy before|.3f",
-               "accuracy|accuracy after|.3f")  # fmt: skip
+    tip = charts.tooltips("task", "relation", *charts.GAIN, "base_accuracy", "accuracy")
     x = alt.X("gain:Q", title="gain (percentage points)").scale(
         domainMin=alt.ExprRef("-task_reach"), domainMax=alt.ExprRef("task_reach")
     )
@@ -139,42 +143,13 @@ def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartTy
         x="low:Q", x2="high:Q", y=y, tooltip=tip
     )
     title = alt.TitleParams(
-        alt.ExprRef("isValid(pick.source) ? pick.source[0] + ' → ' + pick.student[0] + ', "
-                    "task by task' : 'Click a cell above'")
-    )  # fmt: skip
+        alt.ExprRef(
+            "isValid(pick.source) ? pick.source[0] + ' → ' + pick.student[0] + ', "
+            "task by task' : 'Click a cell above'"
+        )
+    )
     return alt.layer(charts.zero_line("x"), bars, whiskers).properties(
         width=charts.WIDTH, height=alt.Step(31), title=title
-    )
-
-
-def loss_curves(curves: pd.DataFrame) -> ChartType:
-    """Training loss over steps at temperature 1, one line a run, one student at a time."""
-    curves = curves[curves["temperature"].eq(verdicts.TEMPERATURE)]
-    if curves.empty:
-        return charts.nothing()
-    place = curves.groupby(["results", "run"]).cumcount()
-    rows = curves[place % (1 + len(curves) // charts.MAX_ROWS) == 0]
-    choices = [
-        charts.choice("results_choice", "Results", rows["results"]),
-        charts.choice("method_choice", "Method", rows["method"], "full"),
-        charts.choice("student_choice", "Student", sorted(rows["student"].unique())),
-    ]
-    chosen = (
-        "datum.results == results_choice && datum.method == method_choice"
-        " && datum.student == student_choice"
-    )
-    return (
-        alt.Chart(rows, width=charts.WIDTH, height=260, description="Training loss over steps.")
-        .transform_filter(chosen)
-        .mark_line(strokeWidth=1.8)
-        .encode(
-            x=alt.X("step:Q", title="step"),
-            y=alt.Y("loss:Q", title="loss (nats per token)").scale(zero=False),
-            color=charts.relation_color(),
-            detail="run:N",
-            tooltip=charts.tooltips("source", "student", "relation", "step||d", "loss||.3f"),
-        )
-        .add_params(*choices)
     )
 
 
@@ -198,17 +173,15 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
     )
     who = alt.selection_point(name="who", fields=["student"], bind="legend")
     faded = alt.condition(who, alt.value(1), alt.value(0.15))
-    base = alt.Chart(rows).transform_filter(chosen).encode(
-        x=alt.X("value:Q", title="value of the proxy").scale(zero=False, padding=14),
-        opacity=faded,
-        tooltip=charts.tooltips(
-            "source",
-            "student",
-            "relation",
-            "value|proxy|.4f",
-            *charts.GAIN_TIP,
-        ),
-    )  # fmt: skip
+    base = (
+        alt.Chart(rows)
+        .transform_filter(chosen)
+        .encode(
+            x=alt.X("value:Q", title="value of the proxy").scale(zero=False, padding=14),
+            opacity=faded,
+            tooltip=charts.tooltips("value", *charts.PAIRING),
+        )
+    )
     marks = (
         base.mark_point(size=110, filled=True)
         .encode(
@@ -224,18 +197,15 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
     scatter = alt.layer(charts.zero_line("y"), whiskers, marks).properties(
         width=charts.WIDTH, height=320
     )
-    rho = alt.Chart(correlations).transform_filter(chosen).encode(
-        y=alt.Y("student:N", title=None).axis(ticks=False, domain=False),
-        opacity=faded,
-        tooltip=charts.tooltips(
-            "student",
-            "rho||+.2f",
-            "low|lower limit|+.2f",
-            "high|upper limit|+.2f",
-            "p_value|permutation p|.3f",
-            "points|pairings|d",
-        ),
-    )  # fmt: skip
+    rho = (
+        alt.Chart(correlations)
+        .transform_filter(chosen)
+        .encode(
+            y=alt.Y("student:N", title=None).axis(ticks=False, domain=False),
+            opacity=faded,
+            tooltip=charts.tooltips("student", "rho", "low", "high", "p_value", "points"),
+        )
+    )
     dots = rho.mark_point(filled=True, size=110, style="dot").encode(
         x=alt.X("rho:Q", title="Spearman's rank correlation with gain").scale(domain=[-1, 1])
     )
@@ -267,9 +237,7 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
     choices, chosen = _selectors(rows)
     pick = _pick(rows)
     fall = "extraction fell by (%)"
-    tip = charts.tooltips("source", "student", "relation", *charts.GAIN_TIP, f"fall|{fall}|.1f",
-               "before_exact|exact before|d", "exact|exact after|d",
-               "passages|held-out passages|d")  # fmt: skip
+    tip = charts.tooltips(*charts.PAIRING, "fall", "before_exact", "exact", "passages")
     base = alt.Chart(rows).transform_filter(chosen).encode(tooltip=tip)
     x = alt.X("gain:Q", title="change of utility (percentage points)").scale(padding=12)
     y = alt.Y("fall:Q", title=fall).scale(domainMax=100, nice=False, zero=False)
@@ -326,9 +294,7 @@ def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> Char
     rows = charts.checked(pd.concat(parts, ignore_index=True))
     base = alt.Chart(rows).transform_filter(chosen).transform_filter(pick)
     y = alt.Y("moment:N", title=None, sort=["before", "after"]).axis(ticks=False, domain=False)
-    tip = charts.tooltips(
-        "measure", "moment", "value|share|.3f", "low|lower limit|.3f", "high|upper limit|.3f"
-    )
+    tip = charts.tooltips("measure", "moment", "value", "low", "high")
     x = alt.X("value:Q", title="share").scale(domain=[0, 1]).axis(format="%")
     offset = alt.YOffset("measure:N")
     bars = base.mark_bar(cornerRadius=2, opacity=0.85).encode(
@@ -372,19 +338,27 @@ def temperatures(rows: pd.DataFrame) -> ChartType:
     ]
     chosen = "datum.results == results_choice && datum.method == method_choice"
     at = f"abs(datum.temperature - near) < {width / 2:.4f}"
-    tip = charts.tooltips("student", "temperature||.2f", "distinct_2|distinct bigrams|.3f",
-               "mean_log_prob|mean log-probability|.3f", *charts.GAIN_TIP, "share|extraction|.3f",
-               "passage_hits|documents that hold a passage|.0f")  # fmt: skip
-    base = alt.Chart(rows).transform_filter(chosen).encode(
-        color=alt.Color("student:N", title="student"),
-        tooltip=tip,
-    )  # fmt: skip
+    tip = charts.tooltips(
+        "student",
+        "temperature",
+        "distinct_2",
+        "mean_log_prob",
+        *charts.GAIN,
+        "share",
+        "passage_hits",
+    )
+    base = (
+        alt.Chart(rows)
+        .transform_filter(chosen)
+        .encode(
+            color=alt.Color("student:N", title="student"),
+            tooltip=tip,
+        )
+    )
     size = alt.condition(at, alt.value(230), alt.value(60))
 
     def panel(x: alt.X, y: alt.Y, low: str | None, height: int) -> ChartType:
-        lines = base.mark_line(strokeWidth=1.6, opacity=0.6).encode(
-            x=x, y=y, order="temperature:Q"
-        )  # fmt: skip
+        lines = base.mark_line(strokeWidth=1.6, opacity=0.6).encode(x=x, y=y, order="temperature:Q")
         dots = base.mark_point(filled=True, opacity=1).encode(x=x, y=y, size=size)
         parts = [lines, dots]
         if low:

@@ -5,7 +5,6 @@ which raw Papermill takes as it is, and executed in a kernel that works in the p
 """
 
 import ast
-import difflib
 import hashlib
 import re
 import sys
@@ -19,11 +18,12 @@ import papermill
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from nbutils.params import UserError
+from nbutils.params import UserError, unknown
 
 SOURCES = Path("notebooks")
 CONVERTED = Path("runs/notebooks")
 KERNEL = "python3"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class NotebookError(UserError):
@@ -40,12 +40,6 @@ def source_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def nearest(name: str, known: Mapping[str, Any]) -> str:
-    """A hint for a message: the known name closest to a mistyped one, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
 def convert(name: str, root: Path) -> Path:
     """Write the notebook of one source, with cell ids that stay the same, and return its path.
 
@@ -53,9 +47,7 @@ def convert(name: str, root: Path) -> Path:
     """
     known = sources(root)
     if name not in known:
-        raise NotebookError(
-            f"no notebook {name}{nearest(name, known)} (there are: {', '.join(known)})"
-        )
+        raise NotebookError(unknown("notebook", name, known))
     notebook = jupytext.read(known[name])
     for index, cell in enumerate(notebook.cells):
         cell["id"] = hashlib.sha256(f"{name}/{index}".encode()).hexdigest()[:12]
@@ -90,10 +82,7 @@ def execute(name: str, parameters: Mapping[str, Any], output: Path, root: Path) 
     known = parameters_of(converted)
     for parameter in parameters:
         if parameter not in known:
-            raise NotebookError(
-                f"{name} has no parameter {parameter}{nearest(parameter, known)}"
-                f" (it takes: {', '.join(known)})"
-            )
+            raise NotebookError(unknown("parameter", parameter, known, f"of notebook {name}"))
     output.parent.mkdir(parents=True, exist_ok=True)
     failure = None
     try:
@@ -120,12 +109,16 @@ def execute(name: str, parameters: Mapping[str, Any], output: Path, root: Path) 
 def clean(path: Path, root: Path) -> None:
     """Drop from an executed notebook what differs from machine to machine.
 
-    Papermill's own metadata, the times of the cells and the banner of a failure go; addresses
-    of the project's root and of the interpreter become relative.
+    Papermill's own metadata and the times of the cells go; so do the widgets of progress bars,
+    whose pages would load scripts from another host. Addresses of the project's root and of the
+    interpreter become relative.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("papermill", None)
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
         for field in ("papermill", "execution", "jp-MarkdownHeadingCollapsed"):
             cell.metadata.pop(field, None)
     text = nbformat.writes(notebook)

@@ -33,7 +33,7 @@ def specs(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
         "proxies": findings.proxy_scatter(points, verdicts.proxy_correlations(points)),
         "decoupling": findings.decoupling(verdicts.decoupling_cells(gains, extraction)),
         "temperatures": findings.temperatures(rows),
-        "losses": findings.loss_curves(tables["curves"]),
+        "losses": charts.loss_curves(tables["curves"]),
     }
     return {name: chart.to_dict() for name, chart in drawn.items()}
 

@@ -19,8 +19,8 @@ CHANGED = (None, 0, 3, 7, 1)
 
 @torch.no_grad()
 def greedy(model: PreTrainedModel, prefix: np.ndarray) -> np.ndarray:
-    """The continuation of BOS and a prefix by transformers' own greedy decoding."""
-    start = torch.tensor([[0, *prefix]])
+    """The continuation of a prefix by transformers' own greedy decoding."""
+    start = torch.tensor([[*prefix]])
     found = model.generate(
         start,
         attention_mask=torch.ones_like(start),
@@ -29,7 +29,7 @@ def greedy(model: PreTrainedModel, prefix: np.ndarray) -> np.ndarray:
         do_sample=False,
         pad_token_id=1,
     )
-    return found[0, 1 + PREFIX :].numpy()
+    return found[0, PREFIX:].numpy()
 
 
 def leading(a: np.ndarray, b: np.ndarray) -> int:
@@ -54,7 +54,7 @@ def texts(model: PreTrainedModel) -> tuple[np.ndarray, np.ndarray]:
 
 def test_matched_is_the_leading_match_of_greedy_decoding(model: PreTrainedModel) -> None:
     prefixes, suffixes = texts(model)
-    found = matched(model, 0, prefixes, suffixes)
+    found = matched(model, prefixes, suffixes)
     assert found.tolist() == [8, 0, 3, 7, 1]
     expected = [leading(greedy(model, p), s) for p, s in zip(prefixes, suffixes, strict=True)]
     assert found.tolist() == expected

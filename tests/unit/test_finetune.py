@@ -129,9 +129,7 @@ def test_a_damaged_student_is_an_error_that_names_the_step(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_a_model_that_cannot_be_read_says_what_to_do(
-    damage: str, tmp_path: Path
-) -> None:
+def test_a_model_that_cannot_be_read_says_what_to_do(damage: str, tmp_path: Path) -> None:
     base = tiny.save("llama", tmp_path / "base")
     path = base / "model.safetensors"
     if damage == "missing":

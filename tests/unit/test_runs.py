@@ -53,9 +53,11 @@ def suite_run(max_chars: int = 240) -> Run:
     return Run("prepare_suite", "a suite", PrepareSuite(size=SIZE, max_chars=max_chars))
 
 
-def corpus_run(role: str = "source", source: Run | None = None, **changes: float) -> Run:
+def corpus_run(
+    role: str = "source", source: Run | None = None, changes: dict[str, float] | None = None
+) -> Run:
     values = {"temperature": 1.0, "tokens": 10, "max_tokens": 5, "batch_size": 1, "seed": 0}
-    stage = SampleCorpus.model_validate(values | changes)
+    stage = SampleCorpus.model_validate(values | (changes or {}))
     return Run("sample_corpus", "a corpus", stage, {role: source or suite_run()})
 
 
@@ -90,8 +92,14 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 
 @pytest.mark.parametrize(
-    "change", [{"temperature": 0.9}, {"tokens": 11}, {"max_tokens": 6}, {"batch_size": 2},
-               {"seed": 1}]  # fmt: skip
+    "change",
+    [
+        {"temperature": 0.9},
+        {"tokens": 11},
+        {"max_tokens": 6},
+        {"batch_size": 2},
+        {"seed": 1},
+    ],
 )
 def test_key_changes_with_every_parameter(
     tmp_path: Path, fake: Fake, change: dict[str, float]
@@ -101,7 +109,7 @@ def test_key_changes_with_every_parameter(
     key = store.key(corpus_run())
     assert key is not None
     assert store.key(corpus_run()) == key
-    assert store.key(corpus_run(**change)) != key
+    assert store.key(corpus_run(changes=change)) != key
 
 
 def test_key_changes_with_a_nested_parameter(tmp_path: Path) -> None:
@@ -282,9 +290,7 @@ def test_a_second_process_waits_and_computes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "calls").read_text() == "x"
 
 
-def test_a_killed_process_leaves_no_run_and_a_rerun_completes(
-    tmp_path: Path, fake: Fake
-) -> None:
+def test_a_killed_process_leaves_no_run_and_a_rerun_completes(tmp_path: Path, fake: Fake) -> None:
     process = worker(tmp_path, "one")
     wait_for(tmp_path / "calls")
     os.kill(process.pid, signal.SIGKILL)
@@ -328,9 +334,7 @@ def test_an_error_without_a_number_is_still_told(
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"key": "x"}', b"\xff\xfe"])
-def test_a_damaged_manifest_says_what_to_delete(
-    tmp_path: Path, fake: Fake, content: bytes
-) -> None:
+def test_a_damaged_manifest_says_what_to_delete(tmp_path: Path, fake: Fake, content: bytes) -> None:
     Store(tmp_path).execute(suite_run(), 1, silent)
     folder = Store(tmp_path).path(suite_run())
     (folder / MANIFEST).write_bytes(content)

@@ -133,7 +133,7 @@ def test_cloze_distractors_stand_near_the_answer_by_frequency() -> None:
     ],
 )
 def test_no_cloze_item_where_nothing_fits(line: str) -> None:
-    make = suite.cloze_maker(Counter({w: 10 for w in words(60)} | {"rare": 4}))
+    make = suite.cloze_maker(Counter(dict.fromkeys(words(60), 10) | {"rare": 4}))
     assert make(document(line), rng()) is None
 
 
@@ -156,9 +156,7 @@ def test_every_task_has_its_items(built: dict[str, list[Item]]) -> None:
 def test_no_document_gives_two_items(built: dict[str, list[Item]]) -> None:
     """Every item is the beginning of one held-out document that no other item begins."""
     for domain in text.DOMAINS:
-        held = [
-            d.text for d in text.documents(domain, MAX_CHARS) if d.split == "benchmark"
-        ]
+        held = [d.text for d in text.documents(domain, MAX_CHARS) if d.split == "benchmark"]
         used: list[int] = []
         for kind in suite.KINDS:
             for item in built[f"{domain}_{kind}"]:
@@ -171,9 +169,7 @@ def test_no_document_gives_two_items(built: dict[str, list[Item]]) -> None:
 def test_items_are_deterministic_and_depend_on_the_seed(built: dict[str, list[Item]]) -> None:
     again = suite.build(PrepareSuite(size=SIZE, max_chars=MAX_CHARS))
     assert again == built
-    other = suite.build(
-        PrepareSuite(size=SIZE.model_copy(update={"seed": 1}), max_chars=MAX_CHARS)
-    )
+    other = suite.build(PrepareSuite(size=SIZE.model_copy(update={"seed": 1}), max_chars=MAX_CHARS))
     assert other != built
 
 

@@ -46,11 +46,13 @@ def test_split_of_is_fixed_for_all_time() -> None:
 
 
 def test_sentences_end_before_a_capital_only() -> None:
-    paragraph = "It is 3.5 miles.  He said: go! no. \n\"Why?\" 'Tis so! They went, e.g. home. \u2060End"
+    paragraph = (
+        'It is 3.5 miles.  He said: go! no. \n"Why?" \'Tis so! They went, e.g. home. \u2060End'
+    )
     assert text.split_sentences(paragraph) == [
         "It is 3.5 miles.",
         "He said: go! no.",
-        "\"Why?\" 'Tis so!",
+        '"Why?" \'Tis so!',
         "They went, e.g. home.",
         "End",
     ]

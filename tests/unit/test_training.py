@@ -28,9 +28,7 @@ def test_pack_on_a_hand_case() -> None:
     assert packed.labels.tolist() == [[5, 6, 1, i, 7, 1, i, i], [8, 9, 10, 1, i, 2, i, i]]
 
 
-@given(
-    st.lists(st.lists(st.integers(10, 99), min_size=2, max_size=12), min_size=1, max_size=40)
-)
+@given(st.lists(st.lists(st.integers(10, 99), min_size=2, max_size=12), min_size=1, max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_every_document_is_packed_once_with_its_own_next_tokens(documents: list[list[int]]) -> None:
     packed = pack(documents, 12, padding=1)
@@ -75,9 +73,7 @@ def test_no_attention_across_documents(model: PreTrainedModel) -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 12), st.integers(0, 3))
-def test_order_walks_in_whole_shuffled_passes(
-    rows: int, each: int, steps: int, seed: int
-) -> None:
+def test_order_walks_in_whole_shuffled_passes(rows: int, each: int, steps: int, seed: int) -> None:
     chosen = [index.tolist() for index in order(rows, each, steps, seed)]
     assert [len(index) for index in chosen] == [each] * steps
     flat = list(itertools.chain(*chosen))
