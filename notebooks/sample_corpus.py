@@ -27,7 +27,7 @@ charts.enable()
 # %% tags=["parameters"]
 tier: str = "tiny"  # scale: a file under notebooks/tiers/
 source: str = "neox-small"  # model that writes the corpus
-temperature: float = 1.0  # sampling temperature, above 0 and at most 5
+temperature: float = 1.0  # sampling temperature, from 0.01 to 5
 seed: int = 0  # seed of sampling and of fine-tuning
 
 # %% [markdown]

@@ -21,7 +21,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _fresh_code_digest() -> Iterator[None]:
     yield
-    getattr(runs.code_digest, "cache_clear", lambda: None)()
+    runs.module_digest.cache_clear()
 
 
 @pytest.fixture(scope="session")

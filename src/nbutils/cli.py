@@ -165,7 +165,7 @@ def join_pairs(arguments: list[str]) -> list[str]:
         joined.append(argument)
         if argument == "-p" and rest:
             key = rest.pop(0)
-            bare = "=" not in key and rest and rest[0] != "-p"
+            bare = "=" not in key and rest and rest[0] != "-p" and not rest[0].startswith("--")
             joined.append(f"{key}={rest.pop(0)}" if bare else key)
     return joined
 

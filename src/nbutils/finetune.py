@@ -41,7 +41,7 @@ def train(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: training.P
                 task_type="CAUSAL_LM",
             ),
         )
-        recipe = recipe.model_copy(update={"learning_rate": p.lora.learning_rate})
+        recipe = recipe.model_copy(update={"learning_rate": p.lora.learning_rate, "muon": None})
     trained.to(models.device())
     losses = training.fit(trained, rows, recipe, p.seed, progress)
     if p.method == "lora":

@@ -142,15 +142,14 @@ def choose_passages(p: PrepareModel, tokenizer: PreTrainedTokenizerFast) -> pd.D
 
 
 def training_documents(
-    p: PrepareModel, tokenizer: PreTrainedTokenizerFast, passages: pd.DataFrame
+    p: PrepareModel, tokenizer: PreTrainedTokenizerFast, passages: pd.DataFrame, budget: int
 ) -> tuple[list[list[int]], float]:
-    """Token-id documents for one pass of pre-training, and the share of planted tokens.
+    """Token-id documents of about ``budget`` tokens, and the share of planted tokens in them.
 
     A passage goes between two sentences of a document, at a random place that is neither its
     start nor its end.
     """
     rng = np.random.default_rng(p.seed)
-    budget = p.recipe.steps * p.recipe.tokens_per_step
     planted = [[*a, *b] for a, b in zip(passages.prefix, passages.suffix, strict=True)]
     queue = [planted[i] for _ in range(p.planting.exposures) for i in rng.permutation(len(planted))]
     room = p.context - 2 - (len(planted[0]) if planted else 0)
@@ -181,6 +180,21 @@ def training_documents(
     return [ids[i] for i in rng.permutation(len(ids))], sum(map(len, queue)) / total
 
 
+def one_pass(
+    p: PrepareModel, tokenizer: PreTrainedTokenizerFast, passages: pd.DataFrame
+) -> tuple[list[list[int]], float, training.Packed]:
+    """As much training text as the steps read once, packed; so every planting is trained on."""
+    length = 2 * p.context
+    capacity = p.recipe.steps * max(1, p.recipe.tokens_per_step // length)
+    budget = capacity * length
+    while True:
+        documents, share = training_documents(p, tokenizer, passages, budget)
+        rows = training.pack(documents, length, tokenizer.eos_token_id)
+        if len(rows.ids) <= capacity:
+            return documents, share, rows
+        budget = int(budget * capacity / len(rows.ids)) - length
+
+
 def prepare(
     p: PrepareModel, inputs: dict[str, Path], out: Path, progress: training.Progress
 ) -> None:
@@ -191,8 +205,7 @@ def prepare(
     """
     tokenizer = train_tokenizer(p)
     passages = choose_passages(p, tokenizer)
-    documents, planted_share = training_documents(p, tokenizer, passages)
-    rows = training.pack(documents, 2 * p.context, tokenizer.eos_token_id)
+    documents, planted_share, rows = one_pass(p, tokenizer, passages)
     torch.manual_seed(p.seed)
     model = AutoModelForCausalLM.from_config(config(p)).to(models.device())
     losses = training.fit(model, rows, p.recipe, p.seed, progress)

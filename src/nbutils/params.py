@@ -22,7 +22,7 @@ DomainName = Literal["speeches", "encyclopedia", "scripture"]
 Method = Literal["full", "lora"]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Count = Annotated[int, Field(ge=1)]
-Temperature = Annotated[float, Field(gt=0, le=5)]
+Temperature = Annotated[float, Field(ge=0.01, le=5)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -269,7 +269,7 @@ class Tier(Parameters):
 TierName = Annotated[Slug, Field(description="scale: a file under notebooks/tiers/")]
 SourceName = Annotated[Slug, Field(description="model that writes the corpus")]
 StudentName = Annotated[Slug, Field(description="model that is fine-tuned on the corpus")]
-SamplingTemperature = Annotated[Temperature, Field(description="sampling temperature, > 0")]
+SamplingTemperature = Annotated[Temperature, Field(description="sampling temperature")]
 MethodName = Annotated[Method, Field(description="full (every weight) or lora (an adapter)")]
 SeedNumber = Annotated[Seed, Field(description="seed of sampling and of fine-tuning")]
 
@@ -303,10 +303,15 @@ class ProxyNotebook(CorpusNotebook):
     student: StudentName = "neox-small"
 
 
-class FindingNotebook(Parameters):
+class TablesNotebook(Parameters):
     """Read the tables of every tier."""
 
     root: Annotated[str, Field(description="project folder that holds book/ and runs/")] = "."
+
+
+class FindingNotebook(TablesNotebook):
+    """Read the tables of every tier, and bootstrap."""
+
     seed: Annotated[Seed, Field(description="seed of the bootstrap")] = 0
 
 
@@ -319,7 +324,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "measure_proxies": ProxyNotebook,
     "relational_utility": FindingNotebook,
     "proxies_fail": FindingNotebook,
-    "memorization_decoupling": FindingNotebook,
+    "memorization_decoupling": TablesNotebook,
     "temperature": FindingNotebook,
 }
 

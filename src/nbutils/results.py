@@ -15,12 +15,13 @@ import pandas as pd
 
 from nbutils import stats
 from nbutils.params import Tier
-from nbutils.runs import Manifest, Run, Store
+from nbutils.runs import Manifest, Run, Store, module_digest
 from nbutils.text import words
 
 PUBLISHED = Path("book/results")
 YOURS = Path("runs/tables")
 MANIFESTS = "manifests.jsonl"
+CODE = "code.sha256"  # digest of the code that made the tables
 SUITE = "suite"  # the task of rows that speak of the whole suite
 DIVERSITY_WORDS = 20_000  # a share of distinct n-grams falls with length: compare equal lengths
 
@@ -74,7 +75,7 @@ def available(root: Path) -> list[TierTables]:
     """Every tier with complete tables under the project's root, the published ones first."""
     found = []
     for origin, place in (("published", root / PUBLISHED), ("your run", root / YOURS)):
-        for folder in sorted(place.glob("*/")):
+        for folder in sorted(place.glob("[!.]*/")):  # a dot: half written
             if all((folder / f"{name}.parquet").is_file() for name in COLUMNS):
                 found.append(TierTables(folder.name, origin, folder))
     return found
@@ -237,18 +238,24 @@ def collect(tier: Tier, name: str, runs: list[Run], root: Path) -> bool:
     finished = [store.finished(run) for run in runs]
     lines = "".join(m.model_dump_json() + "\n" for m in finished if m is not None)
     place = root / YOURS / name
-    standing = place / MANIFESTS
-    if None not in finished and standing.is_file() and standing.read_text("utf-8") == lines:
+    stamps = {MANIFESTS: lines, CODE: module_digest("results") + "\n"}
+    whole = all((place / f"{table}.parquet").is_file() for table in COLUMNS)
+    if whole and None not in finished and all(_holds(place / f, s) for f, s in stamps.items()):
         return False
     scratch = place.with_name(f".{name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     for table, frame in tables(tier, runs, store).items():
         frame.to_parquet(scratch / f"{table}.parquet", index=False)
-    (scratch / MANIFESTS).write_text(lines, "utf-8")
+    for file, content in stamps.items():
+        (scratch / file).write_text(content, "utf-8")
     shutil.rmtree(place, ignore_errors=True)
     os.replace(scratch, place)
     return True
+
+
+def _holds(path: Path, content: str) -> bool:
+    return path.is_file() and path.read_text("utf-8") == content
 
 
 def read_manifests(folder: Path) -> list[Manifest]:

@@ -140,14 +140,19 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-@lru_cache
 def code_digest(stage: str) -> str:
-    """Hash of the code of a stage: its module and every ``nbutils`` module that it imports.
+    """Hash of the code that computes a stage."""
+    return module_digest(STAGES[stage].module)
+
+
+@lru_cache
+def module_digest(name: str) -> str:
+    """Hash of the code of a module and of every ``nbutils`` module that it imports.
 
     Comments, docstrings and layout do not count: the parsed code is hashed.
     """
     package = Path(__file__).parent
-    waiting, seen = [STAGES[stage].module], dict[str, str]()
+    waiting, seen = [name], dict[str, str]()
     while waiting:
         module = waiting.pop()
         if module in seen or module in NOT_COMPUTING:
@@ -160,7 +165,7 @@ def code_digest(stage: str) -> str:
                 waiting.append(str(node.module).removeprefix("nbutils."))
             body = getattr(node, "body", None)
             if isinstance(body, list) and body and _is_docstring(node, body[0]):
-                body[0] = ast.Pass()
+                body[:] = body[1:] or [ast.Pass()]
         seen[module] = ast.unparse(tree)
     return _sha256(_canonical(seen))
 
@@ -196,11 +201,11 @@ class Store:
         if (stage, key) not in self._manifests:
             path = self.folder(stage, key) / MANIFEST
             try:
-                text = path.read_text("utf-8")
+                content = path.read_bytes()
             except FileNotFoundError:
                 return None
             try:
-                self._manifests[stage, key] = Manifest.model_validate_json(text)
+                self._manifests[stage, key] = Manifest.model_validate_json(content)
             except ValidationError as error:
                 raise RunError(f"{path} is damaged ({error.error_count()} errors): delete "
                                f"{path.parent} and run again") from None  # fmt: skip
@@ -240,7 +245,8 @@ class Store:
 
     def size(self, done: Manifest) -> int:
         """Bytes of a finished run on the disk."""
-        return sum(f.stat().st_size for f in self.folder(done.stage, done.key).rglob("*"))
+        files = self.folder(done.stage, done.key).rglob("*")
+        return sum(f.stat().st_size for f in files if f.is_file())
 
     def all(self) -> list[Manifest]:
         """Every finished run, oldest first."""
@@ -275,8 +281,9 @@ class Store:
                 os.replace(scratch, place)
                 _sync(place.parent)
         except OSError as error:
+            cause = error.strerror or error
             raise RunError(
-                f"run {run.name!r} could not be written under {self.root}: {error.strerror}; "
+                f"run {run.name!r} could not be written under {self.root}: {cause}; "
                 "finished runs are kept"
             ) from error
         finished = self.manifest(run.stage, key)

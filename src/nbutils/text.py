@@ -234,7 +234,12 @@ def training_shingles(max_chars: int) -> np.ndarray:
 
 
 def leaks(text: str, trained: np.ndarray) -> bool:
-    """Whether any run of ``SHINGLE_WORDS`` words of a text occurs in the training split."""
+    """Whether any run of ``SHINGLE_WORDS`` words of a text occurs in the training split.
+
+    A text that is too short to have such a run counts as a leak: nobody could tell.
+    """
+    if len(words(text)) < SHINGLE_WORDS:
+        return True
     mine = np.fromiter(shingles(text), dtype=np.int64)
     at = np.searchsorted(trained, mine).clip(max=len(trained) - 1)
     return bool((trained[at] == mine).any())

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import PreTrainedModel
 
 from nbutils.params import Recipe, UserError
 
 IGNORED = -100
-OPEN_ROWS = 8
+OPEN_ROWS = 32
 MICRO_BATCH_TOKENS = 4096
 
 Progress = Callable[[float], None]
@@ -131,7 +131,12 @@ def fit(
     trained = [p for p in model.parameters() if p.requires_grad]
     updates = optimizers(model, recipe)
     warmup = round(recipe.warmup * recipe.steps)
-    schedules = [get_linear_schedule_with_warmup(o, warmup, recipe.steps) for o in updates]
+
+    def share_of_peak(step: int) -> float:
+        rising, falling = (step + 1) / (warmup + 1), recipe.steps - step
+        return min(rising, falling / max(1, recipe.steps - warmup))
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, share_of_peak) for o in updates]
     length = rows.ids.shape[1]
     micro = max(1, MICRO_BATCH_TOKENS // length)
     losses: list[float] = []

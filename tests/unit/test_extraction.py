@@ -69,7 +69,7 @@ def test_a_match_behind_a_miss_does_not_count(model: PreTrainedModel) -> None:
         while len(whole) < PREFIX + SUFFIX:
             logits = model(input_ids=torch.tensor([[0, *whole]])).logits[0, -1]
             whole.append(int(logits.argmax()))
-    assert matched(model, 0, prefix, np.array([whole[PREFIX:]])).tolist() == [0]
+    assert matched(model, prefix, np.array([whole[PREFIX:]])).tolist() == [0]
 
 
 @pytest.fixture

@@ -165,12 +165,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "package"
     shutil.copytree(Path(runs.__file__).parent, folder)
     monkeypatch.setattr(runs, "__file__", str(folder / "runs.py"))
-    runs.code_digest.cache_clear()
+    runs.module_digest.cache_clear()
     return folder
 
 
 def digests() -> dict[str, str]:
-    runs.code_digest.cache_clear()
+    runs.module_digest.cache_clear()
     return {stage: runs.code_digest(stage) for stage in runs.STAGES}
 
 

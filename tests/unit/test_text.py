@@ -122,7 +122,7 @@ def test_a_leak_is_eight_words_in_a_row() -> None:
     assert not text.leaks("one two three four five six seven but eight nine ten", trained)
     assert not text.leaks("nine eight seven six five four three two one zero", trained)
     assert text.leaks("Something else.", trained)
-    assert not text.leaks("zzz", trained)
+    assert text.leaks("too short to tell", trained)
 
 
 def test_shingles_of_a_text_of_nine_words_are_two() -> None:
@@ -163,7 +163,8 @@ def test_no_item_of_the_suite_stands_in_the_training_text() -> None:
         for item in items:
             whole = suite.full_text(item)
             assert f" {' '.join(text.words(whole))} " not in trained, whole
-            assert not text.leaks(whole, shingles)
+            if len(text.words(whole)) >= text.SHINGLE_WORDS:
+                assert not text.leaks(whole, shingles)
 
 
 def test_a_training_document_leaks_from_its_middle() -> None:
