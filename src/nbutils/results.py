@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from nbutils import stats
-from nbutils.params import Tier
 from nbutils.runs import Manifest, Run, Store, module_digest
 from nbutils.text import words
+from nbutils.tiers import Tier
 
 PUBLISHED = Path("book/results")
 YOURS = Path("runs/tables")
@@ -103,6 +103,16 @@ def manifests(root: Path) -> pd.DataFrame:
         for line in (t.folder / MANIFESTS).read_text("utf-8").splitlines():
             rows.append(json.loads(line) | {"results": t.label})
     return pd.DataFrame(rows)
+
+
+def without_manifest(tables: TierTables) -> set[str]:
+    """Keys of runs that have rows in some table but no manifest beside them."""
+    keys: set[str] = set()
+    for name in COLUMNS:
+        keys |= set(pd.read_parquet(tables.folder / f"{name}.parquet", columns=["run"]).run)
+    path = tables.folder / MANIFESTS
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    return keys - {json.loads(line)["key"] for line in lines}
 
 
 # --- Collecting the tables of a finished tier -----------------------------------------------

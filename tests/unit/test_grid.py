@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nbutils import grid, params, runs
+from nbutils import grid, params, runs, tiers
 from nbutils.grid import Cell, Planned, Plans, Seconds
 from nbutils.params import ParameterError, Parameters
 from nbutils.runs import STAGES, Run, RunError, Store
@@ -20,7 +20,7 @@ from tiny import silent
 
 @pytest.fixture
 def plans(project: Path) -> Plans:
-    return Plans("smoke", params.load_tier("smoke", project), encoder=True)
+    return Plans("smoke", tiers.load_tier("smoke", project), encoder=True)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def sized(plans: Plans, models: int, students: int, seeds: int, further: int) ->
     """A tier of so many models, students, seeds and further temperatures."""
     member = plans.tier.models["neox-small"]
     names = [f"m{i}" for i in range(models)]
-    shape = params.Grid.model_validate(
+    shape = tiers.Grid.model_validate(
         {
             "students": names[:students],
             "self_temperatures": [0.5 + i for i in range(further)],

@@ -15,10 +15,9 @@ from nbutils.params import (
     Mixture,
     ParameterError,
     Recipe,
-    Tier,
     check,
-    load_tier,
 )
+from nbutils.tiers import Tier, load_tier
 from tiny import REPOSITORY
 
 SOURCES = {path.stem: path for path in sorted((REPOSITORY / "notebooks").glob("*.py"))}

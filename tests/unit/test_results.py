@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nbutils import grid, params, results, suite
+from nbutils import grid, results, suite, tiers
 from nbutils.params import PrepareSuite, SuiteSize
 from nbutils.results import COLUMNS, distinct, gains, passage_hits
 from nbutils.runs import Run, RunError, Store
@@ -168,7 +168,7 @@ def one_run(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Run]:
 def test_collect_writes_once_and_again_when_a_run_changes(
     project: Path, one_run: Callable[[int], Run]
 ) -> None:
-    tier = params.load_tier("smoke", project)
+    tier = tiers.load_tier("smoke", project)
     for max_chars in (50, 60):
         run = one_run(max_chars)
         done = Store(project).execute(run, 1, silent)
@@ -182,7 +182,7 @@ def test_collect_writes_once_and_again_when_a_run_changes(
 def test_collect_repairs_a_folder_that_misses_a_table(
     project: Path, one_run: Callable[[int], Run]
 ) -> None:
-    tier, run = params.load_tier("smoke", project), one_run(50)
+    tier, run = tiers.load_tier("smoke", project), one_run(50)
     Store(project).execute(run, 1, silent)
     results.collect(tier, "smoke", [run], project)
     (project / "runs" / "tables" / "smoke" / "gains.parquet").unlink()

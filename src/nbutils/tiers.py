@@ -1,0 +1,131 @@
+"""Tiers: the same code at another scale, each a file under ``notebooks/tiers/``.
+
+A tier is also the registry of its models: relations are computed from it.
+"""
+
+from pathlib import Path
+
+import yaml
+from pydantic import Field, model_validator
+
+from nbutils.params import (
+    Architecture,
+    Count,
+    Lora,
+    Method,
+    Mixture,
+    ParameterError,
+    Parameters,
+    Planting,
+    Recipe,
+    Seed,
+    Slug,
+    SuiteSize,
+    Temperature,
+    check,
+    unknown,
+)
+
+
+class Family(Parameters):
+    """Models that share tokenizer, architecture and pre-training data."""
+
+    architecture: Architecture
+    mixture: Mixture
+
+
+class Member(Parameters):
+    """One member of a lineage."""
+
+    family: Slug
+    size: Slug
+    layers: Count
+    hidden: int = Field(ge=8)
+    heads: Count
+    recipe: Recipe
+    seed: Seed = 0
+
+
+class CorpusSize(Parameters):
+    """How much every source writes."""
+
+    tokens: int = Field(ge=1, description="token budget, source tokens")
+    batch_size: int = Field(ge=1, description="documents sampled side by side")
+
+
+class ProxySize(Parameters):
+    """How much text the sentence encoders read."""
+
+    documents: int = Field(ge=1, description="documents of a corpus")
+    items: int = Field(ge=1, description="items of a task")
+
+
+class Grid(Parameters):
+    """Which pairings a tier runs."""
+
+    students: list[Slug] = Field(min_length=1, description="models that are fine-tuned")
+    temperature: Temperature = Field(1.0, description="temperature of every pairing")
+    self_temperatures: list[Temperature] = Field(
+        default=[], description="further temperatures, for the self pairings"
+    )
+    self_methods: list[Method] = Field(
+        default=[], description="further fine-tuning methods, for the self pairings"
+    )
+    seeds: list[Seed] = Field(default=[0], min_length=1)
+
+
+class Tier(Parameters):
+    """A scale: the same code with other models, recipes and sizes."""
+
+    title: str = Field(description="one line for people")
+    threads: int = Field(ge=1, description="CPU threads of one run")
+    vocab_size: int = Field(ge=300)
+    context: int = Field(ge=16)
+    max_chars: int = Field(ge=40)
+    families: dict[Slug, Family] = Field(min_length=1)
+    models: dict[Slug, Member] = Field(min_length=1)
+    planting: Planting
+    suite: SuiteSize
+    corpus: CorpusSize
+    self_train: Recipe
+    lora: Lora
+    scoring_batch: int = Field(ge=1, description="requests scored side by side")
+    proxies: ProxySize
+    grid: Grid
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Tier":
+        for name, member in self.models.items():
+            if member.family not in self.families:
+                raise ValueError(unknown("family", member.family, self.families, f"model {name}"))
+        for student in self.grid.students:
+            if student not in self.models:
+                raise ValueError(unknown("model", student, self.models, "grid.students"))
+        return self
+
+    def relation(self, source: str, student: str) -> str:
+        """How a source is related to a student: ``self``, ``lineage`` or ``cross-family``."""
+        if source == student:
+            return "self"
+        same = self.models[source].family == self.models[student].family
+        return "lineage" if same else "cross-family"
+
+
+def load_tier(name: str, root: Path) -> Tier:
+    """Read and validate ``notebooks/tiers/<name>.yml``.
+
+    Raises:
+        ParameterError: The tier does not exist, is no YAML, or breaks the schema.
+    """
+    folder = root / "notebooks" / "tiers"
+    names = [path.stem for path in folder.glob("*.yml")]
+    if name not in names:
+        raise ParameterError(unknown("tier", name, names, f"in {folder}"))
+    path = folder / f"{name}.yml"
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ParameterError(f"{path} must hold a mapping, not {type(values).__name__}")
+    return check(Tier, values, where=str(path))
