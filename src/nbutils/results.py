@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nbutils import stats
 from nbutils.runs import Manifest, Run, Store, module_digest
 from nbutils.text import words
 from nbutils.tiers import Tier
@@ -161,6 +160,8 @@ def gains(utility: pd.DataFrame) -> pd.DataFrame:
 
     The suite's accuracy is the unweighted mean over its tasks. Intervals: ``stats``.
     """
+    from nbutils import stats  # scipy takes a second: a rerun with nothing to do must not wait
+
     untouched = utility[utility.relation == "untouched"].set_index(["student", "task", "item"])
     rows = []
     for run, after in utility[utility.relation != "untouched"].groupby("run", sort=False):
