@@ -213,6 +213,11 @@ def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
         kind = html.escape(str(value))
         return f'<span class="nbutils-badge {kind}">{kind}</span>'
 
+    def cell(value: object) -> str:
+        text = html.escape(str(value))
+        # Long text keeps a readable width on a phone, where the table scrolls.
+        return f'<span class="nbutils-long">{text}</span>' if len(text) > 60 else text
+
     if frame.empty:
         return HTML('<p class="nbutils-empty">No results yet.</p>')
     shown = frame.copy()
@@ -220,7 +225,7 @@ def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
         if column == "verdict":
             shown[column] = shown[column].map(badge)
         elif not pd.api.types.is_numeric_dtype(shown[column]):
-            shown[column] = shown[column].map(lambda v: html.escape(str(v)))
+            shown[column] = shown[column].map(cell)
     shown.columns = [html.escape(str(c).replace("_", " ")) for c in shown.columns]
     body = shown.to_html(
         index=False, escape=False, border=0, classes="nbutils-table",
