@@ -49,7 +49,7 @@ def test_raw_papermill_runs_a_converted_notebook(smoke: Path) -> None:
         (["sampel_corpus"], "did you mean 'sample_corpus'?"),
         (["sample_corpus", "-p", "temprature", "1"], "did you mean 'temperature'?"),
         (["sample_corpus", "-p", "temperature", "hot"], "'temperature' is 'hot'"),
-        (["sample_corpus", "-p", "temperature", "-1"], "greater than 0"),
+        (["sample_corpus", "-p", "temperature", "-1"], "greater than or equal to 0.01"),
         (["sample_corpus", "-p", "tier", "huge"], "unknown tier 'huge'"),
         (["sample_corpus", "-p", "tier", "smoke", "-p", "source", "neox-smal"], "'neox-small'"),
     ],
