@@ -1,7 +1,7 @@
 """Models: how they are saved and loaded, and where their documents begin.
 
 A saved model is a folder with safetensors weights, a tokenizer, a configuration and
-``bos.json``: the BOS policy that sampling, fine-tuning and scoring share.
+``bos.json``, which records the BOS policy of its tokenizer.
 """
 
 import json
