@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import charts, grid, params, runs, stats
+from nbutils import cells, charts, grid, params, runs, stats
 
 charts.enable()
 
@@ -48,7 +48,7 @@ values = params.check(
     },
 )
 root = runs.project_root()
-plans = grid.plans(values.tier, root)
+plans = cells.plans(values.tier, root)
 store = runs.Store(root)
 
 # %% [markdown]
@@ -69,7 +69,7 @@ print(
 # ## Before and after
 
 # %%
-cell = grid.Cell(source, student, temperature, method, seed)
+cell = cells.Cell(source, student, temperature, method, seed)
 run = plans.extraction(student, cell)
 after = pd.read_parquet(grid.compute(run, plans, root) / "extraction.parquet")
 before = pd.read_parquet(

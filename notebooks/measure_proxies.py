@@ -19,7 +19,7 @@ import math
 
 import pandas as pd
 
-from nbutils import charts, grid, params, runs
+from nbutils import cells, charts, grid, params, runs
 
 charts.enable()
 
@@ -48,7 +48,7 @@ values = params.check(
     },
 )
 root = runs.project_root()
-plans = grid.plans(values.tier, root)
+plans = cells.plans(values.tier, root)
 store = runs.Store(root)
 
 # %% [markdown]

@@ -19,7 +19,7 @@ import json
 
 import pandas as pd
 
-from nbutils import charts, grid, params, runs, stats, suite
+from nbutils import cells, charts, grid, params, runs, stats, suite
 
 charts.enable()
 
@@ -50,7 +50,7 @@ values = params.check(
     },
 )
 root = runs.project_root()
-plans = grid.plans(values.tier, root)
+plans = cells.plans(values.tier, root)
 store = runs.Store(root)
 
 # %% [markdown]
@@ -82,7 +82,7 @@ charts.table(pd.DataFrame(shown))
 # The task files beside the items are lm-eval's own format, so its command line gives the same answers.
 
 # %%
-cell = grid.Cell(source, student, temperature, method, seed)
+cell = cells.Cell(source, student, temperature, method, seed)
 run = plans.utility(student, cell)
 after = pd.read_parquet(grid.compute(run, plans, root) / "utility.parquet")
 before = pd.read_parquet(grid.compute(plans.utility(student), plans, root) / "utility.parquet")

@@ -21,7 +21,7 @@ import math
 
 import pandas as pd
 
-from nbutils import charts, grid, params, runs, text
+from nbutils import cells, charts, grid, params, runs, text
 
 charts.enable()
 
@@ -41,7 +41,7 @@ values = params.check(
     {"tier": tier, "model": model},
 )
 root = runs.project_root()
-plans = grid.plans(values.tier, root)
+plans = cells.plans(values.tier, root)
 store = runs.Store(root)
 
 # %% [markdown]

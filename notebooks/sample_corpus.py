@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import charts, grid, params, results, runs
+from nbutils import cells, charts, grid, params, results, runs
 
 charts.enable()
 
@@ -39,7 +39,7 @@ values = params.check(
     {"tier": tier, "source": source, "temperature": temperature, "seed": seed},
 )
 root = runs.project_root()
-plans = grid.plans(values.tier, root)
+plans = cells.plans(values.tier, root)
 store = runs.Store(root)
 
 # %% [markdown]

@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import charts, grid, models, params, runs
+from nbutils import cells, charts, grid, models, params, runs
 
 charts.enable()
 
@@ -48,7 +48,7 @@ values = params.check(
     },
 )
 root = runs.project_root()
-plans = grid.plans(values.tier, root)
+plans = cells.plans(values.tier, root)
 store = runs.Store(root)
 
 # %% [markdown]
@@ -57,7 +57,7 @@ store = runs.Store(root)
 # A pairing, a temperature, a method and a seed name one cell. The relation is computed from the registry.
 
 # %%
-cell = grid.Cell(source, student, temperature, method, seed)
+cell = cells.Cell(source, student, temperature, method, seed)
 run = plans.self_train(cell)
 print(cell, "·", run.labels["relation"])
 pd.Series(run.params.model_dump()["recipe"], name="recipe").to_frame()

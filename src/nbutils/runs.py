@@ -59,11 +59,17 @@ STAGES = {
         Stage("prepare_model", "lineages", "prepare"),
         Stage("prepare_suite", "suite", "prepare"),
         Stage("sample_corpus", "sampling", "sample"),
+        Stage("real_corpus", "controls", "real"),
+        Stage("shuffle_corpus", "controls", "shuffle"),
         Stage("self_train", "finetune", "train"),
+        Stage("perturb_weights", "controls", "perturb"),
+        Stage("trace", "trajectory", "trace"),
         Stage("measure_utility", "utility", "measure"),
         Stage("measure_extraction", "extraction", "measure"),
         Stage("embed_texts", "proxies", "embed"),
         Stage("measure_proxies", "proxies", "measure"),
+        Stage("measure_fidelity", "proxies", "fidelity"),
+        Stage("diagnose", "diagnostics", "measure"),
     )
 }
 

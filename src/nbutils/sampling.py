@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from nbutils import models
 from nbutils.params import SampleCorpus, UserError
@@ -14,6 +16,66 @@ from nbutils.training import Progress
 
 class SamplingError(UserError):
     """A source writes nothing that can be used."""
+
+
+class Room(DynamicLayer):
+    """The keys and values of one attention layer, in memory that is taken once.
+
+    Appending a token writes in place, where ``DynamicLayer`` would copy all that came before.
+    """
+
+    _layer_type = None  # keeps transformers from making this its own default
+
+    def __init__(self, tokens: int) -> None:
+        """Leave room for ``tokens`` positions."""
+        super().__init__()
+        self.tokens = tokens
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append the states of new tokens; return those of all tokens so far."""
+        start = self.get_seq_length()
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            shape = (*key_states.shape[:2], self.tokens, key_states.shape[3])
+            self.room = key_states.new_empty(shape), value_states.new_empty(shape)
+        end = start + key_states.shape[2]
+        for room, states in zip(self.room, (key_states, value_states), strict=True):
+            room[:, :, start:end] = states
+        self.keys, self.values = (room[:, :, :end] for room in self.room)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep some rows of the batch."""
+        end = self.get_seq_length()
+        if end == 0:
+            return
+        keys, values = self.room
+        self.room = keys[indices], values[indices]
+        self.keys, self.values = (room[:, :, :end] for room in self.room)
+
+
+def new_cache(model: PreTrainedModel, tokens: int) -> DynamicCache:
+    """An empty cache with room for ``tokens`` positions in every plain attention layer."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [
+        Room(tokens) if type(layer) is DynamicLayer else layer for layer in cache.layers
+    ]
+    return cache
+
+
+def draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
+    """One token a row from the tempered distribution, by inversion; logits ``[rows, tokens]``.
+
+    Inversion takes one random number a row (``multinomial`` one a token). The sums are float64,
+    so that the rare tokens of a large vocabulary keep their probability.
+    """
+    summed = torch.softmax(logits / temperature, dim=-1).cumsum(-1, dtype=torch.float64)
+    shape = (len(logits), 1)
+    place = torch.rand(shape, generator=generator, device=logits.device, dtype=torch.float64)
+    chosen = torch.searchsorted(summed, place * summed[:, -1:], right=True)
+    return chosen.clamp(max=logits.shape[1] - 1)
 
 
 @torch.inference_mode()
@@ -30,7 +92,7 @@ def sample_batch(
 
     Returns one ``(ids, log_prob)`` a document: the ids after BOS, with EOS if it was reached
     within ``max_tokens``, and the sum of their log-probabilities in nats under the untempered
-    model. Finished rows leave the batch, so that no time is spent on them.
+    model. The batch shrinks whenever a quarter of its rows is finished.
 
     Raises:
         SamplingError: The model's output is not finite.
@@ -38,25 +100,30 @@ def sample_batch(
     ids: list[list[int]] = [[] for _ in range(rows)]
     totals = [0.0] * rows
     active = list(range(rows))
-    cache = DynamicCache(config=model.config)
+    going = torch.ones(rows, dtype=torch.bool, device=model.device)
+    cache = new_cache(model, max_tokens)
     token = torch.full((rows, 1), bos, device=model.device)
     for _ in range(max_tokens):
         logits = model(input_ids=token, past_key_values=cache, use_cache=True).logits[:, -1].float()
-        if not torch.isfinite(logits).all():
+        total = logits.logsumexp(dim=-1)
+        if not torch.isfinite(total).all():
             raise SamplingError("the source's logits are not finite: its weights are damaged")
-        probabilities = torch.softmax(logits / temperature, dim=-1)
-        token = torch.multinomial(probabilities, 1, generator=generator)
-        log_prob = logits.gather(1, token)[:, 0] - logits.logsumexp(dim=-1)
-        for row, new, value in zip(active, token[:, 0].tolist(), log_prob.tolist(), strict=True):
-            ids[row].append(new)
-            totals[row] += value
-        going = torch.nonzero(token[:, 0] != eos)[:, 0]
-        if len(going) == 0:
+        token = draw(logits, temperature, generator)
+        log_prob = logits.gather(1, token)[:, 0] - total
+        new = zip(active, going.tolist(), token[:, 0].tolist(), log_prob.tolist(), strict=True)
+        for row, open_, id_, value in new:
+            if open_:
+                ids[row].append(id_)
+                totals[row] += value
+        going &= token[:, 0] != eos
+        left = int(going.sum())
+        if left == 0:
             break
-        if len(going) < len(active):
-            active = [active[i] for i in going.tolist()]
-            token = token[going]
-            cache.batch_select_indices(going)
+        if left <= len(active) * 3 // 4:
+            kept = torch.nonzero(going)[:, 0]
+            active = [active[i] for i in kept.tolist()]
+            token, going = token[kept], going[kept]
+            cache.batch_select_indices(kept)
     return list(zip(ids, totals, strict=True))
 
 

@@ -6,7 +6,7 @@ Three kinds of item, all scored by comparing the log-likelihood of the choices:
 kind        chance question
 =========== ====== ================================================================
 cloze       1/4    which content word comes next; distractors of matched frequency
-agreement   1/2    which number of the verb fits: *is* or *are*, *hath* or *have*
+agreement   1/2    which number fits: *is* or *are*, *hath* or *have*, *this* or *these*
 preposition 1/4    which preposition fits before the words that follow
 =========== ====== ================================================================
 """
@@ -24,16 +24,17 @@ from nbutils.params import PrepareSuite
 from nbutils.training import Progress
 
 KINDS = ("cloze", "agreement", "preposition")
+SPOTS = 3  # items of one kind in one document, at most
 NEIGHBOURS = 25
 FOLLOWING_WORDS = 3
 FLIPS = {
     **{"is": "are", "are": "is", "was": "were", "were": "was", "has": "have", "have": "has"},
-    **{"hath": "have", "doth": "do"},
+    **{"hath": "have", "doth": "do", "this": "these", "these": "this", "those": "that"},
 }
 PREPOSITIONS = ("of", "in", "to", "for", "by", "with", "from", "on", "at", "upon", "into", "unto")
 
 Item = dict[str, object]
-Maker = Callable[[text.Document, np.random.Generator], Item | None]
+Maker = Callable[[text.Document, np.random.Generator], list[Item]]
 
 TASK_FILE = """\
 task: {task}
@@ -72,33 +73,38 @@ def cloze_maker(frequency: Counter[str]) -> Maker:
     ranked = [w for w, n in frequency.most_common() if n >= 5 and len(w) >= 4 and w.isalpha()]
     rank = {word: r for r, word in enumerate(ranked)}
 
-    def make(document: text.Document, rng: np.random.Generator) -> Item | None:
+    def make(document: text.Document, rng: np.random.Generator) -> list[Item]:
         whole = document.text
-        spots = [
-            m
-            for m in re.finditer(r"(?<= )[a-z]{4,}(?=[ ,.;:])", whole)
-            if m.group() in rank and whole[: m.start()].count(" ") >= 8
+        present = set(text.words(whole))
+        found = [
+            spot
+            for spot in re.finditer(r"(?<= )[a-z]{4,}(?=[ ,.;:])", whole)
+            if spot.group() in rank and whole[: spot.start()].count(" ") >= 8
         ]
-        if not spots:
-            return None
-        spot = spots[rng.integers(len(spots))]
-        answer, present = spot.group(), set(text.words(whole))
-        low = max(0, rank[answer] - NEIGHBOURS)
-        near = [w for w in ranked[low : rank[answer] + NEIGHBOURS] if w not in present]
-        if len(near) < 3:
-            return None
-        others = [str(w) for w in rng.choice(near, 3, replace=False)]
-        return question(whole[: spot.start()].rstrip(), answer, others, "", rng)
+        items = []
+        for spot in some(found, rng):
+            answer = spot.group()
+            low = max(0, rank[answer] - NEIGHBOURS)
+            near = [w for w in ranked[low : rank[answer] + NEIGHBOURS] if w not in present]
+            if len(near) >= 3:
+                others = [str(w) for w in rng.choice(near, 3, replace=False)]
+                items.append(question(whole[: spot.start()].rstrip(), answer, others, "", rng))
+        return items
 
     return make
 
 
-def agreement(document: text.Document, rng: np.random.Generator) -> Item | None:
-    """A verb against its other number, each followed by the rest of the sentence."""
-    return flipped(document, rng, tuple(FLIPS), lambda verb: [FLIPS[verb]], following=None)
+def some(spots: list[re.Match[str]], rng: np.random.Generator) -> list[re.Match[str]]:
+    """At most ``SPOTS`` of the places, drawn without replacement."""
+    return [spots[i] for i in rng.permutation(len(spots))[:SPOTS]]
 
 
-def preposition(document: text.Document, rng: np.random.Generator) -> Item | None:
+def agreement(document: text.Document, rng: np.random.Generator) -> list[Item]:
+    """A word against its other number, each followed by the rest of the sentence."""
+    return flipped(document, rng, tuple(FLIPS), lambda word: [FLIPS[word]], following=None)
+
+
+def preposition(document: text.Document, rng: np.random.Generator) -> list[Item]:
     """A preposition against three others, each followed by the next few words."""
 
     def others(word: str) -> list[str]:
@@ -114,22 +120,22 @@ def flipped(
     candidates: tuple[str, ...],
     others: Callable[[str], list[str]],
     following: int | None,
-) -> Item | None:
-    """Replace one candidate word of the last sentence; keep ``following`` words after it."""
-    before = "".join(s + " " for s in document.sentences[:-1])
-    sentence = document.sentences[-1]
-    spots = [
-        m
-        for m in re.finditer(rf"(?<= )({'|'.join(candidates)})(?= )", sentence)
-        if sentence[: m.start()].count(" ") >= 3
+) -> list[Item]:
+    """Replace a candidate word; keep ``following`` words of its sentence after it."""
+    whole = document.text
+    ends = np.cumsum([len(s) + 1 for s in document.sentences])
+    found = [
+        spot
+        for spot in re.finditer(rf"(?<= )({'|'.join(candidates)})(?= )", whole)
+        if whole[: spot.start()].count(" ") >= 3
     ]
-    if not spots:
-        return None
-    spot = spots[rng.integers(len(spots))]
-    rest = sentence[spot.end() :].split()[:following]
-    tail = " " + " ".join(rest)
-    context = (before + sentence[: spot.start()]).rstrip()
-    return question(context, spot.group(), others(spot.group()), tail, rng)
+    items = []
+    for spot in some(found, rng):
+        end = ends[np.searchsorted(ends, spot.end())]
+        tail = " " + " ".join(whole[spot.end() : end].split()[:following])
+        context = whole[: spot.start()].rstrip()
+        items.append(question(context, spot.group(), others(spot.group()), tail, rng))
+    return items
 
 
 def question(
@@ -154,9 +160,10 @@ def full_text(item: Item) -> str:
 
 
 def build(p: PrepareSuite) -> dict[str, list[Item]]:
-    """Task name to items. Each document gives at most one item, over all kinds.
+    """Task name to items. A document gives at most ``SPOTS`` items of each kind.
 
-    A document of which any run of words occurs in a training split is left out.
+    An item names the document that it is cut from: items of one document are no independent
+    draws. A document of which any run of words occurs in a training split is left out.
 
     Raises:
         TextError: A domain has too little held-out text for the items asked for.
@@ -167,31 +174,29 @@ def build(p: PrepareSuite) -> dict[str, list[Item]]:
         rng = np.random.default_rng([p.size.seed, number])
         held = [d for d in text.documents(domain, p.max_chars) if d.split == "benchmark"]
         frequency = Counter(w for d in held for w in text.words(d.text))
-        queue = [held[i] for i in rng.permutation(len(held))]
+        clean = [held[i] for i in rng.permutation(len(held))]
+        clean = [d for d in clean if not text.leaks(d.text, trained)]
         makers = {
-            "agreement": agreement,  # first: the fewest documents can give one
+            "agreement": agreement,
             "preposition": preposition,
             "cloze": cloze_maker(frequency),
         }
         for kind, make in makers.items():
             wanted: int = getattr(p.size, kind)
-            items: list[Item] = []
-            unused: list[text.Document] = []
-            for document in queue:
-                item = None
-                if len(items) < wanted and not text.leaks(document.text, trained):
-                    item = make(document, rng)
-                if item is None:
-                    unused.append(document)
-                else:
-                    items.append({"item": f"{domain}-{kind}-{len(items):04d}", **item})
+            items = [
+                {"document": f"{domain}-{n:04d}", **item}
+                for n, document in enumerate(clean)
+                for item in make(document, rng)
+            ]
             if len(items) < wanted:
                 raise text.TextError(
                     f"the held-out text of domain {domain!r} gives {len(items)} {kind} items, "
                     f"{wanted} are asked for: lower suite.{kind}"
                 )
-            tasks[f"{domain}_{kind}"] = items
-            queue = unused
+            tasks[f"{domain}_{kind}"] = [
+                {"item": f"{domain}-{kind}-{n:04d}", **item}
+                for n, item in enumerate(items[:wanted])
+            ]
     return tasks
 
 

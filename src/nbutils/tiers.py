@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from nbutils.params import (
     Architecture,
+    Control,
     Count,
     Lora,
     Method,
@@ -60,18 +61,48 @@ class ProxySize(Parameters):
     items: int = Field(ge=1, description="items of a task")
 
 
+class Temperatures(Parameters):
+    """Self pairings over sampling temperatures."""
+
+    students: list[Slug] = Field(min_length=1, description="each has a larger relative as judge")
+    values: list[Temperature] = Field(min_length=2)
+
+
+class Trajectory(Parameters):
+    """Where to measure on the way, once for each relation of a student."""
+
+    points: list[Count] = Field(min_length=1, description="steps after which to measure")
+    items: int | None = Field(
+        default=None, ge=1, description="first items of each task; all if null"
+    )
+
+
+class RecipeMap(Parameters):
+    """Self pairings over recipes: every combination."""
+
+    learning_rates: list[float] = Field(min_length=1, description="multiples of the tier's own")
+    steps: list[Count] = Field(min_length=1)
+    ranks: list[Count] = Field(default=[], description="LoRA ranks, beside full fine-tuning")
+    items: int | None = Field(
+        default=None, ge=1, description="first items of each task; all if null"
+    )
+
+
 class Grid(Parameters):
-    """Which pairings a tier runs."""
+    """Which pairings, controls and further experiments a tier runs."""
 
     students: list[Slug] = Field(min_length=1, description="models that are fine-tuned")
     temperature: Temperature = Field(1.0, description="temperature of every pairing")
-    self_temperatures: list[Temperature] = Field(
-        default=[], description="further temperatures, for the self pairings"
-    )
+    seeds: list[Seed] = Field(default=[0], min_length=1)
     self_methods: list[Method] = Field(
         default=[], description="further fine-tuning methods, for the self pairings"
     )
-    seeds: list[Seed] = Field(default=[0], min_length=1)
+    temperatures: Temperatures | None = None
+    controls: list[Control] = Field(default=[], description="controls of every student")
+    rounds: int = Field(1, ge=1, description="how often a student trains on its own text")
+    trajectory: Trajectory | None = None
+    recipes: RecipeMap | None = None
+    diagnostics: bool = Field(False, description="compute the compatibility diagnostics")
 
 
 class Tier(Parameters):
@@ -89,7 +120,6 @@ class Tier(Parameters):
     corpus: CorpusSize
     self_train: Recipe
     lora: Lora
-    scoring_batch: int = Field(ge=1, description="requests scored side by side")
     proxies: ProxySize
     grid: Grid
 
@@ -101,7 +131,20 @@ class Tier(Parameters):
         for student in self.grid.students:
             if student not in self.models:
                 raise ValueError(unknown("model", student, self.models, "grid.students"))
+        for student in self.grid.temperatures.students if self.grid.temperatures else ():
+            if student not in self.models:
+                raise ValueError(unknown("model", student, self.models, "grid.temperatures"))
         return self
+
+    def judge(self, source: str) -> str | None:
+        """The largest other member of a model's family, or None where no other is larger."""
+
+        def size(name: str) -> int:
+            return self.models[name].layers * self.models[name].hidden ** 2
+
+        family = self.models[source].family
+        largest = max((n for n, m in self.models.items() if m.family == family), key=size)
+        return largest if size(largest) > size(source) else None
 
     def relation(self, source: str, student: str) -> str:
         """How a source is related to a student: ``self``, ``lineage`` or ``cross-family``."""

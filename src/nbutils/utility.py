@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbutils import models, suite
 from nbutils.params import MeasureUtility
@@ -20,8 +21,10 @@ os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
-def evaluate(model: Any, tasks: Path, names: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Task to lm-eval's sample records, for task files in a folder."""
+def evaluate(
+    model: Any, tasks: Path, names: list[str], limit: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Task to lm-eval's sample records, for task files in a folder; of the first items if few."""
     import lm_eval  # takes seconds, and only this stage needs it
     from lm_eval.tasks import TaskManager
 
@@ -32,6 +35,7 @@ def evaluate(model: Any, tasks: Path, names: list[str]) -> dict[str, list[dict[s
             model=model,
             tasks=names,
             task_manager=manager,
+            limit=limit,
             bootstrap_iters=0,
             log_samples=True,
             verbosity="ERROR",
@@ -39,9 +43,27 @@ def evaluate(model: Any, tasks: Path, names: list[str]) -> dict[str, list[dict[s
     return dict(results["samples"])
 
 
-def rows(samples: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
-    """One row an item, sorted: ``task``, ``item``, ``chance``, ``correct``, ``margin``.
+def score(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, suite: Path, limit: int | None
+) -> pd.DataFrame:
+    """Score a model in memory on a prepared suite, or on the first items of each task."""
+    from nbutils.scoring import TreeScorer  # imports lm-eval
 
+    scorer = TreeScorer(
+        pretrained=model.to(models.device()),
+        tokenizer=tokenizer,
+        max_length=model.config.max_position_embeddings,
+        add_bos_token=True,
+    )
+    names = sorted(path.stem for path in suite.glob("*.yaml"))
+    return rows(evaluate(scorer, suite, names, limit))
+
+
+def rows(samples: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+    """One row an item, sorted by task and item.
+
+    Columns: ``task``, ``item``, ``document`` (what the item is cut from), ``chance``, ``correct``
+    and ``margin``.
     ``margin`` is the log-likelihood of the right choice minus that of the best wrong one, nats.
     """
     found = []
@@ -54,6 +76,7 @@ def rows(samples: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
                 {
                     "task": task,
                     "item": record["doc"]["item"],
+                    "document": record["doc"]["document"],
                     "chance": suite.chance(task),
                     "correct": bool(record["acc"]),
                     "margin": right - max(scores),
@@ -64,16 +87,8 @@ def rows(samples: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
 
 def measure(p: MeasureUtility, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *measure utility*; writes ``utility.parquet``, one row an item (see ``rows``)."""
-    from lm_eval.models.huggingface import HFLM
-
     model, tokenizer = models.load(inputs["model"], inputs["base"])
-    scorer = HFLM(
-        pretrained=model.to(models.device()),
-        tokenizer=tokenizer,
-        batch_size=p.batch_size,
-        max_length=model.config.max_position_embeddings,
-        add_bos_token=True,
+    score(model, tokenizer, inputs["suite"], p.items).to_parquet(
+        out / "utility.parquet", index=False
     )
-    names = sorted(path.stem for path in inputs["suite"].glob("*.yaml"))
-    rows(evaluate(scorer, inputs["suite"], names)).to_parquet(out / "utility.parquet", index=False)
     progress(1.0)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from nbutils import grid, results
+from nbutils import cells, results
 from nbutils.runs import Store
 from project import NBUTILS, nbutils, new_project
 
@@ -35,11 +35,10 @@ def test_every_table_has_its_columns_and_rows(smoke: Path) -> None:
     for name, columns in results.COLUMNS.items():
         assert tuple(found[name].columns) == columns
         assert len(found[name])
-    tier = grid.plans("smoke", smoke).tier
-    cells = list(grid.plans("smoke", smoke).cells())
-    sources, students = len(tier.models), len(tier.grid.students)
-    assert len(found["corpora"]) == sources + 2 * students
-    assert found["gains"].run.nunique() == len(cells) == sources * students + 3 * students
+    plans = cells.plans("smoke", smoke)
+    tier, pairings = plans.tier, {*plans.pairings(), *plans.temperature_cells()}
+    assert len(found["corpora"]) == len(tier.models) + 2
+    assert found["gains"].run.nunique() == len(pairings)
     untouched = found["utility"][found["utility"].relation == "untouched"]
     assert untouched.source.isna().all()
     assert set(untouched.student) == set(tier.models)
@@ -76,7 +75,7 @@ def small_tier(root: Path) -> None:
     """A tier of one pairing whose fine-tunes last long enough to be killed in the middle."""
     values = yaml.safe_load((root / "notebooks/tiers/smoke.yml").read_text("utf-8"))
     values["models"] = {k: values["models"][k] for k in ("neox-small", "llama-small")}
-    values["grid"] |= {"students": ["neox-small"], "self_temperatures": [], "self_methods": []}
+    values["grid"] = {"students": ["neox-small"]}
     values["self_train"]["steps"] = 150
     (root / "notebooks/tiers/killed.yml").write_text(yaml.safe_dump(values), "utf-8")
 
@@ -95,7 +94,7 @@ def test_a_kill_in_the_middle_of_fine_tuning_loses_only_that_run(tmp_path: Path)
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    partial, plans = killed / "runs/store/partial", grid.plans("killed", killed)
+    partial, plans = killed / "runs/store/partial", cells.plans("killed", killed)
     fine_tunes = [plans.self_train(cell) for cell in plans.cells()]
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from nbutils import grid, params, runs, tiers
-from nbutils.grid import Cell, Planned, Plans, Seconds
+from nbutils.cells import CONTROL_NAMES, Cell, Plans
+from nbutils.grid import Planned, Seconds
 from nbutils.params import ParameterError, Parameters
 from nbutils.runs import STAGES, Run, RunError, Store
 from tiny import silent
@@ -51,10 +52,11 @@ def sized(plans: Plans, models: int, students: int, seeds: int, further: int) ->
     """A tier of so many models, students, seeds and further temperatures."""
     member = plans.tier.models["neox-small"]
     names = [f"m{i}" for i in range(models)]
+    others = [0.5 + i / 8 for i in range(further)]
     shape = tiers.Grid.model_validate(
         {
             "students": names[:students],
-            "self_temperatures": [0.5 + i for i in range(further)],
+            "temperatures": {"students": names[:students], "values": [1.0, *others]},
             "self_methods": ["lora"],
             "seeds": list(range(seeds)),
         }
@@ -62,39 +64,77 @@ def sized(plans: Plans, models: int, students: int, seeds: int, further: int) ->
     return changed(plans, models=dict.fromkeys(names, member), grid=shape)
 
 
-def test_cells_of_smoke(plans: Plans) -> None:
-    cells = list(plans.cells())
+def test_pairings_of_smoke(plans: Plans) -> None:
+    found = list(plans.pairings())
     for student in ("neox-small", "llama-small"):
-        mine = {(c.source, c.temperature, c.method) for c in cells if c.student == student}
-        assert mine == {
-            ("neox-small", 1.0, "full"),
-            ("llama-small", 1.0, "full"),
-            ("qwen-small", 1.0, "full"),
-            (student, 0.7, "full"),
-            (student, 1.3, "full"),
-            (student, 1.0, "lora"),
-        }
-    assert len(cells) == len(set(cells)) == 12
-    assert str(cells[1]) == "neox-small ← llama-small T=1 full s0"
+        mine = {(c.source, c.temperature, c.method) for c in found if c.student == student}
+        assert mine == {*((m, 1.0, "full") for m in plans.tier.models), (student, 1.0, "lora")}
+    assert str(found[1]) == "neox-small ← llama-small T=1 full s0"
+
+
+def test_every_cell_is_one_of_an_experiment_and_comes_once(plans: Plans) -> None:
+    found = list(plans.cells())
+    assert len(found) == len(set(found)) == len({str(c) for c in found})
+    counts = Counter(plans.trained(c).labels["experiment"] for c in found)
+    assert counts == {"pairings": 2 * 5 + 2, "controls": 2 * 4, "rounds": 2, "recipes": 4}
+
+
+def test_controls_take_the_place_of_what_they_question(plans: Plans) -> None:
+    own = Cell("neox-small", "neox-small", 1.0)
+    real, shuffled, noise, frozen = (
+        plans.trained(dataclasses.replace(own, control=c)) for c in CONTROL_NAMES
+    )
+    assert real.inputs["corpus"].stage == "real_corpus"
+    assert shuffled.inputs["corpus"].stage == "shuffle_corpus"
+    assert shuffled.inputs["corpus"].inputs["corpus"] == plans.corpus("neox-small", 1.0, 0)
+    assert real.params == shuffled.params == plans.self_train(own).params
+    assert (noise.stage, noise.inputs["trained"]) == ("perturb_weights", plans.self_train(own))
+    assert frozen.params.model_dump()["recipe"]["learning_rate"] == 0
+    assert frozen.inputs == plans.self_train(own).inputs
+    labels = [run.labels for run in (real, shuffled, noise, frozen)]
+    assert [la["source"] for la in labels] == list(CONTROL_NAMES.values())
+    assert {la["relation"] for la in labels} == {"control"}
+
+
+def test_a_round_starts_where_the_one_before_ended(plans: Plans) -> None:
+    own = Cell("neox-small", "neox-small", 1.0)
+    second = plans.self_train(dataclasses.replace(own, round=2))
+    first = plans.self_train(own)
+    assert second.inputs["student"] == first
+    assert second.inputs["corpus"].inputs["source"] == first
+
+
+def test_recipes_are_multiples_of_the_tiers_own(plans: Plans) -> None:
+    full, lora = (plans.self_train(c).params.model_dump() for c in list(plans.recipes())[:2])
+    assert full["recipe"]["learning_rate"] == pytest.approx(3 * 0.001)
+    assert full["recipe"]["steps"] == lora["recipe"]["steps"] == 2
+    assert full["lora"] is None
+    assert lora["lora"] == {"rank": 2, "alpha": 4.0, "learning_rate": pytest.approx(0.015)}
+
+
+def test_a_larger_relative_judges(plans: Plans) -> None:
+    assert plans.tier.judge("neox-small") == "neox-large"
+    assert plans.tier.judge("neox-large") is None
+    assert plans.tier.judge("qwen-small") is None
 
 
 @pytest.mark.parametrize(
     ("models", "students", "seeds", "further"),
-    [(1, 1, 1, 0), (3, 2, 1, 2), (6, 3, 1, 2), (6, 4, 3, 1), (2, 2, 2, 0)],
+    [(1, 1, 1, 1), (3, 2, 1, 2), (6, 3, 1, 2), (6, 4, 3, 1), (2, 2, 2, 1)],
 )
 def test_the_grid_costs_s_corpora_and_s_times_t_fine_tunes(
     plans: Plans, models: int, students: int, seeds: int, further: int
 ) -> None:
     found = sized(plans, models, students, seeds, further).all()
-    cells = seeds * (models * students + students * (further + 1))
+    trained = seeds * (models * students + students * (further + 1))
     corpora = seeds * (models + students * further)
     assert Counter(run.stage for run in found) == {
         "prepare_suite": 1,
         "prepare_model": models,
         "sample_corpus": corpora,
-        "self_train": cells,
-        "measure_utility": models + cells,
-        "measure_extraction": models + cells,
+        "self_train": trained,
+        "measure_utility": models + trained,
+        "measure_extraction": models + trained,
         "embed_texts": corpora + 1,
         "measure_proxies": seeds * (models * students + students * further),
     }
@@ -125,7 +165,8 @@ def test_labels_hold_the_computed_relation(plans: Plans) -> None:
     cell = Cell("qwen-small", "neox-small", 1.0, "full", 0)
     assert plans.utility("neox-small", cell).labels["relation"] == "cross-family"
     assert plans.utility("neox-small").labels == {
-        "student": "neox-small", "source": None, "relation": "untouched"}  # fmt: skip
+        "experiment": "pairings", "student": "neox-small", "source": None,
+        "relation": "untouched"}  # fmt: skip
 
 
 def test_an_unknown_model_names_the_models(plans: Plans) -> None:

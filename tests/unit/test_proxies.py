@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 import tiny
 from nbutils import models, proxies, training
-from nbutils.grid import ENCODER_MODULE
+from nbutils.cells import ENCODER_MODULE
 from nbutils.params import EmbedTexts, MeasureProxies
 from nbutils.proxies import ProxyError, cosine, mean_log_likelihood, tfidf_similarity
 

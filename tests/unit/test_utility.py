@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import log_softmax
 
 import tiny
-from nbutils import models, suite, utility
+from nbutils import models, scoring, suite, utility
 from nbutils.params import MeasureUtility, PrepareSuite, SuiteSize
 from nbutils.suite import Item
 
@@ -23,7 +23,8 @@ def item(name: str, number: int, size: int) -> Item:
         f" {WORDS[(number + 3 * i) % len(WORDS)]}" + " of the" * (i % 3) for i in range(size)
     ]
     query = QUERIES[number % len(QUERIES)]
-    return {"item": name, "query": query, "choices": choices, "gold": number % size}
+    place = {"item": name, "document": f"d{number // 2}"}
+    return {**place, "query": query, "choices": choices, "gold": number % size}
 
 
 TASKS = {
@@ -35,7 +36,7 @@ TASKS = {
 def record(name: str, gold: int, scores: list[float], right: float) -> dict[str, Any]:
     return {
         "filtered_resps": [(score, False) for score in scores],
-        "doc": {"item": name, "gold": gold},
+        "doc": {"item": name, "document": f"d-{name}", "gold": gold},
         "acc": right,
     }
 
@@ -53,6 +54,7 @@ def test_rows_on_records_made_by_hand() -> None:
     assert found.to_dict("list") == {
         "task": ["scripture_agreement", "speeches_cloze", "speeches_cloze"],
         "item": ["c", "a", "b"],
+        "document": ["d-c", "d-a", "d-b"],
         "chance": [0.5, 0.25, 0.25],
         "correct": [False, False, True],
         "margin": [-0.25, -2.5, 0.5],
@@ -99,7 +101,7 @@ def test_scores_agree_with_direct_log_likelihoods(
 ) -> None:
     folder = folders[architecture]
     inputs = {"model": folder, "base": folder, "suite": tasks}
-    utility.measure(MeasureUtility(batch_size=4), inputs, tmp_path, tiny.silent)
+    utility.measure(MeasureUtility(), inputs, tmp_path, tiny.silent)
     found, expected = pd.read_parquet(tmp_path / "utility.parquet"), directly(folder)
     assert found[["task", "item"]].to_numpy().tolist() == (
         expected[["task", "item"]].to_numpy().tolist()
@@ -111,12 +113,32 @@ def test_scores_agree_with_direct_log_likelihoods(
     assert list(found.chance) == [0.5] * 6 + [0.25] * 9
 
 
-def test_scores_do_not_depend_on_the_batch(
-    folders: dict[str, Path], tasks: Path, tmp_path: Path
+def test_scores_do_not_depend_on_the_size_of_a_tree(
+    folders: dict[str, Path], tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = []
-    for size in (1, 64):
+    for size in (1, 40, 1000):
+        monkeypatch.setattr(scoring, "TREE_TOKENS", size)
         inputs = {"model": folders["llama"], "base": folders["llama"], "suite": tasks}
-        utility.measure(MeasureUtility(batch_size=size), inputs, tmp_path, tiny.silent)
+        utility.measure(MeasureUtility(), inputs, tmp_path, tiny.silent)
         tables.append(pd.read_parquet(tmp_path / "utility.parquet"))
     pd.testing.assert_frame_equal(tables[0], tables[1], atol=1e-4)
+    pd.testing.assert_frame_equal(tables[0], tables[2], atol=1e-4)
+
+
+def test_the_first_items_of_each_task_alone(
+    folders: dict[str, Path], tasks: Path, tmp_path: Path
+) -> None:
+    inputs = {"model": folders["llama"], "base": folders["llama"], "suite": tasks}
+    utility.measure(MeasureUtility(items=2), inputs, tmp_path, tiny.silent)
+    found = pd.read_parquet(tmp_path / "utility.parquet")
+    assert list(found.item) == ["a0", "a1", "c0", "c1"]
+
+
+def test_a_choice_longer_than_the_context_is_an_error(
+    folders: dict[str, Path], tasks: Path
+) -> None:
+    model, tokenizer = models.load(folders["llama"], folders["llama"])
+    model.config.max_position_embeddings = 1
+    with pytest.raises(scoring.ScoringError, match=r"tokens exceeds the model's context of 1:"):
+        utility.score(model, tokenizer, tasks, None)

@@ -1,0 +1,125 @@
+"""Scoring for lm-eval: requests that begin alike share their tokens in one forward pass.
+
+The choices of an item share its context, and the items of a document share what stands before
+them. Sorted, the requests form a prefix tree; a tree is one row of tokens in which each token
+attends to its own ancestors alone (tree attention: Miao et al., 2024, SpecInfer), so a shared
+prefix is read once and no token is padding.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from lm_eval.models.huggingface import HFLM
+
+from nbutils.params import UserError
+
+TREE_TOKENS = 384  # attention costs its square, a cut prefix is read again
+
+
+class ScoringError(UserError):
+    """A request cannot be scored by this model."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A prefix tree of token sequences, ``n`` nodes.
+
+    ``ids`` and ``positions`` have shape ``[n]`` (int64), ``mask`` ``[n, n]`` (bool: row attends
+    to column). ``paths`` holds, for each sequence, the node of each of its tokens.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+    paths: list[list[int]]
+
+
+def trees(sequences: list[list[int]], limit: int) -> list[Tree]:
+    """Fold sorted sequences into trees of at most ``limit`` nodes, or of one sequence."""
+    found: list[Tree] = []
+    ids: list[int] = []
+    paths: list[list[int]] = []
+    previous: list[int] = []
+
+    def close() -> None:
+        mask = torch.zeros(len(ids), len(ids), dtype=torch.bool)
+        positions = torch.zeros(len(ids), dtype=torch.int64)
+        for path in paths:
+            index = torch.tensor(path)
+            mask[index.unsqueeze(1), index] = torch.ones(len(path), len(path)).tril().bool()
+            positions[index] = torch.arange(len(path))
+        found.append(Tree(torch.tensor(ids), positions, mask, list(paths)))
+
+    for sequence in sequences:
+        shared = common(previous, sequence)
+        if ids and len(ids) + len(sequence) - shared > limit:
+            close()
+            ids, paths, shared = [], [], 0
+        start = len(ids)
+        ids += sequence[shared:]
+        trunk = paths[-1][:shared] if shared else []
+        paths.append([*trunk, *range(start, len(ids))])
+        previous = sequence
+    if ids:
+        close()
+    return found
+
+
+def common(a: list[int], b: list[int]) -> int:
+    """Length of the longest common prefix."""
+    for at, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return at
+    return min(len(a), len(b))
+
+
+class TreeScorer(HFLM):
+    """lm-eval's own model class; only the forward passes differ."""
+
+    @torch.inference_mode()
+    def _loglikelihood_tokens(
+        self,
+        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        """Log-likelihood in nats and greediness of each continuation, in the order given.
+
+        Raises:
+            ScoringError: A continuation does not fit the model's context.
+        """
+        longest = max((len(target) for _, _, target in requests), default=0)
+        if longest > self.max_length:
+            raise ScoringError(
+                f"a choice of {longest} tokens exceeds the model's context of {self.max_length}: "
+                "take another task, or a model with a longer context"
+            )
+        read = [(context + target)[-(self.max_length + 1) :] for _, context, target in requests]
+        order = sorted(range(len(read)), key=lambda i: read[i])
+        answers: list[tuple[float, bool]] = [(0.0, False)] * len(read)
+        at = 0
+        for tree in trees([read[i][:-1] for i in order], TREE_TOKENS):
+            chosen = order[at : at + len(tree.paths)]
+            at += len(tree.paths)
+            targets = [read[i][-len(requests[i][2]) :] for i in chosen]
+            nodes = [p[-len(t) :] for p, t in zip(tree.paths, targets, strict=True)]
+            kept = sorted({n for path in nodes for n in path})
+            place = {n: k for k, n in enumerate(kept)}
+            where = torch.tensor([place[n] for path in nodes for n in path])
+            wanted = torch.tensor([t for target in targets for t in target], device=self.device)
+            logits = self.model(
+                input_ids=tree.ids[None].to(self.device),
+                position_ids=tree.positions[None].to(self.device),
+                attention_mask=tree.mask[None, None].to(self.device),
+                logits_to_keep=torch.tensor(kept, device=self.device),
+                use_cache=False,
+            ).logits[0]
+            scores = logits.float().log_softmax(-1)
+            likely = scores.argmax(-1)[where] == wanted
+            chances = scores[where, wanted]
+            start = 0
+            for i, target in zip(chosen, targets, strict=True):
+                end = start + len(target)
+                answers[i] = (chances[start:end].sum().item(), bool(likely[start:end].all()))
+                start = end
+        return answers

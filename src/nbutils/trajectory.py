@@ -1,0 +1,48 @@
+"""Trajectories: utility and extraction on the way through a full fine-tune."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from nbutils import extraction, finetune, training, utility
+from nbutils.params import ParameterError, Trace
+
+
+def trace(p: Trace, inputs: dict[str, Path], out: Path, progress: training.Progress) -> None:
+    """Stage *trace*: fine-tune as *self-train* does, and measure after each step of ``points``.
+
+    Measuring draws no random number and leaves the weights alone, so the last point is the model
+    that *self-train* saves. Writes ``utility.parquet`` and ``extraction.parquet``: the rows of
+    those stages behind a column ``step``; step 0 is the untouched student.
+
+    Raises:
+        ParameterError: A point lies beyond the last step, or the method is not ``full``.
+    """
+    if p.method != "full" or max(p.points) > p.recipe.steps:
+        raise ParameterError(
+            f"a trace follows full fine-tuning and its points lie within the {p.recipe.steps} "
+            f"steps; this one asks for method {p.method!r} and step {max(p.points)}"
+        )
+    model, tokenizer, rows = finetune.read(inputs)
+    passages = pd.read_parquet(inputs["base"] / "passages.parquet")
+    utilities: list[pd.DataFrame] = []
+    extractions: list[pd.DataFrame] = []
+
+    def measure(step: int) -> None:
+        was_training = model.training
+        model.eval()
+        scored = utility.score(model, tokenizer, inputs["suite"], p.items)
+        utilities.append(scored.assign(step=step))
+        extractions.append(extraction.rows(model, passages).assign(step=step))
+        model.train(was_training)
+
+    def watch(share: float) -> None:
+        step = round(share * p.recipe.steps)
+        if step in p.points:
+            measure(step)
+        progress(share)
+
+    measure(0)
+    training.fit(model, rows, p.recipe, p.seed, watch)
+    pd.concat(utilities).to_parquet(out / "utility.parquet", index=False)
+    pd.concat(extractions).to_parquet(out / "extraction.parquet", index=False)
