@@ -37,7 +37,8 @@ def test_every_table_has_its_columns_and_rows(smoke: Path) -> None:
         assert len(found[name])
     plans = cells.plans("smoke", smoke)
     tier, pairings = plans.tier, {*plans.pairings(), *plans.temperature_cells()}
-    assert len(found["corpora"]) == len(tier.models) + 2
+    # two further temperatures, and a second corpus of each student for its diagnostics
+    assert len(found["corpora"]) == len(tier.models) + 2 + len(tier.grid.students)
     assert found["gains"].run.nunique() == len(pairings)
     untouched = found["utility"][found["utility"].relation == "untouched"]
     assert untouched.source.isna().all()
