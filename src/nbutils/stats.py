@@ -89,6 +89,39 @@ def over_seeds(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     )
 
 
+def random_effects(values: Sequence[float] | Array, errors: Sequence[float] | Array) -> Interval:
+    """Mean over students, each an estimate with its standard error: ``(mean, low, high)``.
+
+    Students are a sample: what holds for these few need not hold for the next. Variance between
+    them by DerSimonian and Laird (1986), interval by Hartung and Knapp (2001) with Student's t.
+    Raises ``ValueError`` on fewer than two students or an error that is not positive.
+    """
+    y, se = np.asarray(values, dtype=float), np.asarray(errors, dtype=float)
+    if y.shape != se.shape or y.size < 2 or not (se > 0).all():
+        raise ValueError("a mean over students needs two or more, each with a positive error")
+    weights = se**-2
+    fixed = np.average(y, weights=weights)
+    excess = (weights * (y - fixed) ** 2).sum() - (y.size - 1)
+    scale = weights.sum() - (weights**2).sum() / weights.sum()
+    weights = 1 / (se**2 + max(0.0, excess / scale))
+    mean = float(np.average(y, weights=weights))
+    spread = (weights * (y - mean) ** 2).sum() / (y.size - 1) / weights.sum()
+    # Never narrower than the students' own errors allow (Roever, Knapp and Friede, 2015).
+    error = float(np.sqrt(max(spread, 1 / weights.sum())))
+    half = float(scipy_stats.t.ppf((1 + CONFIDENCE) / 2, y.size - 1)) * error
+    return mean, mean - half, mean + half
+
+
+def holm(p_values: Sequence[float] | Array) -> Array:
+    """P-values corrected for their number, so that all claims together err in 5 % (Holm, 1979)."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)
+    steps = p[order] * np.arange(p.size, 0, -1)
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return corrected
+
+
 # ---------------------------------------------------------------- correlation
 
 
@@ -111,7 +144,9 @@ def _spearman(x: Array, y: Array, axis: int = -1) -> Array:
     return np.where(scale > 0, (a * b).sum(axis=axis) / np.where(scale > 0, scale, 1), 0.0)
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float], seed: int = 0) -> Correlation:
+def rank_correlation(
+    x: Sequence[float] | Array, y: Sequence[float] | Array, seed: int = 0
+) -> Correlation:
     """Spearman's rank correlation of paired values, with its uncertainty.
 
     The interval is a percentile bootstrap over points; the p-value is two-sided, from all

@@ -193,3 +193,56 @@ def test_rules_say_nothing_of_nothing(tmp_path: Path) -> None:
     ]
     assert all(frame.empty for frame in frames)
     assert verdicts.overall(frames[0]).empty
+
+
+def test_random_effects_of_agreeing_students_by_hand() -> None:
+    """No spread beyond the errors: the plain mean, 0.01 / sqrt(2), t of one degree is 12.7062."""
+    mean, low, high = stats.random_effects([0.02, 0.02], [0.01, 0.01])
+    assert mean == pytest.approx(0.02)
+    assert high - mean == mean - low == pytest.approx(12.7062 * 0.01 / 2**0.5, rel=1e-4)
+
+
+def test_random_effects_of_disagreeing_students_by_hand() -> None:
+    """Errors are nothing beside the spread: the interval is Student's for the three values."""
+    values = [0.0, 1.0, 2.0]
+    mean, low, high = stats.random_effects(values, [1e-6, 1e-6, 1e-6])
+    assert mean == pytest.approx(1)
+    assert (low, high) == pytest.approx((1 - 4.3027 / 3**0.5, 1 + 4.3027 / 3**0.5), rel=1e-3)
+
+
+def test_a_precise_student_weighs_more() -> None:
+    assert stats.random_effects([0.0, 0.01], [0.01, 0.03])[0] == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(("values", "errors"), [([0.1], [0.1]), ([0.1, 0.2], [0.1, 0.0])])
+def test_random_effects_need_students_with_errors(values: list[float], errors: list[float]) -> None:
+    with pytest.raises(ValueError, match="two or more, each with a positive error"):
+        stats.random_effects(values, errors)
+
+
+def test_random_effects_cover_the_population_mean() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(1000):
+        truth = rng.normal(0.01, 0.01, size=3)
+        errors = rng.uniform(0.002, 0.006, size=3)
+        _, low, high = stats.random_effects(rng.normal(truth, errors), errors)
+        hits += low <= 0.01 <= high
+    assert 0.93 <= hits / 1000 <= 0.98
+
+
+def test_holm_by_hand() -> None:
+    """0.01 x 3; 0.02 x 2 and 0.04 x 1, never below the one before."""
+    assert stats.holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert stats.holm([0.9, 0.8]) == pytest.approx([1, 1])
+    assert stats.holm([]).size == 0
+
+
+def test_the_permutation_test_errs_as_often_as_it_says() -> None:
+    """Unrelated ranks within students: p below 0.05 in 3 to 7 % of the cases."""
+    rng = np.random.default_rng(1)
+    found = [
+        stats.rank_correlation(rng.normal(size=18), rng.normal(size=18)).p_value < 0.05
+        for _ in range(1000)
+    ]
+    assert 0.03 <= np.mean(found) <= 0.07
