@@ -31,18 +31,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbutils import models, text, training
 from nbutils.params import Diagnose
-from nbutils.proxies import corpus_texts
+from nbutils.proxies import corpus_texts, mean_log_likelihood, packed
 
 BATCH = 16
-
-
-def packed(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
-) -> training.Packed:
-    """Documents as rows of twice the context."""
-    context = model.config.max_position_embeddings
-    documents = models.encode(tokenizer, texts, context)
-    return training.pack(documents, 2 * context, tokenizer.eos_token_id)
 
 
 def gradient(model: PreTrainedModel, rows: training.Packed) -> torch.Tensor:
@@ -54,15 +45,13 @@ def gradient(model: PreTrainedModel, rows: training.Packed) -> torch.Tensor:
     return torch.cat([w.grad.flatten() for w in model.parameters() if w.grad is not None])
 
 
-@torch.inference_mode()
 def per_character(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> float:
     """Negative log-likelihood in nats a character, so that tokenizers can be compared."""
     rows = packed(model, tokenizer, texts)
-    index = torch.arange(len(rows.ids))
-    total = sum(training.loss_sum(model, rows, part).item() for part in index.split(BATCH))
-    return total / sum(map(len, texts))
+    tokens = int((rows.labels != training.IGNORED).sum())
+    return -mean_log_likelihood(model, rows) * tokens / sum(map(len, texts))
 
 
 def overlap(

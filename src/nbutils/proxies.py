@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from nbutils import models, suite, training
 from nbutils.params import EmbedTexts, MeasureFidelity, MeasureProxies, UserError
@@ -156,10 +156,16 @@ def measure(
 def under(folder: Path, texts: list[str]) -> float:
     """Mean log-likelihood of texts, nats per token, under the model in a folder."""
     model, tokenizer = models.load(folder, folder)
+    return mean_log_likelihood(model.to(models.device()), packed(model, tokenizer, texts))
+
+
+def packed(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> training.Packed:
+    """Documents as the model reads them, in rows of twice its context."""
     context = model.config.max_position_embeddings
     documents = models.encode(tokenizer, texts, context)
-    rows = training.pack(documents, 2 * context, tokenizer.eos_token_id)
-    return mean_log_likelihood(model.to(models.device()), rows)
+    return training.pack(documents, 2 * context, tokenizer.eos_token_id)
 
 
 def fidelity(
