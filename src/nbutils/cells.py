@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from nbutils.params import Control, Method
 from nbutils.tiers import Tier
 
+LABELS = (
+    *("experiment", "student", "source", "relation", "method", "temperature"),
+    *("round", "learning_rate", "steps", "rank", "step"),
+)
+"""What names a cell in tables; with a seed, one state of it."""
 CONTROL_NAMES: dict[Control, str] = {
     "real": "real text",
     "shuffled": "shuffled self",

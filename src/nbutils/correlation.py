@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
+from nbutils.stats import CONFIDENCE
+
 RESAMPLES = 5_000
 ALL_ORDERS = 7  # up to so many points every order of them is tried
-CONFIDENCE = 0.95
 Array = NDArray[Any]
 Group = tuple[Array, Array]
 

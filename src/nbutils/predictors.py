@@ -7,10 +7,9 @@ benchmark. Both are a number for a corpus and a student, and judged alike.
 import numpy as np
 import pandas as pd
 
-from nbutils import stats
 from nbutils.correlation import leave_one_out, rank_correlation
 from nbutils.summaries import SUITE, TEMPERATURE
-from nbutils.verdicts import EVERYONE, LEVEL, groups_of
+from nbutils.verdicts import EVERYONE, LEVEL, corrected, groups_of
 
 USEFUL_CORRELATION = 0.5
 """The rank correlation from which a proxy would be worth using to choose a corpus."""
@@ -75,9 +74,8 @@ def proxy_verdicts(correlations: pd.DataFrame) -> pd.DataFrame:
     interval lies above zero and the permutation p-value, corrected for the number of proxies, is
     below ``LEVEL``.
     """
-    rows = correlations[correlations["student"].eq(EVERYONE)].copy()
-    for _, part in groups_of(rows, ["results", "method", "kind"]):
-        rows.loc[part.index, "p_value"] = stats.holm(part["p_value"])
+    means = correlations[correlations["student"].eq(EVERYONE)]
+    rows = corrected(means, "results", "method", "kind")
     predicts = rows["rho"].ge(USEFUL_CORRELATION) & rows["low"].gt(0) & rows["p_value"].lt(LEVEL)
     fails = rows["high"].lt(USEFUL_CORRELATION)
     kinds = np.where(fails, "supported", np.where(predicts, "contradicted", "undecided"))
@@ -117,8 +115,6 @@ def useful(tried: pd.DataFrame) -> pd.DataFrame:
     Rho reaches ``USEFUL_CORRELATION``, its interval lies above zero, and the p-value, corrected
     over the predictors of one result label and method, is below ``LEVEL``.
     """
-    rows = tried.copy()
-    for _, part in groups_of(rows, ["results", "method"]):
-        rows.loc[part.index, "p_value"] = stats.holm(part["p_value"])
+    rows = corrected(tried, "results", "method")
     strong = rows["rho"].ge(USEFUL_CORRELATION) & rows["low"].gt(0)
     return rows.assign(useful=strong & rows["p_value"].lt(LEVEL))

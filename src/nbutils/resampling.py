@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy import stats as scipy_stats
 
+from nbutils import stats
+from nbutils.stats import CONFIDENCE
+
 RESAMPLES = 2_000
-CONFIDENCE = 0.95
 POWER = 0.80
 Array = NDArray[Any]
 
@@ -47,9 +49,7 @@ class Estimate:
 
     def p_value(self, threshold: float = 0.0) -> float:
         """Two-sided p-value of the hypothesis that the true value is ``threshold``."""
-        if self.error == 0:
-            return 1.0 if self.value == threshold else 0.0
-        return float(2 * scipy_stats.t.sf(abs(self.value - threshold) / self.error, self.degrees))
+        return float(stats.p_values(self.value, self.error, self.degrees, threshold))
 
 
 class Resampled:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from nbutils.cells import LABELS
 from nbutils.runs import Manifest, Run, Store, module_digest
 from nbutils.tiers import Tier
 
@@ -22,14 +23,12 @@ YOURS = Path("runs/tables")
 MANIFESTS = "manifests.jsonl"
 CODE = "code.sha256"  # digest of the code that made the tables
 
-_LABELS = ("experiment", "student", "source", "relation", "method", "temperature")
-_RECIPE = ("round", "learning_rate", "steps", "rank", "step")
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "states": ("state", "extraction_run", *_LABELS, "seed", *_RECIPE),
+    "states": ("state", "extraction_run", "seed", *LABELS),
     # and one column of booleans a state: whether it answered the item right
     "utility": ("task", "item", "document", "chance"),
     "extraction": ("state", "passage", "split", "exact", "matched_tokens", "suffix_tokens"),
-    "curves": ("run", *_LABELS, "seed", *_RECIPE[:-1], "step", "loss"),
+    "curves": ("run", "seed", *LABELS, "loss"),
     "proxies": (
         *("run", "student", "source", "relation", "temperature", "seed"),
         *("kind", "task", "proxy", "value"),
@@ -45,7 +44,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     # summaries, which follow from the tables above
     "gains": (
-        *_LABELS, *_RECIPE, "task", "items", "seeds", "chance", "base_accuracy", "accuracy",
+        *LABELS, "task", "items", "seeds", "chance", "base_accuracy", "accuracy",
         *("gain", "low", "high", "error", "degrees", "detectable"),
     ),
     "contrasts": (
@@ -53,7 +52,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("value", "low", "high", "error", "degrees", "seeds"),
     ),
     "falls": (
-        *_LABELS, *_RECIPE, "split", "passages", "seeds", "before", "after", "survivors",
+        *LABELS, "split", "passages", "seeds", "before", "after", "survivors",
         *("share", "share_low", "share_high", "fall", "low", "high"),
     ),
 }  # fmt: skip

@@ -9,7 +9,8 @@ from altair.typing import ChartType
 from scipy import stats as scipy_stats
 
 from nbutils import charts
-from nbutils.resampling import CONFIDENCE, POWER, Estimate, Resampled, estimate
+from nbutils.resampling import POWER, Estimate, Resampled, estimate
+from nbutils.stats import CONFIDENCE
 
 ITEMS_A_DOCUMENT = 3
 CHANGING = 0.08  # share of the items on whose answer before and after differ

@@ -53,3 +53,14 @@ def holm(p_values: Sequence[float] | Array) -> Array:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(1, np.maximum.accumulate(steps))
     return corrected
+
+
+def p_values(value: Any, error: Any, degrees: Any, threshold: Any = 0.0) -> Array:
+    """Two-sided p-values, by Student's t, that true values are ``threshold``; arrays broadcast.
+
+    Without any error a value is the truth: the p-value is 1 at the threshold and 0 elsewhere.
+    """
+    distance = np.abs(np.asarray(value, dtype=float) - np.asarray(threshold, dtype=float))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(distance == 0, 0.0, distance / np.asarray(error, dtype=float))
+    return 2 * scipy_stats.t.sf(ratio, np.asarray(degrees, dtype=float))

@@ -13,13 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nbutils import stats
+from nbutils.cells import LABELS
 from nbutils.resampling import Estimate, Resampled, estimate
 
 ITEM = ("task", "item", "document", "chance")
-CELL = (
-    *("experiment", "student", "source", "relation", "method", "temperature"),
-    *("round", "learning_rate", "steps", "rank", "step"),
-)
 SUITE = "suite"  # the task of rows that speak of the whole suite
 TEMPERATURE = 1.0
 """The model's own distribution: the temperature at which pairings are compared."""
@@ -90,8 +87,8 @@ def untouched_of(states: pd.DataFrame) -> dict[str, str]:
 def cells(states: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Every trained cell: its labels and its states, in the order of the table."""
     trained = states[states["experiment"].ne("untouched")]
-    for labels, part in trained.groupby(list(CELL), dropna=False, sort=False):
-        yield dict(zip(CELL, labels, strict=True)), part
+    for labels, part in trained.groupby(list(LABELS), dropna=False, sort=False):
+        yield dict(zip(LABELS, labels, strict=True)), part
 
 
 # ---------------------------------------------------------------- utility
@@ -132,7 +129,7 @@ def paired(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     )
     wide = wide.rename(columns={"correct_before": "before", "correct_after": "after"})
     states = pd.DataFrame({"state": ["before", "after"], "experiment": ["untouched", "pairings"]})
-    for label in CELL[1:]:
+    for label in LABELS[1:]:
         states[label] = "student" if label == "student" else pd.NA
     return gains(Accuracy(wide, states), states)
 
@@ -196,7 +193,8 @@ def _compared(states: pd.DataFrame, models: pd.DataFrame) -> Iterator[Compared]:
                 yield *here, "temperature", f"T = {TEMPERATURE:g}", f"T = {value:g}", own, other
         for name, control in mine[mine["experiment"].eq("controls")].groupby("source", sort=False):
             if control["seed"].nunique() == 1:  # rate zero, which no seed can change
-                control = pd.concat([control.assign(seed=s) for s in own["seed"].unique()])
+                every = own[["seed"]].drop_duplicates()
+                control = control.drop(columns="seed").merge(every, how="cross")
             yield *here, "controls", "self", str(name), own, control
         for number, later in mine[mine["experiment"].eq("rounds")].groupby("round"):
             yield *here, "rounds", f"round {number}", "round 1", later, own
@@ -222,8 +220,8 @@ def falls(extraction: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
     passages = extraction.groupby(["state", "split"])["passage"].size()
     before = untouched_of(states)
     rows = []
-    for values, part in states.groupby(list(CELL), dropna=False, sort=False):
-        labels: dict[str, Any] = dict(zip(CELL, values, strict=True))
+    for values, part in states.groupby(list(LABELS), dropna=False, sort=False):
+        labels: dict[str, Any] = dict(zip(LABELS, values, strict=True))
         for split in sorted(extraction["split"].unique()):
             start = extracted[before[labels["student"]], split]
             after = [extracted[state, split] for state in part["state"]]

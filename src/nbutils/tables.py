@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from nbutils import suite
+from nbutils.cells import LABELS
 from nbutils.runs import Run, Store
-from nbutils.summaries import CELL, ITEM, typed
+from nbutils.summaries import ITEM, typed
 from nbutils.text import words
 from nbutils.tiers import Tier
 
@@ -55,7 +56,7 @@ def tables(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame]
     }
     vocabulary = _vocabulary(runs, store)
     return {
-        "states": typed(pd.DataFrame(states, columns=["state", "extraction_run", "seed", *CELL])),
+        "states": typed(pd.DataFrame(states, columns=["state", "extraction_run", "seed", *LABELS])),
         "utility": _wide(answers),
         "extraction": pd.concat(extraction, ignore_index=True),
         "curves": _labelled(_read(curves, store, "self_train", "curve.parquet")),

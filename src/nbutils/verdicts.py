@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats as scipy_stats
 
 from nbutils import stats
-from nbutils.summaries import CELL, STRONGER, SUITE, TEMPERATURE
+from nbutils.cells import LABELS
+from nbutils.summaries import STRONGER, SUITE, TEMPERATURE
 
 TOLERANCE = 0.005
 """A change of accuracy smaller than this (half a point) counts as no loss."""
@@ -42,11 +42,7 @@ _KEPT = f"the whole 95 % interval lies above a loss of {_LOSS}"
 _WRONG = f"its whole interval lies below, and p < {LEVEL:g} after Holm's correction"
 RULES: dict[str, list[tuple[str, str, str]]] = {
     "ordering": [
-        (
-            "self minus lineage",
-            f"{_KEPT}: self is no worse",
-            _WRONG,
-        ),
+        ("self minus lineage", f"{_KEPT}: self is no worse", _WRONG),
         ("lineage minus cross-family", "the whole 95 % interval lies above 0", _WRONG),
         ("self minus cross-family", "the whole 95 % interval lies above 0", _WRONG),
     ],
@@ -62,25 +58,13 @@ RULES: dict[str, list[tuple[str, str, str]]] = {
         ("self minus control", _KEPT, _WRONG),
     ],
     "temperature": [
-        (
-            f"gain at temperature {TEMPERATURE:g} minus gain at another",
-            _KEPT,
-            _WRONG,
-        ),
+        (f"gain at temperature {TEMPERATURE:g} minus gain at another", _KEPT, _WRONG),
     ],
     "rounds": [
-        (
-            "a later round minus round 1",
-            _KEPT,
-            _WRONG,
-        ),
+        ("a later round minus round 1", _KEPT, _WRONG),
     ],
     "decoupling": [
-        (
-            "kept: change of utility",
-            _KEPT,
-            _WRONG,
-        ),
+        ("kept: change of utility", _KEPT, _WRONG),
         (
             "forgotten: fall of held-out extraction",
             f"the exact interval, one-sided at 95 %, lies above {100 * FALL:g} %",
@@ -121,13 +105,12 @@ def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> Any:
     return table.groupby(list(keys), sort=False, dropna=False)
 
 
-def _p_values(values: pd.Series, errors: pd.Series, degrees: pd.Series, threshold: Any) -> Any:
-    """Two-sided p-values of the hypothesis that the true value is the threshold."""
-    distance = (values - threshold).abs().astype(float)
-    errors = errors.astype(float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(distance == 0, 0.0, distance / errors)
-    return 2 * scipy_stats.t.sf(ratio, degrees.astype(float))
+def corrected(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
+    """The rows with their p-values corrected for their number within ``keys`` (Holm, 1979)."""
+    rows = rows.copy()
+    for _, part in groups_of(rows, keys):
+        rows.loc[part.index, "p_value"] = stats.holm(part["p_value"])
+    return rows
 
 
 # ---------------------------------------------------------------- contrasts of utility
@@ -141,9 +124,9 @@ def judged(contrasts: pd.DataFrame, claim: str) -> pd.DataFrame:
     rows = contrasts[contrasts["claim"].eq(claim)].copy()
     named = zip(rows["claim"], rows["first"], rows["second"], strict=True)
     rows["threshold"] = [THRESHOLDS.get(key, -TOLERANCE) for key in named]
-    rows["p_value"] = _p_values(rows["value"], rows["error"], rows["degrees"], rows["threshold"])
-    for _, part in groups_of(rows, ["results", "method"]):
-        rows.loc[part.index, "p_value"] = stats.holm(part["p_value"])
+    measured = (rows["value"], rows["error"], rows["degrees"])
+    rows["p_value"] = stats.p_values(*measured, rows["threshold"])
+    rows = corrected(rows, "results", "method")
     columns = ["low", "high", "threshold", "p_value"]
     rows["verdict"] = [side(*r) for r in rows[columns].itertuples(index=False)]
     return rows.reset_index(drop=True)
@@ -212,7 +195,7 @@ def with_memory(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
     plain = held_out[held_out["experiment"].eq("untouched")].set_index(["results", "student"])
     memory = held_out.rename(columns={"low": "fall_low", "high": "fall_high"})
     counts = ["passages", "before", "after", *columns, "fall", "fall_low", "fall_high"]
-    keys = ["results", *CELL]
+    keys = ["results", *LABELS]
     rows = suite.merge(memory[[*keys, *counts]], on=keys)
     return rows.join(plain[columns].add_prefix("before_"), on=["results", "student"])
 
@@ -239,9 +222,8 @@ def decoupling_verdicts(cells: pd.DataFrame) -> pd.DataFrame:
         & cells["temperature"].eq(TEMPERATURE)
         & cells["relation"].isin(["self", "lineage"])
     ].copy()
-    rows["p_value"] = _p_values(rows["gain"], rows["error"], rows["degrees"], -TOLERANCE)
-    for _, part in groups_of(rows, ["results", "method"]):
-        rows.loc[part.index, "p_value"] = stats.holm(part["p_value"])
+    rows["p_value"] = stats.p_values(rows["gain"], rows["error"], rows["degrees"], -TOLERANCE)
+    rows = corrected(rows, "results", "method")
     limits = rows[["low", "high", "p_value"]].to_numpy(dtype=float)
     rows["kept"] = [side(low, high, -TOLERANCE, p) for low, high, p in limits]
     limits = rows[["fall_low", "fall_high"]].to_numpy(dtype=float)
@@ -271,10 +253,8 @@ def control_implications(contrasts: pd.DataFrame, cells: pd.DataFrame) -> pd.Dat
         against[[*keys, "source", *limits]], on=[*keys, "source"], suffixes=("", "_self")
     )
     rows = rows.rename(columns={"low_self": "self_low", "high_self": "self_high"})
-    more, less = (
-        rows["fall_low"] > rows["fall_high_self"],
-        rows["fall_high"] < rows["fall_low_self"],
-    )
+    more = rows["fall_low"] > rows["fall_high_self"]
+    less = rows["fall_high"] < rows["fall_low_self"]
     better, worse = rows["self_low"] > 0, rows["self_high"] < 0
     forgets = np.select([more, less], ["more", "less"], "not told apart")
     forgot = rows["fall_low_self"] > 0
@@ -358,9 +338,8 @@ def recipe_gains(cells: pd.DataFrame) -> pd.DataFrame:
     ``cells`` are rows of ``with_memory``. One seed each: intervals speak about other items alone.
     """
     rows = cells[cells["experiment"].eq("recipes")].copy()
-    rows["p_value"] = _p_values(rows["gain"], rows["error"], rows["degrees"], 0.0)
-    for _, part in groups_of(rows, ["results"]):
-        rows.loc[part.index, "p_value"] = stats.holm(part["p_value"])
+    rows["p_value"] = stats.p_values(rows["gain"], rows["error"], rows["degrees"])
+    rows = corrected(rows, "results")
     told = rows["p_value"].lt(LEVEL)
     rows["effect"] = np.where(told, np.where(rows["gain"] > 0, "gain", "loss"), "not told apart")
     rows["update"] = ["full" if pd.isna(rank) else f"LoRA, rank {rank}" for rank in rows["rank"]]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from nbutils import summaries
+from nbutils.cells import LABELS
 from nbutils.summaries import Accuracy
 
 ITEMS = pd.DataFrame(
@@ -22,7 +23,7 @@ PLAIN = {"method": "full", "temperature": 1.0, "round": 1, "learning_rate": 1.0,
 
 def state(name: str, student: str, source: str | None, seed: int | None, **other: Any) -> Any:
     kinds = {"experiment": "pairings" if source else "untouched", "relation": "self"}
-    row = dict.fromkeys(summaries.CELL) | {"state": name, "student": student, "source": source}
+    row = dict.fromkeys(LABELS) | {"state": name, "student": student, "source": source}
     return row | {"seed": seed} | kinds | (PLAIN if source else {}) | other
 
 
