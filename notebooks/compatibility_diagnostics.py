@@ -17,9 +17,7 @@
 # relation would look good as well, so a second table leaves self and lineage out.
 
 # %%
-from pathlib import Path
-
-from nbutils import beyond, charts, predictors, reports, results
+from nbutils import beyond, charts, forms, params, predictors, reports, results
 
 charts.enable()
 
@@ -31,13 +29,8 @@ root: str = "."  # project folder that holds book/results and runs/tables
 seed: int = 0  # seed of the bootstrap and of the permutations
 
 # %%
-project = Path(root)
-if not project.is_dir():
-    raise ValueError(f"root: {root!r} is not a folder")
-if seed < 0:
-    raise ValueError(f"seed: {seed} is below 0")
-labels = [tier.label for tier in results.available(project)]
-print("Results:", ", ".join(labels) or "none yet (run: nbutils run tiny)")
+project = params.check(forms.FindingNotebook, {"root": root, "seed": seed}).root
+print(results.found(project))
 
 # %% [markdown]
 # ## The candidates
@@ -116,7 +109,7 @@ charts.provenance(results.manifests(project), runs)
 # ## Try it
 #
 # ```
-# nbutils run tiny
+# nbutils run lab
 # nbutils notebook compatibility_diagnostics -p seed 1
 # ```
 #

@@ -17,9 +17,7 @@
 # seed leave uncertain, three of them are too few, and the intervals hold the truth less often.
 
 # %%
-from pathlib import Path
-
-from nbutils import charts, params, resampling, results, simulation
+from nbutils import charts, forms, params, resampling, results, simulation
 
 charts.enable()
 
@@ -31,12 +29,8 @@ root: str = "."  # project folder that holds book/results and runs/tables
 worlds: int = 200  # made-up worlds for each number; more take longer
 
 # %%
-project = Path(root)
-if not project.is_dir():
-    raise ValueError(f"root: {root!r} is not a folder")
-params.check(params.SimulationNotebook, {"worlds": worlds})
-labels = [tier.label for tier in results.available(project)]
-print("Results:", ", ".join(labels) or "none yet (run: nbutils run tiny)")
+project = params.check(forms.SimulationNotebook, {"root": root, "worlds": worlds}).root
+print(results.found(project))
 print(f"{worlds} worlds for each number, {resampling.CONFIDENCE:.0%} intervals")
 
 # %% [markdown]

@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, grid, params, plans, runs, stats
+from nbutils import cells, charts, forms, grid, params, plans, runs, stats
 
 charts.enable()
 
@@ -37,7 +37,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 
 # %%
 values = params.check(
-    params.NOTEBOOKS["measure_extraction"],
+    forms.NOTEBOOKS["measure_extraction"],
     {
         "tier": tier,
         "source": source,

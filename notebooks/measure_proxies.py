@@ -19,7 +19,7 @@ import math
 
 import pandas as pd
 
-from nbutils import charts, grid, params, plans, runs
+from nbutils import charts, forms, grid, params, plans, runs
 
 charts.enable()
 
@@ -38,7 +38,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 
 # %%
 values = params.check(
-    params.NOTEBOOKS["measure_proxies"],
+    forms.NOTEBOOKS["measure_proxies"],
     {
         "tier": tier,
         "source": source,

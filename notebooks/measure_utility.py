@@ -19,7 +19,7 @@ import json
 
 import pandas as pd
 
-from nbutils import cells, charts, grid, params, plans, runs, suite, summaries
+from nbutils import cells, charts, forms, grid, params, plans, runs, suite, summaries
 
 charts.enable()
 
@@ -39,7 +39,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 
 # %%
 values = params.check(
-    params.NOTEBOOKS["measure_utility"],
+    forms.NOTEBOOKS["measure_utility"],
     {
         "tier": tier,
         "source": source,

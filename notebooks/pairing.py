@@ -18,7 +18,7 @@
 
 import pandas as pd
 
-from nbutils import charts, grid, params, plans, reports, runs, summaries
+from nbutils import charts, forms, grid, params, plans, reports, runs, summaries
 
 charts.enable()
 
@@ -37,9 +37,9 @@ steps: int = 0  # fine-tuning steps; the tier's own if 0
 tasks: list = []  # lm-eval tasks; the tier's own if empty
 
 # %%
-given = {name: globals()[name] for name in params.ReportNotebook.model_fields}
+given = {name: globals()[name] for name in forms.ReportNotebook.model_fields}
 root = runs.project_root()
-plan, cell = plans.for_pairing(params.check(params.ReportNotebook, given), root)
+plan, cell = plans.for_pairing(params.check(forms.ReportNotebook, given), root)
 relation = plan.tier.relation(cell.source, cell.student)
 print(f"{cell}: {relation}")
 

@@ -21,7 +21,7 @@ import math
 
 import pandas as pd
 
-from nbutils import charts, grid, params, plans, runs, text
+from nbutils import charts, forms, grid, params, plans, runs, text
 
 charts.enable()
 
@@ -37,7 +37,7 @@ model: str = "neox-small"  # a model of the tier
 
 # %%
 values = params.check(
-    params.NOTEBOOKS["prepare_model"],
+    forms.NOTEBOOKS["prepare_model"],
     {"tier": tier, "model": model},
 )
 root = runs.project_root()

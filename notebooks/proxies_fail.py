@@ -19,9 +19,7 @@
 # relation, which the registry already tells.
 
 # %%
-from pathlib import Path
-
-from nbutils import charts, findings, predictors, reports, results, verdicts
+from nbutils import charts, findings, forms, params, predictors, reports, results, verdicts
 
 charts.enable()
 
@@ -33,13 +31,8 @@ root: str = "."  # project folder that holds book/results and runs/tables
 seed: int = 0  # seed of the bootstrap and of the permutations
 
 # %%
-project = Path(root)
-if not project.is_dir():
-    raise ValueError(f"root: {root!r} is not a folder")
-if seed < 0:
-    raise ValueError(f"seed: {seed} is below 0")
-labels = [tier.label for tier in results.available(project)]
-print("Results:", ", ".join(labels) or "none yet (run: nbutils run tiny)")
+project = params.check(forms.FindingNotebook, {"root": root, "seed": seed}).root
+print(results.found(project))
 
 # %% [markdown]
 # ## The proxies

@@ -16,9 +16,7 @@
 # about other items alone. A map with no positive cell does not prove that there is none beyond its edges.
 
 # %%
-from pathlib import Path
-
-from nbutils import beyond, charts, reports, results, verdicts
+from nbutils import beyond, charts, forms, params, reports, results, verdicts
 
 charts.enable()
 
@@ -29,11 +27,8 @@ charts.enable()
 root: str = "."  # project folder that holds book/results and runs/tables
 
 # %%
-project = Path(root)
-if not project.is_dir():
-    raise ValueError(f"root: {root!r} is not a folder")
-labels = [tier.label for tier in results.available(project)]
-print("Results:", ", ".join(labels) or "none yet (run: nbutils run tiny)")
+project = params.check(forms.TablesNotebook, {"root": root}).root
+print(results.found(project))
 
 # %% [markdown]
 # ## The map
@@ -81,7 +76,7 @@ charts.provenance(results.manifests(project), reports.runs(states, "untouched", 
 # ## Try it
 #
 # ```
-# nbutils run tiny
+# nbutils run lab
 # nbutils notebook recipe_map
 # ```
 #

@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import charts, grid, params, plans, runs, tables
+from nbutils import charts, forms, grid, params, plans, runs, tables
 
 charts.enable()
 
@@ -35,7 +35,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 
 # %%
 values = params.check(
-    params.NOTEBOOKS["sample_corpus"],
+    forms.NOTEBOOKS["sample_corpus"],
     {"tier": tier, "source": source, "temperature": temperature, "seed": seed},
 )
 root = runs.project_root()

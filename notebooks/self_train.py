@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, grid, models, params, plans, runs
+from nbutils import cells, charts, forms, grid, models, params, plans, runs
 
 charts.enable()
 
@@ -37,7 +37,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 
 # %%
 values = params.check(
-    params.NOTEBOOKS["self_train"],
+    forms.NOTEBOOKS["self_train"],
     {
         "tier": tier,
         "source": source,

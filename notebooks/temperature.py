@@ -19,9 +19,7 @@
 # neither knows what is true.
 
 # %%
-from pathlib import Path
-
-from nbutils import charts, findings, reports, results, verdicts
+from nbutils import charts, findings, forms, params, reports, results, verdicts
 
 charts.enable()
 
@@ -32,11 +30,8 @@ charts.enable()
 root: str = "."  # project folder that holds book/results and runs/tables
 
 # %%
-project = Path(root)
-if not project.is_dir():
-    raise ValueError(f"root: {root!r} is not a folder")
-labels = [tier.label for tier in results.available(project)]
-print("Results:", ", ".join(labels) or "none yet (run: nbutils run tiny)")
+project = params.check(forms.TablesNotebook, {"root": root}).root
+print(results.found(project))
 
 # %% [markdown]
 # ## The corpora

@@ -17,9 +17,7 @@
 # recipe is not the best that any recipe could reach.
 
 # %%
-from pathlib import Path
-
-from nbutils import beyond, charts, reports, results, verdicts
+from nbutils import beyond, charts, forms, params, reports, results, verdicts
 
 charts.enable()
 
@@ -30,11 +28,8 @@ charts.enable()
 root: str = "."  # project folder that holds book/results and runs/tables
 
 # %%
-project = Path(root)
-if not project.is_dir():
-    raise ValueError(f"root: {root!r} is not a folder")
-labels = [tier.label for tier in results.available(project)]
-print("Results:", ", ".join(labels) or "none yet (run: nbutils run tiny)")
+project = params.check(forms.TablesNotebook, {"root": root}).root
+print(results.found(project))
 
 # %% [markdown]
 # ## The frontier
@@ -77,7 +72,7 @@ charts.provenance(results.manifests(project), reports.runs(states, "untouched", 
 # ## Try it
 #
 # ```
-# nbutils run tiny
+# nbutils run lab
 # nbutils notebook trajectories
 # ```
 #

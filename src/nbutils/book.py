@@ -21,7 +21,8 @@ import nbformat
 import vl_convert
 
 from nbutils import charts, notebooks, results
-from nbutils.params import NOTEBOOKS, UserError
+from nbutils.forms import NOTEBOOKS
+from nbutils.params import UserError
 from nbutils.runs import module_digest
 
 STAGES = [name for name, schema in NOTEBOOKS.items() if "tier" in schema.model_fields]

@@ -145,9 +145,9 @@ def checked(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def nothing() -> ChartType:
-    """What stands in a chart's place while there are no results."""
-    text = "No results yet: nbutils run tiny computes them."
+def nothing(tier: str = "tiny") -> ChartType:
+    """What stands in a chart's place while there are no results; ``tier`` would bring them."""
+    text = f"No results yet: nbutils run {tier} computes them."
     data = alt.InlineData(values=[{"text": text}])
     return (
         alt.Chart(data, width=WIDTH, height=60, description=text)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from nbutils import grid, params, plans, results
+from nbutils import forms, grid, params, plans, results
 from nbutils.runs import Manifest, Run, Store, project_root
 
 app = typer.Typer(
@@ -141,12 +141,12 @@ def notebook(
     from nbutils import notebooks
 
     root = project_root()
-    if name not in params.NOTEBOOKS:
-        raise params.ParameterError(params.unknown("notebook", name, params.NOTEBOOKS))
+    if name not in forms.NOTEBOOKS:
+        raise params.ParameterError(params.unknown("notebook", name, forms.NOTEBOOKS))
     values = dict(parse_parameter(p) for p in parameter)
-    checked = params.check(params.NOTEBOOKS[name], values)
+    checked = params.check(forms.NOTEBOOKS[name], values)
     place = output or root / "runs" / "executed" / f"{name}.ipynb"
-    notebooks.execute(name, checked.model_dump(exclude_unset=True), place, root)
+    notebooks.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, root)
     out.print(f"Executed: {place}")
 
 

@@ -1,11 +1,8 @@
-"""One schema for every parameter: types, ranges, units and help, in one place.
+"""One schema for every parameter of a stage: types, ranges, units and help, in one place.
 
-Two kinds of schema stand here; ``tiers`` adds that of a tier file:
-
-* Notebook schemas (``NOTEBOOKS``): what a person types into a parameters cell or behind
-  ``nbutils notebook NAME -p``. They name a tier and the members of a pairing.
-* Stage schemas (``PrepareModel`` and so on): what a stage needs once the tier is applied. Their
-  values, and nothing else, enter the identity of a run.
+A stage schema (``PrepareModel`` and so on) holds what a stage needs once the tier is applied. Its
+values, and nothing else, enter the identity of a run. ``tiers`` adds the schema of a tier file,
+``forms`` those of the notebooks.
 """
 
 import difflib
@@ -258,102 +255,6 @@ class Diagnose(Parameters):
 
     documents: int = Field(ge=1, description="documents of each corpus that are read")
 
-
-# --- Notebook schemas: what a person types ---------------------------------------------------
-
-TierName = Annotated[Slug, Field(description="scale: a file under notebooks/tiers/")]
-SourceName = Annotated[Slug, Field(description="model that writes the corpus")]
-StudentName = Annotated[Slug, Field(description="model that is fine-tuned on the corpus")]
-SamplingTemperature = Annotated[Temperature, Field(description="sampling temperature")]
-MethodName = Annotated[Method, Field(description="full (every weight) or lora (an adapter)")]
-SeedNumber = Annotated[Seed, Field(description="seed of sampling and of fine-tuning")]
-
-
-class ModelNotebook(Parameters):
-    """Prepare one model."""
-
-    tier: TierName = "tiny"
-    model: Annotated[Slug, Field(description="a model of the tier")] = "neox-small"
-
-
-class CorpusNotebook(Parameters):
-    """Sample one corpus."""
-
-    tier: TierName = "tiny"
-    source: SourceName = "neox-small"
-    temperature: SamplingTemperature = 1.0
-    seed: SeedNumber = 0
-
-
-class PairingNotebook(CorpusNotebook):
-    """Fine-tune and measure one pairing."""
-
-    student: StudentName = "neox-small"
-    method: MethodName = "full"
-
-
-ModelReference = Annotated[
-    str,
-    Field(description="a model of the tier, or hub:OWNER/NAME@REVISION, folder:PATH, ..."),
-]
-
-
-class ReportNotebook(Parameters):
-    """The whole chain of one pairing."""
-
-    tier: TierName = "tiny"
-    source: ModelReference = "neox-small"
-    student: ModelReference = "neox-small"
-    temperature: SamplingTemperature = 1.0
-    method: MethodName = "full"
-    seed: SeedNumber = 0
-    tokens: int = Field(0, ge=0, description="corpus tokens; the tier's own if 0")
-    steps: int = Field(0, ge=0, description="fine-tuning steps; the tier's own if 0")
-    tasks: list[str] = Field([], description="lm-eval tasks; the tier's own if empty")
-
-
-class ProxyNotebook(CorpusNotebook):
-    """Score one corpus for one student."""
-
-    student: StudentName = "neox-small"
-
-
-class TablesNotebook(Parameters):
-    """Read the tables of every tier."""
-
-    root: Annotated[str, Field(description="project folder that holds book/ and runs/")] = "."
-
-
-class FindingNotebook(TablesNotebook):
-    """Read the tables of every tier, and bootstrap."""
-
-    seed: Annotated[Seed, Field(description="seed of the bootstrap")] = 0
-
-
-class SimulationNotebook(TablesNotebook):
-    """Read the tables of every tier, and simulate."""
-
-    worlds: Annotated[int, Field(ge=20, le=100_000, description="made-up worlds")] = 200
-
-
-NOTEBOOKS: dict[str, type[Parameters]] = {
-    "prepare_model": ModelNotebook,
-    "sample_corpus": CorpusNotebook,
-    "self_train": PairingNotebook,
-    "measure_utility": PairingNotebook,
-    "measure_extraction": PairingNotebook,
-    "measure_proxies": ProxyNotebook,
-    "pairing": ReportNotebook,
-    "relational_utility": TablesNotebook,
-    "proxies_fail": FindingNotebook,
-    "memorization_decoupling": TablesNotebook,
-    "temperature": TablesNotebook,
-    "trajectories": TablesNotebook,
-    "compatibility_diagnostics": FindingNotebook,
-    "rounds": TablesNotebook,
-    "recipe_map": TablesNotebook,
-    "how_sure": SimulationNotebook,
-}
 
 # --- Validation -----------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from nbutils import cells, origins, params
+from nbutils import cells, forms, origins, params
 from nbutils.cells import Cell
 from nbutils.params import Lora, Method, ParameterError, Recipe
 from nbutils.runs import Labels, Run
@@ -343,7 +343,7 @@ def named(tier: Tier, reference: str) -> tuple[Tier, str]:
     return tier.model_copy(update={"models": tier.models | {name: model}}), name
 
 
-def for_pairing(p: params.ReportNotebook, root: Path) -> tuple[Plan, Cell]:
+def for_pairing(p: forms.ReportNotebook, root: Path) -> tuple[Plan, Cell]:
     """The plan and the cell of one pairing, its budget and tasks in place of the tier's own.
 
     Raises:

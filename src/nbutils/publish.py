@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from nbutils import notebooks, results
-from nbutils.params import NOTEBOOKS, UserError, unknown
+from nbutils.forms import NOTEBOOKS
+from nbutils.params import UserError, unknown
 from nbutils.runs import Run, RunError, Store
 
 PAGES = "pages"

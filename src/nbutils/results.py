@@ -82,6 +82,12 @@ def available(root: Path) -> list[TierTables]:
     return found
 
 
+def found(root: Path) -> str:
+    """One line: which results there are to read, or what would bring some."""
+    labels = ", ".join(tier.label for tier in available(root))
+    return f"Results: {labels or 'none yet (run: nbutils run tiny)'}"
+
+
 def load(name: str, root: Path) -> pd.DataFrame:
     """One table over every available tier, with columns ``tier``, ``origin`` and ``results``.
 

@@ -34,7 +34,7 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "lm-eval", "numpy", "pandas", "scipy")
 # Bookkeeping: what these modules decide enters a key by value, so their code does not.
-NOT_COMPUTING = ("params", "runs")
+NOT_COMPUTING = ("forms", "params", "runs")
 
 Progress = Callable[[float], None]
 Labels = dict[str, str | float | int | None]

@@ -7,11 +7,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from nbutils import notebooks, params
+from nbutils import forms, notebooks
 from project import nbutils
 
-STAGES = [n for n, schema in params.NOTEBOOKS.items() if "tier" in schema.model_fields]
-FINDINGS = [n for n in params.NOTEBOOKS if n not in STAGES]
+STAGES = [n for n, schema in forms.NOTEBOOKS.items() if "tier" in schema.model_fields]
+FINDINGS = [n for n in forms.NOTEBOOKS if n not in STAGES]
 
 
 @pytest.mark.parametrize("name", STAGES)

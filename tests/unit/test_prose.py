@@ -5,7 +5,7 @@ import re
 import jupytext
 import pytest
 
-from nbutils.params import NOTEBOOKS
+from nbutils.forms import NOTEBOOKS
 from tiny import REPOSITORY
 
 FINDINGS = [name for name, schema in NOTEBOOKS.items() if "tier" not in schema.model_fields]
