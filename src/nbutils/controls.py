@@ -75,7 +75,8 @@ def perturb(p: PerturbWeights, inputs: dict[str, Path], out: Path, progress: Pro
     generator = torch.Generator().manual_seed(p.seed)
     after = dict(trained.named_parameters())
     for name, weight in model.named_parameters():
-        noise = torch.randn(weight.shape, generator=generator)
-        weight += noise * ((after[name] - weight).norm() / noise.norm())
+        noise = torch.randn(weight.shape, generator=generator).to(weight.device)
+        update = (after[name] - weight).float().norm()
+        weight += (noise * (update / noise.norm())).to(weight.dtype)
     models.save(model, tokenizer, out)
     progress(1.0)

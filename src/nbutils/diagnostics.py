@@ -101,7 +101,6 @@ def measure(p: Diagnose, inputs: dict[str, Path], out: Path, progress: training.
     """Stage *diagnose*; writes ``diagnostics.parquet`` with ``diagnostic`` and ``value``."""
     student, tokenizer = models.load(inputs["student"], inputs["student"])
     source, foreign = models.load(inputs["source"], inputs["source"])
-    student, source = student.to(models.device()), source.to(models.device())
     corpus = corpus_texts(inputs["corpus"], p.documents)
     own = corpus_texts(inputs["own"], p.documents)
     progress(0.1)

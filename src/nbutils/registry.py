@@ -25,7 +25,7 @@ from transformers import (
 
 from nbutils import models, origins, text, wheels
 from nbutils.models import ModelError
-from nbutils.params import FetchModel, Passages
+from nbutils.params import FetchModel, Passages, Precision
 from nbutils.training import Progress
 
 MEMORIZED = "EleutherAI/pythia-memorized-evals"
@@ -88,8 +88,12 @@ def download(name: str, revision: str) -> Path:
     return path
 
 
-def read(origin: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def read(
+    origin: str, dtype: Precision | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a pretrained model and its tokenizer, in the precision in which it was published.
+
+    With ``dtype`` its weights are rounded to that; those of a GGUF file are float32 unless told.
 
     Raises:
         ModelError: It cannot be read, needs remote code, or its tokenizer does not fit.
@@ -98,7 +102,7 @@ def read(origin: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         if gguf:
             options["gguf_file"] = gguf
-        kind = torch.float32 if gguf else "auto"
+        kind = getattr(torch, dtype) if dtype else torch.float32 if gguf else "auto"
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
             model = AutoModelForCausalLM.from_pretrained(
@@ -210,7 +214,7 @@ def fetch(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress)
     Raises:
         ModelError: The model cannot be had or does not fit together.
     """
-    model, tokenizer = read(p.origin)
+    model, tokenizer = read(p.origin, p.dtype)
     begin(tokenizer, p.origin, p.bos)
     progress(0.6)
     models.save(model, tokenizer, out, p.scoring_bos)

@@ -305,12 +305,17 @@ def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress
     """Run the stage's function into ``out`` and write the manifest last."""
     import torch  # heavy: planning and the command line's help must not pay for it
 
+    from nbutils import models, processes
+
     torch.set_num_threads(threads)
     stage = STAGES[run.stage]
     function = getattr(import_module(f"nbutils.{stage.module}"), stage.function)
     inputs = {role: store.path(source) for role, source in run.inputs.items()}
     started = time.monotonic()
-    function(run.params, inputs, out, progress)
+    if getattr(run.params, "processes", 1) > 1:
+        processes.launch(run.stage, run.params, inputs, out, progress)
+    else:
+        function(run.params, inputs, out, progress)
     seconds = time.monotonic() - started
     files = sorted(p for p in out.rglob("*") if p.is_file())
     outputs = {str(p.relative_to(out)): _sha256(p.read_bytes()) for p in files}
@@ -327,7 +332,7 @@ def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress
         git=git_state(),
         versions=versions(),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
-        dtype="float32",
+        dtype=models.computed_in([out, *inputs.values()]),
         threads=threads,
         seed=getattr(run.params, "seed", None),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -168,7 +168,6 @@ def sample(p: SampleCorpus, inputs: dict[str, Path], out: Path, progress: Progre
         SamplingError: Not one document holds text.
     """
     model, tokenizer = models.load(inputs["source"], inputs["source"])
-    model.to(models.device())
     eos = tokenizer.eos_token_id
     rows, spent = [], 0
     for number, (ids, log_prob) in enumerate(documents(model, tokenizer.bos_token_id, eos, p)):

@@ -22,6 +22,7 @@ from nbutils.params import (
     Parameters,
     Passages,
     Planting,
+    Precision,
     Recipe,
     Seed,
     Slug,
@@ -51,6 +52,7 @@ class Pretrained(Parameters):
     licence: str = Field(description="of the weights")
     bos: str | None = Field(None, description="token that begins a document, if not the own one")
     scoring_bos: bool | None = Field(None, description="whether scoring begins with it")
+    dtype: Precision | None = Field(None, description="of the weights; as published if null")
     parameters: int | None = Field(None, ge=1, description="number of weights, to compare sizes")
     passages: Passages | None = Field(None, description="instead of the tier's own")
 
@@ -144,6 +146,7 @@ class Tier(Parameters):
     title: str = Field(description="one line for people")
     threads: int = Field(ge=1, description="CPU threads of one run")
     context: int = Field(ge=16, description="longest sampled document, tokens")
+    processes: int = Field(1, ge=1, le=64, description="of one fine-tune, one accelerator each")
     models: dict[Slug, AnyMember] = Field(min_length=1)
     suite: SuiteSize | None = Field(None, description="items made here, for models made here")
     benchmarks: Benchmarks | None = Field(

@@ -3,6 +3,9 @@
 Documents are packed into rows without attention across them: position ids restart at every
 document, from which transformers derives a block-diagonal causal mask. A recurrent model knows no
 positions, and reads one document a row.
+
+Where ``accelerate`` sees several processes, each takes its share of the rows of every step, and
+the gradients are added up: the curve is that of one process.
 """
 
 import math
@@ -14,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
@@ -136,16 +141,20 @@ def fit(
     seed: int,
     progress: Progress,
     checkpoint: Checkpoint | None = None,
+    precision: torch.dtype = torch.float32,
 ) -> list[float]:
     """Train in place; return the mean loss in nats per token at every step, before its update.
 
     A step's rows go through the model in micro-batches whose gradients add up to that of the
-    whole step. Where memory does not suffice, the micro-batch is halved, and says so.
+    whole step. Where memory does not suffice, the micro-batch is halved, then activations are
+    computed again instead of kept (gradient checkpointing); a warning says so. Matrix products
+    take ``precision``, whatever the weights are kept in (autocast).
 
     Raises:
         TrainingError: The loss or the gradient is not finite; names the step. The model given
             is then half trained and must be thrown away.
     """
+    team = PartialState()
     trained = [p for p in model.parameters() if p.requires_grad]
     updates = optimizers(model, recipe)
     warmup = round(recipe.warmup * recipe.steps)
@@ -166,7 +175,10 @@ def fit(
     batches = order(len(rows.ids), max(1, recipe.tokens_per_step // length), recipe.steps, seed)
     for step, chosen in enumerate(islice(batches, len(losses), None), start=len(losses)):
         index = torch.from_numpy(chosen)
-        total, micro = _backward(model, rows, index, micro)
+        mine = index[team.process_index :: team.num_processes]
+        total, micro = _backward(model, rows, mine, _labels(rows, index), micro, precision)
+        if team.num_processes > 1:
+            total = _added_up(total, trained)
         norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
         if not (math.isfinite(total) and math.isfinite(norm.item())):
             raise TrainingError(
@@ -178,36 +190,65 @@ def fit(
             schedule.step()
             optimizer.zero_grad()
         losses.append(total)
-        if checkpoint and checkpoint.due():
+        if checkpoint and team.is_main_process and checkpoint.due():
             checkpoint.save(_state(losses, trained, updates, schedules))
         progress((step + 1) / recipe.steps)
     model.eval()
     return losses
 
 
+def _labels(rows: Packed, index: torch.Tensor) -> int:
+    """How many tokens of some rows are predicted."""
+    return int((rows.labels[index] != IGNORED).sum())
+
+
+def _added_up(total: float, trained: list[torch.nn.Parameter]) -> float:
+    """Add up gradients, in place, and losses over processes; a process may have had no row."""
+    for weight in trained:
+        grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        weight.grad = reduce(grad, "sum")
+    place = trained[0].device
+    return float(reduce(torch.tensor(total, device=place, dtype=torch.float64), "sum"))
+
+
 def _backward(
-    model: PreTrainedModel, rows: Packed, index: torch.Tensor, micro: int
+    model: PreTrainedModel,
+    rows: Packed,
+    index: torch.Tensor,
+    count: int,
+    micro: int,
+    precision: torch.dtype,
 ) -> tuple[float, int]:
-    """Add up the gradients of one step; return its loss, and the micro-batch that fitted."""
-    count = int((rows.labels[index] != IGNORED).sum())
+    """Add up the gradients of some rows of a step that predicts ``count`` tokens.
+
+    Returns their part of its loss, and the micro-batch that fitted.
+    """
+    mixed = precision != torch.float32
     while True:
         try:
             total = 0.0
             for part in index.split(micro):
-                loss = loss_sum(model, rows, part) / count
+                with torch.autocast(model.device.type, precision, enabled=mixed):
+                    loss = loss_sum(model, rows, part) / count
                 loss.backward()
                 total += loss.item()
             return total, micro
         except torch.OutOfMemoryError:
-            if micro == 1:
+            again = model.supports_gradient_checkpointing and not model.is_gradient_checkpointing
+            if micro > 1:
+                micro //= 2
+                told = f"{micro} rows at a time"
+            elif again:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
+                told = "gradient checkpointing"
+            else:
                 raise TrainingError(
-                    f"a single row of {rows.ids.shape[1]} tokens does not fit into memory: use a "
-                    "smaller model, LoRA, or gradient checkpointing"
+                    f"a single row of {rows.ids.shape[1]} tokens does not fit into memory, even "
+                    "with gradient checkpointing: use a smaller model, LoRA or several processes"
                 ) from None
-            micro //= 2
             model.zero_grad()
             torch.cuda.empty_cache()
-            warnings.warn(f"out of memory: going on with {micro} rows at a time", stacklevel=2)
+            warnings.warn(f"out of memory: going on with {told}", stacklevel=2)
 
 
 Updates = list[torch.optim.Optimizer]

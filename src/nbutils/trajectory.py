@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nbutils import extraction, finetune, training, utility
+from nbutils import extraction, finetune, models, training, utility
 from nbutils.params import ParameterError, Trace
 
 
@@ -43,6 +43,7 @@ def trace(p: Trace, inputs: dict[str, Path], out: Path, progress: training.Progr
         progress(share)
 
     measure(0)
-    training.fit(model, rows, p.recipe, p.seed, watch)
+    precision = models.training_precision(model.dtype)
+    training.fit(model.float(), rows, p.recipe, p.seed, watch, precision=precision)
     pd.concat(utilities).to_parquet(out / "utility.parquet", index=False)
     pd.concat(extractions).to_parquet(out / "extraction.parquet", index=False)

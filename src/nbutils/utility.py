@@ -63,7 +63,7 @@ def score(
     """
     from nbutils.scoring import scorer  # imports lm-eval
 
-    ready = scorer(model.to(models.device()), tokenizer, begin)
+    ready = scorer(model, tokenizer, begin)
     return rows(evaluate(ready, suite, limit))
 
 

@@ -1,0 +1,99 @@
+"""Several processes for one stage: each with its own accelerator, or its share of the CPU.
+
+``accelerate`` sees them inside (``PartialState``); here they are started and watched.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from nbutils import params, runs
+from nbutils.params import Parameters, UserError
+
+
+class ProcessError(UserError):
+    """One of several processes failed."""
+
+
+def launch(
+    stage: str, p: Parameters, inputs: dict[str, Path], out: Path, progress: runs.Progress
+) -> None:
+    """Compute a stage in ``p.processes`` processes, and wait for them.
+
+    Raises:
+        ProcessError: There are fewer accelerators than processes, or one of them failed; the
+            message is that of the first, where it gave one.
+    """
+    count = p.model_dump()["processes"]
+    devices = torch.cuda.device_count()
+    if 0 < devices < count:
+        raise ProcessError(
+            f"{count} processes were asked for and this machine has {devices} accelerators: lower "
+            "`processes` in the tier"
+        )
+    job = {
+        "stage": stage,
+        "schema": type(p).__name__,
+        "params": p.model_dump(mode="json"),
+        "inputs": {role: str(path) for role, path in inputs.items()},
+        "out": str(out),
+        "threads": max(1, torch.get_num_threads() // count),
+    }
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    command = [sys.executable, *start, "-m", __name__, json.dumps(job)]
+    said = ""
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as team,
+    ):
+        assert team.stdout is not None
+        for line in team.stdout:
+            told = _message(line)
+            said = told.get("error", said)
+            if "share" in told:
+                progress(float(told["share"]))
+        if team.wait() == 0:
+            return
+        errors.seek(0)
+        last = [line for line in errors.read().splitlines() if line.strip()][-1:]
+    raise ProcessError(said or f"one of {count} processes failed: {''.join(last) or 'no message'}")
+
+
+def _message(line: str) -> dict[str, str]:
+    """What the first process says: its ``share`` of the work done, or its ``error``."""
+    try:
+        told = json.loads(line)
+    except json.JSONDecodeError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def main() -> None:
+    """One of the processes: compute the stage that the only argument describes, as JSON."""
+    job = json.loads(sys.argv[1])
+    torch.set_num_threads(job["threads"])
+    first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+
+    def say(what: str, value: object) -> None:
+        if first:
+            print(json.dumps({what: value}), flush=True)
+
+    stage = runs.STAGES[job["stage"]]
+    function = getattr(import_module(f"nbutils.{stage.module}"), stage.function)
+    inputs = {role: Path(path) for role, path in job["inputs"].items()}
+    try:
+        p = params.check(getattr(params, job["schema"]), job["params"])
+        function(p, inputs, Path(job["out"]), lambda share: say("share", share))
+    except UserError as error:
+        say("error", str(error))
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
