@@ -18,7 +18,7 @@
 
 import pandas as pd
 
-from nbutils import charts, forms, grid, params, plans, reports, runs, summaries
+from nbutils import charts, costs, forms, grid, params, plans, reports, runs, summaries
 
 charts.enable()
 
@@ -42,6 +42,20 @@ root = runs.project_root()
 plan, cell = plans.for_pairing(params.check(forms.ReportNotebook, given), root)
 relation = plan.tier.relation(cell.source, cell.student)
 print(f"{cell}: {relation}")
+
+# %% [markdown]
+# ## What it will cost
+#
+# Before anything is spent. What exists is reused and costs nothing.
+
+# %%
+store = runs.Store(root)
+missing = [run for run in plan.chain(cell) if store.finished(run) is None]
+card = costs.card(missing, plan, root, workers=1)
+charts.table(costs.rows(card))
+
+# %%
+charts.said(costs.sentences(card))
 
 # %% [markdown]
 # ## The corpus
@@ -114,9 +128,7 @@ charts.table(reports.extraction(found))
 # ## What it cost
 
 # %%
-chain = [corpus_run, trained, *measured, *counted.values()]
-store = runs.Store(root)
-done = [store.finished(run) for link in chain for run in plans.with_inputs(link)]
+done = [store.finished(run) for run in plan.chain(cell)]
 charts.table(reports.cost(done))
 
 # %% [markdown]

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from nbutils import forms, grid, params, plans, results
+from nbutils import costs, forms, grid, params, plans, results
 from nbutils.runs import Manifest, Run, Store, project_root
 
 app = typer.Typer(
@@ -27,14 +27,6 @@ out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 TierArgument = Annotated[str, typer.Argument(help="a file under notebooks/tiers/: tiny, smoke")]
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 @app.command()
@@ -51,12 +43,30 @@ def plan(tier: TierArgument) -> None:
     out.print(f"{len(planned)} runs: " + ", ".join(f"{n} {s}" for s, n in counts.items()))
 
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print what it will cost, and stop")]
+
+
+def _print_card(runs: list[Run], planned: plans.Plan, root: Path, workers: int) -> None:
+    """Print what the missing ones among some runs will cost."""
+    todo = [run for run in runs if Store(root).finished(run) is None]
+    card = costs.card(todo, planned, root, workers)
+    rows = costs.rows(card)
+    table = Table(*rows.columns, box=None, pad_edge=False)
+    for row in rows.itertuples(index=False):
+        table.add_row(*map(str, row))
+    out.print(table)
+    for sentence in costs.sentences(card):
+        out.print(sentence)
+
+
 @app.command()
-def run(tier: TierArgument) -> None:
+def run(tier: TierArgument, dry_run: DryRun = False) -> None:
     """Run what is missing of a tier, then write its tables to runs/tables/."""
     root = project_root()
     planned = plans.of(tier, root)
     runs = planned.all()
+    if dry_run:
+        return _print_card(runs, planned, root, grid.jobs(planned.tier.threads))
     earlier = [*results.read_manifests(root / results.PUBLISHED / tier), *Store(root).all()]
     known = {(m.stage, m.name): m.wall_seconds for m in earlier if m.name.startswith(f"{tier}: ")}
     computed = _with_progress(runs, root, planned.tier.threads, known)
@@ -75,9 +85,11 @@ def _with_progress(runs: list[Run], root: Path, threads: int, known: grid.Second
         task = bar.add_task("starting", total=len(runs))
 
         def report(done: Run, seconds: float, count: int, total: int, left: float | None) -> None:
-            estimate = "" if left is None else f", about {duration(left)} left"
+            estimate = "" if left is None else f", about {costs.duration(left)} left"
             name = escape(done.name)
-            out.print(f"{count}/{total} {done.stage} · {name} ({duration(seconds)}){estimate}")
+            out.print(
+                f"{count}/{total} {done.stage} · {name} ({costs.duration(seconds)}){estimate}"
+            )
             bar.update(task, completed=count, description=f"{count}/{total} runs{estimate}")
 
         return grid.execute(runs, root, threads, known, report)
@@ -95,7 +107,7 @@ def status() -> None:
             stages.setdefault(wanted.stage, []).append(store.finished(wanted))
         for stage, found in stages.items():
             done = [m for m in found if m is not None]
-            spent = duration(sum(m.wall_seconds for m in done))
+            spent = costs.duration(sum(m.wall_seconds for m in done))
             size = sum(store.size(m) for m in done) / 2**20
             missing = len(found) - len(done)
             table.add_row(path.stem, stage, str(len(done)), str(missing), spent, f"{size:.1f} MiB")
@@ -133,6 +145,7 @@ def notebook(
         Path | None,
         typer.Option(help="where the executed notebook goes [runs/executed/NAME.ipynb]"),
     ] = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Execute one notebook with Papermill, its parameters checked before a kernel starts.
 
@@ -145,6 +158,11 @@ def notebook(
         raise params.ParameterError(params.unknown("notebook", name, forms.NOTEBOOKS))
     values = dict(parse_parameter(p) for p in parameter)
     checked = params.check(forms.NOTEBOOKS[name], values)
+    if dry_run:
+        if not isinstance(checked, forms.ReportNotebook):
+            raise params.ParameterError("--dry-run is for the pairing notebook and for `run TIER`")
+        planned, cell = plans.for_pairing(checked, root)
+        return _print_card(planned.chain(cell), planned, root, workers=1)
     place = output or root / "runs" / "executed" / f"{name}.ipynb"
     notebooks.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, root)
     out.print(f"Executed: {place}")

@@ -283,6 +283,15 @@ class Plan:
         name = self._named(f"{student} ← {source} T={temperature:g} s{seed}")
         return Run("diagnose", name, stage, inputs, labels)
 
+    def chain(self, cell: Cell) -> list[Run]:
+        """Every run of one pairing, each once, inputs before what needs them."""
+        compared = (cell.source, cell.student, cell.temperature, cell.seed)
+        wanted = [self.utility(cell.student), self.utility(cell.student, cell)]
+        wanted += [self.proxies(*compared), self.diagnose(*compared)]
+        if self.has_passages(cell.student):
+            wanted += [self.extraction(cell.student), self.extraction(cell.student, cell)]
+        return with_all_inputs(wanted)
+
     # --- The whole tier
 
     def all(self) -> list[Run]:
@@ -308,11 +317,7 @@ class Plan:
             judge = self.tier.judge(cell.source)
             if judge:
                 wanted.append(self.fidelity(cell.source, judge, cell.temperature, cell.seed))
-        found: dict[tuple[str, str], Run] = {}
-        for run in wanted:
-            for needed in with_inputs(run):
-                found.setdefault((needed.stage, needed.name), needed)
-        return list(found.values())
+        return with_all_inputs(wanted)
 
     def has_passages(self, model: str) -> bool:
         """Whether there are passages to extract from a model."""
@@ -382,6 +387,15 @@ def with_inputs(run: Run) -> Iterator[Run]:
     for source in run.inputs.values():
         yield from with_inputs(source)
     yield run
+
+
+def with_all_inputs(wanted: list[Run]) -> list[Run]:
+    """Runs and all that they need, each once, inputs before what needs them."""
+    found: dict[tuple[str, str], Run] = {}
+    for run in wanted:
+        for needed in with_inputs(run):
+            found.setdefault((needed.stage, needed.name), needed)
+    return list(found.values())
 
 
 def of(name: str, root: Path) -> Plan:

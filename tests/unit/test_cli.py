@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import cli, notebooks, plans, results
+from nbutils import cli, costs, notebooks, plans, results
 from nbutils.params import ParameterError, Parameters
 from nbutils.runs import STAGES, Store
 from tiny import REPOSITORY, silent
@@ -97,7 +97,7 @@ def test_a_value_that_is_no_yaml_is_an_error() -> None:
      (7200, "2.0 h"), (9000, "2.5 h")],
 )  # fmt: skip
 def test_duration(seconds: float, expected: str) -> None:
-    assert cli.duration(seconds) == expected
+    assert costs.duration(seconds) == expected
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "publish"])
