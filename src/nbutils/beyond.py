@@ -44,7 +44,7 @@ def frontier(rows: pd.DataFrame, stops: pd.DataFrame) -> ChartType:
         .mark_point(size=260, strokeWidth=2.5, filled=False)
         .encode(x=gain, y=share)
     )
-    plane = alt.layer(charts.zero_line("x"), spans, heights, path, dots, rings)
+    plane = alt.layer(charts.dashed("x"), spans, heights, path, dots, rings)
 
     plane = plane.properties(
         width=charts.WIDTH, height=320, title="Utility against extraction, step by step"
@@ -174,7 +174,7 @@ def predictors(judged: pd.DataFrame) -> ChartType:
     step = alt.Step(28)
     return (
         alt.vconcat(
-            alt.layer(charts.zero_line("x"), spans, dots).properties(
+            alt.layer(charts.dashed("x"), spans, dots).properties(
                 width=charts.WIDTH, height=step, title="Ranking the corpora of a student left out"
             ),
             alt.layer(lost, chance).properties(

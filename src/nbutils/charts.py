@@ -190,10 +190,11 @@ def nothing(tier: str = "tiny") -> ChartType:
     )
 
 
-def zero_line(axis: str) -> ChartType:
-    """A dashed line at zero of the ``x`` or the ``y`` axis."""
-    mark = alt.Chart(alt.InlineData(values=[{}])).mark_rule(style="muted", strokeDash=[4, 3])
-    return mark.encode(**{axis: alt.datum(0)})
+def dashed(axis: str, at: float = 0) -> ChartType:
+    """A dashed line across the ``x`` or the ``y`` axis, at zero or elsewhere."""
+    # A field and not a datum, which would take the grid from the axis.
+    mark = alt.Chart(alt.InlineData(values=[{"at": at}]))
+    return mark.mark_rule(style="muted", strokeDash=[4, 3]).encode(**{axis: "at:Q"})
 
 
 SIZE = alt.value(70)
@@ -230,7 +231,7 @@ def outcomes(base: alt.Chart, x: alt.X, size: Any = SIZE) -> list[ChartType]:
     gain = alt.Y("gain:Q", title="gain (points)")
     share = alt.Y("share:Q", title="extraction").axis(format="%")
     return [
-        zero_line("y") + line_panel(base, x, gain, "Change of utility", "low", size),
+        dashed("y") + line_panel(base, x, gain, "Change of utility", "low", size),
         line_panel(base, x, share, "Held-out extraction", "share_low", size),
     ]
 

@@ -134,7 +134,7 @@ def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartTy
             "task by task' : 'Click a cell above'"
         )
     )
-    return alt.layer(charts.zero_line("x"), bars, whiskers).properties(
+    return alt.layer(charts.dashed("x"), bars, whiskers).properties(
         width=charts.WIDTH, height=alt.Step(31), title=title
     )
 
@@ -171,7 +171,7 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
     whiskers = base.mark_rule(strokeWidth=1.2).encode(
         y="low:Q", y2="high:Q", color=charts.relation_color(rows)
     )
-    scatter = alt.layer(charts.zero_line("y"), whiskers, marks).properties(
+    scatter = alt.layer(charts.dashed("y"), whiskers, marks).properties(
         width=charts.WIDTH, height=320
     )
     rho = (
@@ -187,7 +187,7 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
         x=alt.X("rho:Q", title="Spearman's rank correlation with gain").scale(domain=[-1, 1])
     )
     spans = rho.mark_rule(strokeWidth=2, style="whisker").encode(x="low:Q", x2="high:Q")
-    ladder = alt.layer(charts.zero_line("x"), spans, dots).properties(
+    ladder = alt.layer(charts.dashed("x"), spans, dots).properties(
         width=charts.WIDTH,
         height=alt.Step(30),
         title="Rank correlation, student by student",
@@ -245,7 +245,7 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
         )
         .add_params(pick)
     )
-    plane = alt.layer(target, charts.zero_line("x"), across, up, marks).properties(
+    plane = alt.layer(target, charts.dashed("x"), across, up, marks).properties(
         width=charts.WIDTH, height=320
     )
     return (
