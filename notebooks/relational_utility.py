@@ -88,7 +88,7 @@ charts.said(reports.seeds(gains))
 # %%
 seen = pairs.groupby(["results", "method", "relation"], sort=False)
 seen = seen.agg(cells=("gain", "size"), seeds=("seeds", "max"), detectable=("detectable", "max"))
-charts.table((seen.reset_index()).assign(detectable=lambda t: 100 * t["detectable"]), digits=2)
+charts.table(seen.reset_index().assign(detectable=lambda t: 100 * t["detectable"]), digits=2)
 
 # %% [markdown]
 # ## Did the students read?

@@ -65,7 +65,8 @@ findings.temperatures(rows)
 # fidelity falls at every step.
 
 # %%
-charts.table(verdicts.temperature_trades(corpora))
+trade = verdicts.temperature_trades(corpora)
+charts.table(trade)
 
 # %% [markdown]
 # ## The rule, before the result
@@ -99,7 +100,6 @@ charts.said(
 )
 
 # %%
-trade = verdicts.temperature_trades(corpora)
 charts.said(
     f"{label}: the trade of coverage for fidelity is seen for {part['trade'].eq('yes').sum()} of "
     f"{len(part)} sources"

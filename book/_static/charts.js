@@ -27,6 +27,7 @@
         layout: narrow ? { top: { anchor: "start", direction: "vertical" } } : {},
       },
       title: { color: text, fontSize: narrow ? 13 : 14 },
+      header: { labelColor: text },
       range: {
         diverging: [colour("--nbutils-loss"), colour("--nbutils-zero"), colour("--nbutils-win")],
       },

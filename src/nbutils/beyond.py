@@ -1,7 +1,5 @@
 """The charts of what goes beyond the paper: trajectories, rounds, recipes and diagnostics."""
 
-from collections.abc import Sequence
-
 import altair as alt
 import pandas as pd
 from altair.typing import ChartType
@@ -9,16 +7,8 @@ from altair.typing import ChartType
 from nbutils import charts, verdicts
 from nbutils.summaries import TEMPERATURE
 
-PROXY_COLOR, DIAGNOSTIC_COLOR = "#8c8c8c", "#8a5cc2"
-
-
-def _of_student(rows: pd.DataFrame) -> tuple[list[alt.Parameter], str]:
-    """Drop-downs over result labels and students, and the filter they make."""
-    choices = [
-        charts.choice("results_choice", "Results", rows["results"]),
-        charts.choice("student_choice", "Student", rows["student"]),
-    ]
-    return choices, "datum.results == results_choice && datum.student == student_choice"
+KINDS = {"proxy": "#8c8c8c", "diagnostic": "#8a5cc2"}
+"""What may predict a gain, and its colour."""
 
 
 def frontier(rows: pd.DataFrame, stops: pd.DataFrame) -> ChartType:
@@ -35,10 +25,11 @@ def frontier(rows: pd.DataFrame, stops: pd.DataFrame) -> ChartType:
     chosen_steps = stops[["results", "student", "source", "step"]].assign(stop=True)
     rows = rows.merge(chosen_steps, how="left", on=["results", "student", "source", "step"])
     rows["stop"] = rows["stop"].eq(True).fillna(False).astype(bool)
-    choices, chosen = _of_student(rows)
+    rows["aside"] = charts.aside(rows, "step", "relation")
+    choices, chosen = charts.selectors(rows, "student")
     tip = charts.tooltips("source", "relation", "step", *charts.GAIN, "share")
     base = alt.Chart(rows).transform_filter(chosen).encode(
-        color=charts.relation_color(), detail="source:N", tooltip=tip
+        color=charts.relation_color(rows), detail="source:N", tooltip=tip
     )  # fmt: skip
     share = alt.Y("share:Q", title="held-out extraction").axis(format="%")
     gain = alt.X("gain:Q", title="change of utility (percentage points)").scale(padding=12)
@@ -53,27 +44,14 @@ def frontier(rows: pd.DataFrame, stops: pd.DataFrame) -> ChartType:
         .mark_point(size=260, strokeWidth=2.5, filled=False)
         .encode(x=gain, y=share)
     )
-    plane = alt.layer(charts.zero_line("x"), spans, heights, path, dots, rings)
+    plane = alt.layer(charts.dashed("x"), spans, heights, path, dots, rings)
 
-    def over_steps(y: alt.Y, low: str, high: str) -> ChartType:
-        x = alt.X("step:Q", title="fine-tuning step")
-        line = base.mark_line(strokeWidth=1.8).encode(x=x, y=y)
-        marks = base.mark_point(filled=True, size=45, opacity=1).encode(x=x, y=y)
-        limits = base.mark_rule(strokeWidth=1, opacity=0.6).encode(x=x, y=low, y2=high)
-        return alt.layer(limits, line, marks).properties(width=charts.WIDTH, height=150)
-
-    change = over_steps(alt.Y("gain:Q", title="gain (points)"), "low:Q", "high:Q")
+    plane = plane.properties(
+        width=charts.WIDTH, height=320, title="Utility against extraction, step by step"
+    )
+    over = alt.X("aside:Q", title="fine-tuning step")
     return (
-        alt.vconcat(
-            plane.properties(
-                width=charts.WIDTH, height=320, title="Utility against extraction, step by step"
-            ),
-            alt.layer(charts.zero_line("y"), change).properties(title="Change of utility"),
-            over_steps(share, "share_low:Q", "share_high:Q").properties(
-                title="Held-out extraction"
-            ),
-            spacing=24,
-        )
+        alt.vconcat(plane, *charts.outcomes(base, over), spacing=24)
         .add_params(*choices)
         .properties(
             description="Change of utility against held-out extraction along fine-tuning, one "
@@ -89,36 +67,19 @@ def rounds(rows: pd.DataFrame) -> ChartType:
     keys = ["results", "student", "round"]
     numbers = ["gain", "low", "high", "share", "share_low", "share_high", "distinct_2"]
     rows = charts.in_points(charts.checked(rows[[*keys, *numbers]]))
-    choices = [charts.choice("results_choice", "Results", rows["results"])]
-    base = (
-        alt.Chart(rows)
-        .transform_filter("datum.results == results_choice")
-        .encode(
-            x=alt.X("round:O", title="round").axis(labelAngle=0),
-            color=alt.Color("student:N", title="student"),
-            tooltip=charts.tooltips("student", "round", *charts.GAIN, "share", "distinct_2"),
-        )
-    )
-
-    def panel(y: alt.Y, limits: Sequence[str] = ()) -> ChartType:
-        parts = [
-            base.mark_line(strokeWidth=1.8).encode(y=y),
-            base.mark_point(filled=True, size=80, opacity=1).encode(y=y),
-        ]
-        if limits:
-            parts.append(base.mark_rule(strokeWidth=1.4).encode(y=limits[0], y2=limits[1]))
-        return alt.layer(*parts).properties(width=charts.WIDTH, height=170)
-
-    gain = panel(alt.Y("gain:Q", title="gain (points)"), ["low:Q", "high:Q"])
-    share = alt.Y("share:Q", title="extraction").axis(format="%")
+    rows["aside"] = charts.aside(rows, "round", "student")
+    choices, chosen = charts.selectors(rows)
+    base = alt.Chart(rows).transform_filter(chosen).encode(
+        color=alt.Color("student:N", title="student"),
+        tooltip=charts.tooltips("student", "round", *charts.GAIN, "share", "distinct_2"),
+    )  # fmt: skip
+    over = alt.X("aside:Q", title="round").scale(zero=False, padding=16)
+    over = over.axis(values=sorted(rows["round"].unique()), format="d")
     words = alt.Y("distinct_2:Q", title="distinct bigrams").scale(zero=False)
+    read = "Diversity of the corpus that the round read"
+    diversity = charts.line_panel(base, over, words, read)
     return (
-        alt.vconcat(
-            alt.layer(charts.zero_line("y"), gain).properties(title="Change of utility"),
-            panel(share, ["share_low:Q", "share_high:Q"]).properties(title="Held-out extraction"),
-            panel(words).properties(title="Diversity of the corpus that the round read"),
-            spacing=24,
-        )
+        alt.vconcat(*charts.outcomes(base, over), diversity, spacing=24)
         .add_params(*choices)
         .properties(
             description="Change of utility, held-out extraction and diversity of the corpus over "
@@ -135,21 +96,21 @@ def recipe_map(rows: pd.DataFrame) -> ChartType:
     columns = [*keys, "gain", "low", "high", "p_value", "fall", "before", "after"]
     rows = charts.in_points(charts.checked(rows[columns]))
     rows["forgotten"] = (100 * rows["fall"]).round().astype("Float64")
-    choices, chosen = _of_student(rows)
+    choices, chosen = charts.selectors(rows, "student")
     reach = float(rows["gain"].abs().max()) or 1.0
     tip = charts.tooltips(
         "update", "learning_rate", "steps", *charts.GAIN, "p_value", "before", "after"
     )
     base = alt.Chart().encode(
         x=alt.X("learning_rate:O", title="learning rate (multiple of the tier's own)").axis(
-            labelAngle=0, format=".2~f", ticks=False, domain=False
+            labelAngle=0, format=".2~f"
         ),
-        y=alt.Y("steps:O", title="steps", sort="descending").axis(ticks=False, domain=False),
+        y=alt.Y("steps:O", title="steps", sort="descending").axis(titleAnchor="middle"),
         tooltip=tip,
     )
     squares = base.mark_rect(cornerRadius=4).encode(
         fill=alt.Fill("gain:Q", title="gain (points)")
-        .scale(range="diverging", domainMin=-reach, domainMid=0, domainMax=reach)
+        .scale(range="diverging", domainMin=-reach, domainMid=0, domainMax=reach, interpolate="lab")
         .legend(gradientLength=160, format="+.2~f", tickCount=3),
         fillOpacity=alt.condition(
             "datum.effect == 'not told apart'", alt.value(0.35), alt.value(1)
@@ -190,44 +151,30 @@ def predictors(judged: pd.DataFrame) -> ChartType:
         return charts.nothing("lab")
     rows = charts.checked(judged).copy()
     rows["regret"], rows["regret_at_random"] = 100 * rows["regret"], 100 * rows["regret_at_random"]
-    choices = [
-        charts.choice("results_choice", "Results", rows["results"]),
-        charts.choice("method_choice", "Method", rows["method"], "full"),
-    ]
-    chosen = "datum.results == results_choice && datum.method == method_choice"
+    choices, chosen = charts.selectors(rows, "method")
     tip = charts.tooltips(
         "proxy", "kind", "rho", "low", "high", "p_value", "regret", "regret_at_random"
     )
-    color = alt.Color("kind:N", title=None).scale(
-        domain=["proxy", "diagnostic"], range=[PROXY_COLOR, DIAGNOSTIC_COLOR]
-    )
     # One order for all results: the layers of a joint axis cannot sort by a field.
     order = list(rows.sort_values("rho", ascending=False).drop_duplicates("proxy")["proxy"])
-    base = (
-        alt.Chart(rows)
-        .transform_filter(chosen)
-        .encode(
-            y=alt.Y("proxy:N", title=None, sort=order).axis(
-                ticks=False, domain=False, labelExpr="split(datum.label, '_')",
-                labelLineHeight=12, labelOffset=-6,
-            ),
-            color=color,
-            tooltip=tip,
-        )
-    )  # fmt: skip
-    x = alt.X("rho:Q", title="rank correlation with gain, students left out in turn")
-    dots = base.mark_point(filled=True, size=110, opacity=1).encode(x=x.scale(domain=[-1, 1]))
+    y = alt.Y("proxy:N", title=None, sort=order).axis(
+        labelExpr="split(datum.label, '_')", labelLineHeight=12, labelOffset=-6
+    )
+    plain = alt.Chart(rows).transform_filter(chosen).encode(y=y, tooltip=tip)
+    base = plain.encode(
+        color=alt.Color("kind:N", title=None).scale(domain=list(KINDS), range=list(KINDS.values()))
+    )
+    x = alt.X("rho:Q", title="rank correlation with gain").scale(domain=[-1, 1])
+    dots = base.mark_point(filled=True, size=110, opacity=1).encode(x=x)
     spans = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
     lost = base.mark_bar(height={"band": 0.5}, cornerRadius=2).encode(
         x=alt.X("regret:Q", title="gain lost against the best corpus (points)")
     )
-    chance = base.mark_tick(thickness=2, style="muted").encode(
-        x="regret_at_random:Q", color=alt.value("#8c8c8c")
-    )
+    chance = plain.mark_tick(thickness=2, style="whisker").encode(x="regret_at_random:Q")
     step = alt.Step(28)
     return (
         alt.vconcat(
-            alt.layer(charts.zero_line("x"), spans, dots).properties(
+            alt.layer(charts.dashed("x"), spans, dots).properties(
                 width=charts.WIDTH, height=step, title="Ranking the corpora of a student left out"
             ),
             alt.layer(lost, chance).properties(

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 from IPython.display import HTML
@@ -67,6 +68,8 @@ def enable() -> None:
     # The names of styles are ours, so the type of a theme's configuration does not know them.
     style: Any = {"number": {"color": "#1b1b1b"}, "muted": {"color": "#8c8c8c"}}
 
+    names: Any = {"ticks": False, "domain": False, "grid": False, "labelPadding": 6}
+
     @alt.theme.register("nbutils", enable=True)
     def theme() -> alt.theme.ThemeConfig:
         return alt.theme.ThemeConfig(
@@ -82,7 +85,14 @@ def enable() -> None:
                     "tickCount": 7,
                 },
                 "axisY": {"titleAnchor": "end"},
-                "legend": {"orient": "top", "titleOrient": "left", "labelFontSize": 12},
+                "axisXBand": names,
+                "axisYDiscrete": names,
+                "legend": {
+                    "orient": "top",
+                    "titleOrient": "left",
+                    "labelFontSize": 12,
+                    "symbolOpacity": 1,
+                },
                 "title": {"anchor": "start", "fontSize": 14, "fontWeight": 600, "offset": 10},
                 "range": {"diverging": ["#d98a3d", "#f3f0ea", "#3f9cb8"], "category": STUDENTS},
                 "style": style,
@@ -120,14 +130,38 @@ def choice(name: str, label: str, values: Iterable[Any], default: Any = None) ->
     return alt.param(name=name, value=first, bind=bind)
 
 
+SELECTORS = {
+    "results": ("Results", None),
+    "method": ("Method", "full"),
+    "temperature": ("Temperature", 1.0),
+    "proxy": ("Proxy", None),
+    "student": ("Student", None),
+}
+"""The columns that drop-downs choose from: their labels and what is chosen at first."""
+
+
+def selectors(rows: pd.DataFrame, *columns: str) -> tuple[list[alt.Parameter], str]:
+    """Drop-downs over result labels and further columns, and the filter they make."""
+    choices = []
+    for column in ("results", *columns):
+        label, default = SELECTORS[column]
+        # Results and students come in an order of their own.
+        ordered = column in ("results", "student")
+        values = rows[column] if ordered else sorted(rows[column].unique())
+        choices.append(choice(f"{column}_choice", label, values, default))
+    return choices, " && ".join(f"datum.{c} == {c}_choice" for c in ("results", *columns))
+
+
 def relation_scale() -> alt.Scale:
     """Relations to their colours."""
     return alt.Scale(domain=list(RELATIONS), range=list(RELATIONS.values()))
 
 
-def relation_color(title: str | None = "relation", **options: Any) -> alt.Color:
-    """The colour channel of a relation, the same everywhere."""
-    return alt.Color("relation:N", title=title, scale=relation_scale(), **options)
+def relation_color(rows: pd.DataFrame) -> alt.Color:
+    """The colour of a relation, the same everywhere; the legend names those among the rows."""
+    named = [relation for relation in RELATIONS if relation in set(rows["relation"])]
+    color = alt.Color("relation:N", title="relation", scale=relation_scale())
+    return color.legend(values=named)
 
 
 POINTS = ("gain", "low", "high", "detectable")
@@ -156,10 +190,50 @@ def nothing(tier: str = "tiny") -> ChartType:
     )
 
 
-def zero_line(axis: str) -> ChartType:
-    """A dashed line at zero of the ``x`` or the ``y`` axis."""
-    mark = alt.Chart(alt.InlineData(values=[{}])).mark_rule(style="muted", strokeDash=[4, 3])
-    return mark.encode(**{axis: alt.datum(0)})
+def dashed(axis: str, at: float = 0) -> ChartType:
+    """A dashed line across the ``x`` or the ``y`` axis, at zero or elsewhere."""
+    # A field and not a datum, which would take the grid from the axis.
+    mark = alt.Chart(alt.InlineData(values=[{"at": at}]))
+    return mark.mark_rule(style="muted", strokeDash=[4, 3]).encode(**{axis: "at:Q"})
+
+
+SIZE = alt.value(70)
+"""The size of a point on a line."""
+
+
+ASIDE = 0.012  # of the axis: a few pixels, on a phone too
+
+
+def aside(rows: pd.DataFrame, column: str, by: str) -> pd.Series:
+    """A column, moved a little for each value of ``by``: intervals do not hide one another."""
+    names = rows.groupby("results")[by]
+    place = names.transform(lambda found: pd.factorize(found, sort=True)[0])
+    middle = (names.transform("nunique") - 1) / 2
+    return rows[column] + ASIDE * float(np.ptp(rows[column])) * (place - middle)
+
+
+def line_panel(
+    base: alt.Chart, x: alt.X, y: alt.Y, title: str, low: str = "", size: Any = SIZE
+) -> alt.LayerChart:
+    """Lines with points of some size, and intervals where ``low`` names their lower limits."""
+    lines = base.mark_line(strokeWidth=1.8, opacity=0.7).encode(x=x, y=y)
+    dots = base.mark_point(filled=True, opacity=1).encode(x=x, y=y, size=size)
+    layers = [lines, dots]
+    if low:
+        high = low.replace("low", "high")
+        spans = base.mark_rule(strokeWidth=1.4).encode(x=x, y=f"{low}:Q", y2=f"{high}:Q")
+        layers.insert(0, spans)
+    return alt.layer(*layers).properties(width=WIDTH, height=170, title=title)
+
+
+def outcomes(base: alt.Chart, x: alt.X, size: Any = SIZE) -> list[ChartType]:
+    """What training brought over ``x``: the change of utility, and what can still be extracted."""
+    gain = alt.Y("gain:Q", title="gain (points)")
+    share = alt.Y("share:Q", title="extraction").axis(format="%")
+    return [
+        dashed("y") + line_panel(base, x, gain, "Change of utility", "low", size),
+        line_panel(base, x, share, "Held-out extraction", "share_low", size),
+    ]
 
 
 def tooltips(*fields: str) -> list[alt.Tooltip]:
@@ -183,15 +257,7 @@ PAIRING = ("source", "student", "relation", *GAIN)
 def loss_curve(curve: pd.DataFrame) -> ChartType:
     """The training loss of one run over its steps, thinned to what a chart can hold."""
     rows = curve.iloc[:: 1 + len(curve) // MAX_ROWS]
-    return (
-        alt.Chart(rows, width=WIDTH, height=260, description="Training loss over steps.")
-        .mark_line(strokeWidth=1.8, color=RELATIONS["self"])
-        .encode(
-            x=alt.X("step:Q", title="step"),
-            y=alt.Y("loss:Q", title="loss (nats per token)").scale(zero=False),
-            tooltip=tooltips("step", "loss"),
-        )
-    )
+    return _loss(rows).encode(color=alt.value(RELATIONS["self"]), tooltip=tooltips("step", "loss"))
 
 
 def loss_curves(curves: pd.DataFrame) -> ChartType:
@@ -200,27 +266,27 @@ def loss_curves(curves: pd.DataFrame) -> ChartType:
         return nothing()
     place = curves.groupby(["results", "run"]).cumcount()
     rows = curves[place % (1 + len(curves) // MAX_ROWS) == 0]
-    choices = [
-        choice("results_choice", "Results", rows["results"]),
-        choice("method_choice", "Method", rows["method"], "full"),
-        choice("student_choice", "Student", sorted(rows["student"].unique())),
-    ]
-    chosen = (
-        "datum.results == results_choice && datum.method == method_choice"
-        " && datum.student == student_choice"
-    )
+    choices, chosen = selectors(rows, "method", "student")
     return (
-        alt.Chart(rows, width=WIDTH, height=260, description="Training loss over steps.")
+        _loss(rows)
         .transform_filter(chosen)
-        .mark_line(strokeWidth=1.8)
         .encode(
-            x=alt.X("step:Q", title="step"),
-            y=alt.Y("loss:Q", title="loss (nats per token)").scale(zero=False),
-            color=relation_color(),
+            color=relation_color(rows),
             detail="run:N",
             tooltip=tooltips("source", "student", "relation", "step", "loss"),
         )
         .add_params(*choices)
+    )
+
+
+def _loss(rows: pd.DataFrame) -> alt.Chart:
+    return (
+        alt.Chart(rows, width=WIDTH, height=260, description="Training loss over steps.")
+        .mark_line(strokeWidth=1.8)
+        .encode(
+            x=alt.X("step:Q", title="step"),
+            y=alt.Y("loss:Q", title="loss (nats per token)").scale(zero=False),
+        )
     )
 
 

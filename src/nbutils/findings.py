@@ -21,22 +21,6 @@ def _sources(rows: pd.DataFrame) -> list[str]:
     return sorted(names, key=lambda name: name in CONTROL_NAMES.values())
 
 
-def _selectors(rows: pd.DataFrame) -> tuple[list[alt.Parameter], str]:
-    """Drop-downs over result labels, methods and temperatures, and the filter they make."""
-    choices = [
-        charts.choice("results_choice", "Results", rows["results"]),
-        charts.choice("method_choice", "Method", rows["method"], "full"),
-        charts.choice(
-            "temperature_choice", "Temperature", sorted(rows["temperature"].unique()), 1.0
-        ),
-    ]
-    chosen = (
-        "datum.results == results_choice && datum.method == method_choice"
-        " && datum.temperature == temperature_choice"
-    )
-    return choices, chosen
-
-
 def _reach(name: str, rows: pd.DataFrame, columns: list[str]) -> alt.Parameter:
     """The largest size of ``columns`` in the chosen results: what a symmetric scale must show."""
     sizes = rows.set_index("results")[columns].abs().max(axis=1).groupby(level=0).max()
@@ -69,19 +53,17 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
                  "seeds"]].copy()  # fmt: skip
     rows["label"] = rows["task"].replace("suite", "whole_suite").str.replace("_", " ")
     main = charts.checked(rows[rows["task"].eq("suite")])
-    choices, chosen = _selectors(main)
+    choices, chosen = charts.selectors(main, "method", "temperature")
     choices += [_reach("gain_reach", main, ["gain"]), _reach("task_reach", rows, ["low", "high"])]
     pick = _pick(main)
     cells = (
         alt.Chart(main)
         .transform_filter(chosen)
         .encode(
-            x=alt.X("student:N", title="student", scale=alt.Scale(paddingInner=0.06)).axis(
-                orient="top", labelAngle=0, ticks=False, domain=False, labelPadding=6
-            ),
-            y=alt.Y(
-                "source:N", title=None, sort=_sources(main), scale=alt.Scale(paddingInner=0.1)
-            ).axis(ticks=False, domain=False, labelPadding=6),
+            x=alt.X("student:N", title="student")
+            .scale(paddingInner=0.06)
+            .axis(orient="top", labelAngle=0),
+            y=alt.Y("source:N", title=None, sort=_sources(main)).scale(paddingInner=0.1),
             tooltip=charts.tooltips(*charts.PAIRING, "detectable", "accuracy", "seeds"),
         )
     )
@@ -134,18 +116,14 @@ def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartTy
     base = alt.Chart(rows).transform_filter(chosen).transform_filter(pick)
     # Two short lines instead of one long one leave the marks room on a phone.
     y = alt.Y("label:N", title=None, sort=order).axis(
-        ticks=False,
-        domain=False,
-        labelExpr="split(datum.label, ' ')",
-        labelLineHeight=12,
-        labelOffset=-6,
+        labelExpr="split(datum.label, ' ')", labelLineHeight=12, labelOffset=-6
     )
     tip = charts.tooltips("task", "relation", *charts.GAIN, "base_accuracy", "accuracy")
     x = alt.X("gain:Q", title="gain (percentage points)").scale(
         domainMin=alt.ExprRef("-task_reach"), domainMax=alt.ExprRef("task_reach")
     )
     bars = base.mark_bar(height={"band": 0.62}, cornerRadius=2, opacity=0.75).encode(
-        x=x, y=y, color=charts.relation_color(legend=None), tooltip=tip
+        x=x, y=y, color=charts.relation_color(rows).legend(None), tooltip=tip
     )
     whiskers = base.mark_rule(strokeWidth=1.6, style="whisker").encode(
         x="low:Q", x2="high:Q", y=y, tooltip=tip
@@ -156,7 +134,7 @@ def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartTy
             "task by task' : 'Click a cell above'"
         )
     )
-    return alt.layer(charts.zero_line("x"), bars, whiskers).properties(
+    return alt.layer(charts.dashed("x"), bars, whiskers).properties(
         width=charts.WIDTH, height=alt.Step(31), title=title
     )
 
@@ -169,15 +147,7 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
     if points.empty:
         return charts.nothing()
     rows = charts.in_points(charts.checked(points))
-    choices = [
-        charts.choice("results_choice", "Results", rows["results"]),
-        charts.choice("method_choice", "Method", rows["method"], "full"),
-        charts.choice("proxy_choice", "Proxy", sorted(rows["proxy"].unique())),
-    ]
-    chosen = (
-        "datum.results == results_choice && datum.method == method_choice"
-        " && datum.proxy == proxy_choice"
-    )
+    choices, chosen = charts.selectors(rows, "method", "proxy")
     who = alt.selection_point(name="who", fields=["student"], bind="legend")
     faded = alt.condition(who, alt.value(1), alt.value(0.15))
     base = (
@@ -193,22 +163,22 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
         base.mark_point(size=110, filled=True)
         .encode(
             y=alt.Y("gain:Q", title="gain (percentage points)").scale(zero=False),
-            color=charts.relation_color(),
+            color=charts.relation_color(rows),
             shape=alt.Shape("student:N", title="student"),
         )
         .add_params(who)
     )
     whiskers = base.mark_rule(strokeWidth=1.2).encode(
-        y="low:Q", y2="high:Q", color=charts.relation_color()
+        y="low:Q", y2="high:Q", color=charts.relation_color(rows)
     )
-    scatter = alt.layer(charts.zero_line("y"), whiskers, marks).properties(
+    scatter = alt.layer(charts.dashed("y"), whiskers, marks).properties(
         width=charts.WIDTH, height=320
     )
     rho = (
         alt.Chart(correlations)
         .transform_filter(chosen)
         .encode(
-            y=alt.Y("student:N", title=None).axis(ticks=False, domain=False),
+            y=alt.Y("student:N", title=None),
             opacity=faded,
             tooltip=charts.tooltips("student", "rho", "low", "high", "p_value", "points"),
         )
@@ -217,7 +187,7 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
         x=alt.X("rho:Q", title="Spearman's rank correlation with gain").scale(domain=[-1, 1])
     )
     spans = rho.mark_rule(strokeWidth=2, style="whisker").encode(x="low:Q", x2="high:Q")
-    ladder = alt.layer(charts.zero_line("x"), spans, dots).properties(
+    ladder = alt.layer(charts.dashed("x"), spans, dots).properties(
         width=charts.WIDTH,
         height=alt.Step(30),
         title="Rank correlation, student by student",
@@ -243,7 +213,7 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
     numbers = ["gain", "low", "high", "fall", "fall_low", "fall_high", "before", "after"]
     rows = rows[[*_CELL, *numbers, "passages"]]
     rows = rows.assign(**{c: 100 * rows[c] for c in ("fall", "fall_low", "fall_high")})
-    choices, chosen = _selectors(rows)
+    choices, chosen = charts.selectors(rows, "method", "temperature")
     pick = _pick(rows)
     fall = "extraction fell by (%)"
     tip = charts.tooltips(*charts.PAIRING, "fall", "before", "after", "passages")
@@ -261,7 +231,7 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
             tooltip=alt.value("kept and forgotten"),
         )
     )
-    color = charts.relation_color()
+    color = charts.relation_color(rows)
     across = base.mark_rule(strokeWidth=1.2).encode(x="low:Q", x2="high:Q", y=y, color=color)
     up = base.mark_rule(strokeWidth=1.2).encode(x=x, y="fall_low:Q", y2="fall_high:Q", color=color)
     marks = (
@@ -269,13 +239,13 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
         .encode(
             x=x,
             y=y,
-            color=charts.relation_color(),
+            color=color,
             shape=alt.Shape("student:N", title="student"),
             size=alt.condition(pick, alt.value(260), alt.value(100)),
         )
         .add_params(pick)
     )
-    plane = alt.layer(target, charts.zero_line("x"), across, up, marks).properties(
+    plane = alt.layer(target, charts.dashed("x"), across, up, marks).properties(
         width=charts.WIDTH, height=320
     )
     return (
@@ -302,7 +272,7 @@ def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> Char
             parts.append(part)
     rows = charts.checked(pd.concat(parts, ignore_index=True))
     base = alt.Chart(rows).transform_filter(chosen).transform_filter(pick)
-    y = alt.Y("moment:N", title=None, sort=["before", "after"]).axis(ticks=False, domain=False)
+    y = alt.Y("moment:N", title=None, sort=["before", "after"])
     tip = charts.tooltips("measure", "moment", "value", "low", "high")
     x = alt.X("value:Q", title="share").scale(domain=[0, 1]).axis(format="%")
     offset = alt.YOffset("measure:N")
@@ -347,14 +317,13 @@ def temperatures(rows: pd.DataFrame) -> ChartType:
     rows = charts.in_points(charts.checked(rows))
     steps = sorted(rows["temperature"].unique())
     slider = alt.binding_range(min=steps[0], max=steps[-1], step=0.1, name="Temperature")
-    choices = [
-        charts.choice("results_choice", "Results", rows["results"]),
-        charts.choice("method_choice", "Method", rows["method"], "full"),
+    rows["aside"] = charts.aside(rows, "temperature", "student")
+    choices, chosen = charts.selectors(rows, "method")
+    choices += [
         charts.choice("coverage_choice", "Coverage by", COVERAGE),
         charts.choice("judge_choice", "Fidelity judged by", FIDELITY),
         alt.param(name="near", value=1.0, bind=slider),
     ]
-    chosen = "datum.results == results_choice && datum.method == method_choice"
     tip = charts.tooltips(
         "student", "temperature", *COVERAGE.values(), *FIDELITY.values(), *charts.GAIN, "share"
     )
@@ -365,31 +334,16 @@ def temperatures(rows: pd.DataFrame) -> ChartType:
             coverage=f"datum[({json.dumps(COVERAGE)})[coverage_choice]]",
             judged=f"datum[({json.dumps(FIDELITY)})[judge_choice]]",
         )
-        .encode(color=alt.Color("student:N", title="student"), tooltip=tip)
+        .encode(color=alt.Color("student:N", title="student"), order="temperature:Q", tooltip=tip)
     )
     size = alt.condition("abs(datum.temperature - near) < 0.05", alt.value(230), alt.value(60))
-
-    def panel(x: alt.X, y: alt.Y, low: str | None, height: int) -> ChartType:
-        lines = base.mark_line(strokeWidth=1.6, opacity=0.6).encode(x=x, y=y, order="temperature:Q")
-        dots = base.mark_point(filled=True, opacity=1).encode(x=x, y=y, size=size)
-        parts = [lines, dots]
-        if low:
-            high = low.replace("low", "high")
-            parts.append(base.mark_rule(strokeWidth=1.4).encode(x=x, y=f"{low}:Q", y2=f"{high}:Q"))
-        return alt.layer(*parts).properties(width=charts.WIDTH, height=height)
-
-    coverage = alt.X("coverage:Q", title="coverage").scale(zero=False)
+    coverage = alt.X("coverage:Q", title="coverage, as chosen above").scale(zero=False)
     fidelity = alt.Y("judged:Q", title="fidelity: mean log-likelihood a token").scale(zero=False)
-    over = alt.X("temperature:Q").scale(zero=False, padding=16).axis(values=steps, format=".2~f")
-    gain = panel(over, alt.Y("gain:Q", title="gain (points)"), "low", 170)
-    share = alt.Y("share:Q", title="extraction").axis(format="%")
+    over = alt.X("aside:Q", title="temperature").scale(zero=False, padding=16)
+    over = over.axis(values=steps, format=".2~f")
+    plane = charts.line_panel(base, coverage, fidelity, "Coverage against fidelity", size=size)
     return (
-        alt.vconcat(
-            panel(coverage, fidelity, None, 260).properties(title="Coverage against fidelity"),
-            alt.layer(charts.zero_line("y"), gain).properties(title="Gain"),
-            panel(over, share, "share_low", 170).properties(title="Held-out extraction after"),
-            spacing=24,
-        )
+        alt.vconcat(plane.properties(height=260), *charts.outcomes(base, over, size), spacing=24)
         .add_params(*choices)
         .properties(
             description="Coverage against fidelity of each self corpus, and the gain and the "

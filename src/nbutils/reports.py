@@ -223,10 +223,10 @@ def gain_table(gains: pd.DataFrame) -> pd.DataFrame:
 
 def gain_sentence(gains: pd.DataFrame, name: str) -> str:
     """What the suite's interval says about a pairing."""
-    suite = gains[gains["task"].eq(SUITE)].iloc[0]
-    low, high = float(suite["low"]), float(suite["high"])
+    suite = gains[gains["task"].eq(SUITE)]
+    low, high = suite[["low", "high"]].iloc[0]
     told = "a gain" if low > 0 else "a loss" if high < 0 else "not told apart from no change"
-    return f"{name}: {in_points(gains[gains['task'].eq(SUITE)])[0]} points on the suite, {told}"
+    return f"{name}: {in_points(suite)[0]} points on the suite, {told}"
 
 
 def scores(proxies: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:

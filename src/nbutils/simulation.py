@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 
 from nbutils import charts
 from nbutils.resampling import POWER, Estimate, Resampled, estimate
-from nbutils.stats import CONFIDENCE
+from nbutils.stats import CONFIDENCE, exact_interval
 
 ITEMS_A_DOCUMENT = 3
 CHANGING = 0.08  # share of the items on whose answer before and after differ
@@ -55,9 +55,8 @@ def coverages(worlds: int) -> pd.DataFrame:
     rows = []
     for seeds, between in ((1, 0.0), (3, 0.0), (3, 0.003), (3, 0.006), (5, 0.006)):
         share = coverage(seeds, between, 0.5, worlds)
-        test = scipy_stats.binomtest(round(share * worlds), worlds)
-        limits = test.proportion_ci(CONFIDENCE, "exact")
-        rows.append((seeds, 100 * between, share, limits.low, limits.high))
+        limits = exact_interval(round(share * worlds), worlds)
+        rows.append((seeds, 100 * between, share, *limits))
     columns = ["seeds", "spread of seeds (points)", "share that holds the truth", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -71,8 +70,7 @@ def power(multiples: Sequence[float], worlds: int, items: int = 900) -> pd.DataF
     for multiple in multiples:
         found = [world(rng, multiple * unit, 3, 0.004, 0.5, items) for _ in range(worlds)]
         hits = sum(e.p_value() < 1 - CONFIDENCE for e in found)
-        limits = scipy_stats.binomtest(hits, worlds).proportion_ci(CONFIDENCE, "exact")
-        rows.append((multiple, hits / worlds, limits.low, limits.high))
+        rows.append((multiple, hits / worlds, *exact_interval(hits, worlds)))
     return pd.DataFrame(rows, columns=["multiple", "power", "low", "high"])
 
 
@@ -84,15 +82,14 @@ def power_curve(rows: pd.DataFrame) -> ChartType:
     )
     share = alt.Y("power:Q", title="how often it is found").scale(domain=[0, 1]).axis(format="%")
     color = charts.RELATIONS["self"]
-    promise = alt.Chart(alt.InlineData(values=[{"x": 1, "y": POWER}]))
-    return (
-        alt.layer(
-            promise.mark_rule(style="muted", strokeDash=[4, 3]).encode(y="y:Q"),
-            promise.mark_rule(style="muted", strokeDash=[4, 3]).encode(x="x:Q"),
-            base.mark_line(strokeWidth=2, color=color).encode(y=share),
-            base.mark_rule(strokeWidth=1.4, color=color).encode(y="low:Q", y2="high:Q"),
-            base.mark_point(filled=True, size=70, opacity=1, color=color).encode(y=share),
-        )
-        .properties(width=charts.WIDTH, height=280)
-        .properties(description="Power against the true gain, in multiples of the detectable gain.")
+    return alt.layer(
+        charts.dashed("y", POWER),
+        charts.dashed("x", 1),
+        base.mark_line(strokeWidth=2, color=color).encode(y=share),
+        base.mark_rule(strokeWidth=1.4, color=color).encode(y="low:Q", y2="high:Q"),
+        base.mark_point(filled=True, size=70, opacity=1, color=color).encode(y=share),
+    ).properties(
+        width=charts.WIDTH,
+        height=280,
+        description="Power against the true gain, in multiples of the detectable gain.",
     )

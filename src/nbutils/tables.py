@@ -25,29 +25,7 @@ def tables(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame]
     Raises:
         RunError: A run is not finished.
     """
-    utilities = _read(runs, store, "measure_utility", "utility.parquet")
-    passages = _read(runs, store, "measure_extraction", "extraction.parquet")
-    traced = [run for run in runs if run.stage == "trace"]
-    extraction_run = {run.name: key for run, key, _ in passages}
-    states = [
-        {"state": key, "extraction_run": extraction_run[run.name], **run.labels}
-        for run, key, _ in utilities
-    ]
-    answers = {key: rows for _, key, rows in utilities}
-    extraction = [
-        rows.assign(state=state["state"])
-        for state, (_, _, rows) in zip(states, _in_order(passages, utilities), strict=True)
-    ]
-    for run in traced:
-        folder = store.path(run)
-        asked = pd.read_parquet(folder / "utility.parquet")
-        prompted = pd.read_parquet(folder / "extraction.parquet")
-        for step in sorted(asked["step"].unique()):
-            state = f"{folder.name}@{step}"
-            labels = run.labels | {"step": int(step)}
-            states.append({"state": state, "extraction_run": folder.name, **labels})
-            answers[state] = asked[asked["step"].eq(step)]
-            extraction.append(prompted[prompted["step"].eq(step)].assign(state=state))
+    states, answers, prompted = measured(runs, store)
     curves = [r for r in runs if r.labels.get("experiment") == "pairings"]
     corpora = [r for r in runs if r.stage == "sample_corpus"]
     fidelity = {
@@ -55,8 +33,9 @@ def tables(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame]
         for run, _, rows in _read(runs, store, "measure_fidelity", "fidelity.parquet")
     }
     vocabulary = _vocabulary(runs, store)
+    extraction = [rows.assign(state=state) for state, rows in prompted.items()]
     return {
-        "states": typed(pd.DataFrame(states, columns=["state", "extraction_run", "seed", *LABELS])),
+        "states": states,
         "utility": _wide(answers),
         "extraction": pd.concat(extraction, ignore_index=True),
         "curves": _labelled(_read(curves, store, "self_train", "curve.parquet")),
@@ -66,6 +45,38 @@ def tables(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame]
     }
 
 
+Rows = dict[str, pd.DataFrame]
+
+
+def measured(runs: list[Run], store: Store) -> tuple[pd.DataFrame, Rows, Rows]:
+    """Every state that was measured, and the answers and the extraction of each.
+
+    Two cells can be one run, such as a recipe that is the tier's own: they share a state, which
+    then has two rows of labels and is counted once.
+    """
+    utilities = _read(runs, store, "measure_utility", "utility.parquet")
+    passages = _read(runs, store, "measure_extraction", "extraction.parquet")
+    by_name = {run.name: (key, rows) for run, key, rows in passages}
+    states: list[dict[str, object]] = []
+    answers, prompted = Rows(), Rows()
+    for run, state, rows in utilities:
+        extraction_run, asked = by_name[run.name]
+        states.append({"state": state, "extraction_run": extraction_run, **run.labels})
+        answers[state], prompted[state] = rows, asked
+    for run in (run for run in runs if run.stage == "trace"):
+        folder = store.path(run)
+        utility = pd.read_parquet(folder / "utility.parquet")
+        extraction = pd.read_parquet(folder / "extraction.parquet")
+        for step in sorted(utility["step"].unique()):
+            state = f"{folder.name}@{step}"
+            labels = run.labels | {"step": int(step)}
+            states.append({"state": state, "extraction_run": folder.name, **labels})
+            answers[state] = utility[utility["step"].eq(step)]
+            prompted[state] = extraction[extraction["step"].eq(step)]
+    columns = ["state", "extraction_run", "seed", *LABELS]
+    return typed(pd.DataFrame(states, columns=columns)), answers, prompted
+
+
 Found = list[tuple[Run, str, pd.DataFrame]]
 
 
@@ -73,12 +84,6 @@ def _read(runs: list[Run], store: Store, stage: str, file: str) -> Found:
     """Every run of a stage with its key and the rows of one of its files."""
     folders = [(run, store.path(run)) for run in runs if run.stage == stage]
     return [(run, folder.name, pd.read_parquet(folder / file)) for run, folder in folders]
-
-
-def _in_order(found: Found, like: Found) -> Found:
-    """The runs in the order of others that have the same names."""
-    by_name = {entry[0].name: entry for entry in found}
-    return [by_name[run.name] for run, _, _ in like]
 
 
 def _labelled(found: Found) -> pd.DataFrame:
@@ -91,7 +96,7 @@ def _labelled(found: Found) -> pd.DataFrame:
     return typed(pd.concat(parts, ignore_index=True))
 
 
-def _wide(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def _wide(answers: Rows) -> pd.DataFrame:
     """One row an item, one column of nullable booleans a state."""
     items = pd.concat(rows[list(ITEM)] for rows in answers.values()).drop_duplicates(
         ["task", "item"]

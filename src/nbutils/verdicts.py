@@ -273,7 +273,6 @@ def stopping_rule(falls: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     rows = []
     keys = ["results", "student", "source", "relation"]
     traced = falls[falls["experiment"].eq("trajectories") & falls["step"].gt(0)]
-    suite = gains[gains["task"].eq(SUITE)]
     for names, part in groups_of(traced, keys):
         dev = part[part["split"].eq("dev")].sort_values("step")
         if dev.empty or dev["before"].iloc[0] == 0:
@@ -282,13 +281,11 @@ def stopping_rule(falls: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
         step = int((gone if len(gone) else dev.tail(1))["step"].iloc[0])
         rows.append((*names, int(dev["before"].iloc[0]), step, len(gone) > 0))
     chosen = pd.DataFrame(rows, columns=[*keys, "dev_before", "step", "all_gone"])
-    held_out = traced[traced["split"].eq("held_out")]
-    memory = held_out.rename(columns={"low": "fall_low", "high": "fall_high"})
-    columns = ["before", "after", "fall", "fall_low", "fall_high"]
+    path = with_memory(gains, falls)
+    path = path[path["experiment"].eq("trajectories")]
     on = ["results", "student", "source", "step"]
-    chosen = chosen.astype({"step": "Int64"}).merge(memory[[*on, *columns]], on=on)
-    path = suite[suite["experiment"].eq("trajectories")]
-    return chosen.merge(path[[*on, "gain", "low", "high"]], on=on)
+    columns = ["before", "after", "fall", "fall_low", "fall_high", "gain", "low", "high"]
+    return chosen.astype({"step": "Int64"}).merge(path[[*on, *columns]], on=on)
 
 
 # ---------------------------------------------------------------- temperature and recipes

@@ -64,6 +64,29 @@ def test_every_chart_offers_every_result_and_says_what_it_is(
     assert '"width": "container"' not in json.dumps(spec)
 
 
+def test_intervals_at_one_place_stand_beside_one_another() -> None:
+    """Around where they belong, within each result label; a single one stays."""
+    rows = pd.DataFrame(
+        {
+            "results": ["a", "a", "a", "a", "b", "b"],
+            "student": ["x", "y", "x", "y", "z", "z"],
+            "round": [1, 1, 2, 2, 1, 2],
+        }
+    )
+    place = charts.aside(rows, "round", "student")
+    assert place.is_unique
+    assert place.groupby([rows["results"], rows["round"]]).mean().tolist() == [1, 2, 1, 2]
+    assert (place - rows["round"]).abs().max() < 0.05
+
+
+def test_the_legend_names_relations_that_are_there(specs: dict[str, dict[str, Any]]) -> None:
+    """No control has a loss curve or a trajectory; the plane of the decoupling shows them."""
+    legend = '"legend": {"values": ["self", "lineage", "cross-family"]}'
+    assert legend in json.dumps(specs["losses"])
+    assert legend in json.dumps(specs["frontier"])
+    assert '"cross-family", "control"]}' in json.dumps(specs["decoupling"])
+
+
 def test_one_loss_curve_is_thinned() -> None:
     """A long run keeps its shape in fewer rows."""
     steps = range(3 * charts.MAX_ROWS)

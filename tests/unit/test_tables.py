@@ -1,9 +1,54 @@
-"""What is counted in a corpus, by hand."""
+"""The rows of states that share a run; what is counted in a corpus, by hand."""
 
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 import pytest
 
-from nbutils import tables
+from nbutils import summaries, tables
+from nbutils.params import MeasureExtraction, MeasureUtility
+from nbutils.runs import Run, Store
 from nbutils.tables import covered, distinct, passage_hits
+
+
+class _Shared(Store):
+    """A store in which runs with the same source lie in one folder."""
+
+    def path(self, run: Run) -> Path:
+        return self.root / run.stage / str(run.labels["source"])
+
+
+def _measured(store: _Shared, experiment: str, source: str | None, right: bool) -> list[Run]:
+    """The two runs that measure a state, with one item and one passage."""
+    labels: dict[str, Any] = {"experiment": experiment, "student": "s", "source": source}
+    labels |= {"relation": "self", "method": "full", "temperature": 1.0, "seed": 0}
+    item = {"task": "t", "item": "i", "document": "d", "chance": 0.5, "correct": right}
+    passage = {"passage": 0, "split": "held_out", "exact": not right}
+    made = []
+    for params, file, row in (
+        (MeasureUtility(items=None), "utility", item),
+        (MeasureExtraction(), "extraction", passage),
+    ):
+        made.append(Run(f"measure_{file}", f"{source} {experiment}", params, labels=labels))
+        store.path(made[-1]).mkdir(parents=True, exist_ok=True)
+        pd.DataFrame([row]).to_parquet(store.path(made[-1]) / f"{file}.parquet")
+    return made
+
+
+def test_two_cells_that_are_one_run_are_counted_once(tmp_path: Path) -> None:
+    """A recipe that is the tier's own is the self pairing again: two labels, one measurement."""
+    store = _Shared(tmp_path)
+    runs = _measured(store, "untouched", None, right=False)
+    runs += _measured(store, "pairings", "s", right=True)
+    runs += _measured(store, "recipes", "s", right=True)
+    states, answers, prompted = tables.measured(runs, store)
+    assert states["experiment"].tolist() == ["untouched", "pairings", "recipes"]
+    assert states["state"].nunique() == len(answers) == len(prompted) == 2
+    extraction = pd.concat(rows.assign(state=state) for state, rows in prompted.items())
+    falls = summaries.falls(extraction, states)
+    assert falls["passages"].tolist() == [1, 1, 1]
+    assert falls["fall"].tolist() == [0, 1, 1]
 
 
 def test_distinct_by_hand() -> None:
