@@ -21,13 +21,10 @@ import nbformat
 import vl_convert
 
 from nbutils import charts, notebooks, results
-from nbutils.forms import NOTEBOOKS
+from nbutils.forms import FINDINGS, REPORT, STAGES
 from nbutils.params import UserError
 from nbutils.runs import module_digest
 
-STAGES = [name for name, schema in NOTEBOOKS.items() if "tier" in schema.model_fields]
-FINDINGS = [name for name in NOTEBOOKS if name not in STAGES]
-REPORT = "pairing"
 MAIN_TIER = "tiny"  # whose runs the stage pages show, where there is a choice
 PAGES = Path("book/pages")
 EXECUTED = Path("runs/pages")

@@ -106,3 +106,9 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "recipe_map": TablesNotebook,
     "how_sure": SimulationNotebook,
 }
+STAGES = [name for name, form in NOTEBOOKS.items() if "tier" in form.model_fields]
+"""Notebooks that compute, or reuse, runs of a tier."""
+FINDINGS = [name for name in NOTEBOOKS if name not in STAGES]
+"""Notebooks that read the tables of every tier."""
+REPORT = "pairing"
+"""The stage notebook that is a whole chain."""

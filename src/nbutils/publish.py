@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from nbutils import notebooks, results
-from nbutils.forms import NOTEBOOKS
+from nbutils.forms import NOTEBOOKS, REPORT, STAGES
 from nbutils.params import UserError, unknown
 from nbutils.runs import Run, RunError, Store
+from nbutils.tiers import load_tier
 
 PAGES = "pages"
 SUMS = "SHA256SUMS"  # digest of every file of a published tier, as sha256sum writes it
@@ -19,11 +20,18 @@ class PublishError(UserError):
     """A tier is not complete, or its tables do not belong to its runs."""
 
 
-def stage_pages(tier: str, root: Path, output: Path) -> None:
-    """Execute the stage notebooks of a finished tier; they reuse its runs."""
-    for name, schema in NOTEBOOKS.items():
-        if "tier" in schema.model_fields:
-            notebooks.execute(name, {"tier": tier}, output / f"{name}.ipynb", root)
+def stage_pages(name: str, root: Path, output: Path) -> None:
+    """Execute the stage notebooks of a finished tier for its first student; they reuse its runs.
+
+    A tier of pretrained models has no pre-training to show: it gives the report of one pairing.
+    """
+    tier = load_tier(name, root)
+    student = tier.grid.students[0]
+    pages = [REPORT] if tier.benchmarks else [page for page in STAGES if page != REPORT]
+    for page in pages:
+        fields = NOTEBOOKS[page].model_fields
+        models = {role: student for role in ("model", "source", "student") if role in fields}
+        notebooks.execute(page, {"tier": name} | models, output / f"{page}.ipynb", root)
 
 
 def publish(tier: str, runs: list[Run], root: Path) -> Path:

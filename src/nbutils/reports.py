@@ -27,7 +27,7 @@ def in_points(rows: pd.DataFrame, value: str = "gain") -> list[str]:
 def runs(states: pd.DataFrame, *experiments: str) -> list[str]:
     """Keys of the runs behind the states of some experiments."""
     part = states[states["experiment"].isin(experiments)]
-    keys = [*(state.partition("@")[0] for state in part["state"]), *part["extraction_run"]]
+    keys = [*(state.partition("@")[0] for state in part["state"]), *part["extraction_run"].dropna()]
     return list(dict.fromkeys(keys))
 
 

@@ -132,7 +132,7 @@ def without_manifest(folder: Path) -> set[str]:
         named = [c for c in columns if c in ("run", "extraction_run", "state")]
         if named:
             table = pd.read_parquet(folder / f"{name}.parquet", columns=named)
-            keys |= {key.partition("@")[0] for c in named for key in table[c].unique()}
+            keys |= {key.partition("@")[0] for c in named for key in table[c].dropna().unique()}
     return keys - {m.key for m in read_manifests(folder)}
 
 

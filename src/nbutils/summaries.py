@@ -220,6 +220,7 @@ def falls(extraction: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
     passages = extraction.groupby(["state", "split"])["passage"].size()
     before = untouched_of(states)
     rows = []
+    states = states[states["state"].isin(extraction["state"])]
     for values, part in states.groupby(list(LABELS), dropna=False, sort=False):
         labels: dict[str, Any] = dict(zip(LABELS, values, strict=True))
         for split in sorted(extraction["split"].unique()):

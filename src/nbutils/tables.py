@@ -60,9 +60,12 @@ def measured(runs: list[Run], store: Store) -> tuple[pd.DataFrame, Rows, Rows]:
     states: list[dict[str, object]] = []
     answers, prompted = Rows(), Rows()
     for run, state, rows in utilities:
-        extraction_run, asked = by_name[run.name]
+        # a source that is no student may have no passages
+        extraction_run, asked = by_name.get(run.name, (None, None))
         states.append({"state": state, "extraction_run": extraction_run, **run.labels})
-        answers[state], prompted[state] = rows, asked
+        answers[state] = rows
+        if asked is not None:
+            prompted[state] = asked
     for run in (run for run in runs if run.stage == "trace"):
         folder = store.path(run)
         utility = pd.read_parquet(folder / "utility.parquet")

@@ -180,6 +180,13 @@ class Tier(Parameters):
         for student in self.grid.temperatures.students if self.grid.temperatures else ():
             if student not in self.models:
                 raise ValueError(unknown("model", student, self.models, "grid.temperatures"))
+        for student in self.grid.students:
+            model = self.models[student]
+            if isinstance(model, Pretrained) and not (model.passages or self.passages):
+                raise ValueError(
+                    f"student {student!r} needs `passages` to extract: speeches, scripture or "
+                    "pythia, in its entry or for the tier"
+                )
         return self
 
     def judge(self, source: str) -> str | None:

@@ -17,12 +17,12 @@ import pytest
 from browser import CHROMIUM, SIZES, Server, chromium, open_page, pages_of
 from playwright.sync_api import Browser, Page
 
-from nbutils import book, notebooks, results
+from nbutils import book, forms, notebooks, results
 from synthetic import write_tables
 
 REPOSITORY = Path(__file__).parents[2]
 GENERATED = shutil.ignore_patterns("_build", "pages", "generated")
-CHARTS = {name: f"book/pages/{name}.html" for name in book.FINDINGS}
+CHARTS = {name: f"book/pages/{name}.html" for name in forms.FINDINGS}
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,8 @@ import pytest
 from nbutils import forms, notebooks
 from project import nbutils
 
-STAGES = [n for n, schema in forms.NOTEBOOKS.items() if "tier" in schema.model_fields]
-FINDINGS = [n for n in forms.NOTEBOOKS if n not in STAGES]
 
-
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", forms.STAGES)
 def test_a_stage_notebook_runs_and_reuses_the_tier(name: str, smoke: Path) -> None:
     stores = sorted((smoke / "runs/store").glob("*/*/manifest.json"))
     output = smoke / "executed" / f"{name}.ipynb"
@@ -25,7 +22,7 @@ def test_a_stage_notebook_runs_and_reuses_the_tier(name: str, smoke: Path) -> No
     assert str(smoke) not in output.read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", FINDINGS)
+@pytest.mark.parametrize("name", forms.FINDINGS)
 def test_a_findings_notebook_reads_your_run(name: str, smoke: Path) -> None:
     output = smoke / "executed" / f"{name}.ipynb"
     notebooks.execute(name, {"root": "."}, output, smoke)

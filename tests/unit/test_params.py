@@ -180,3 +180,11 @@ def test_parameters_cell_and_schema_are_one(name: str) -> None:
 def test_no_notebook_takes_parameters_without_a_schema() -> None:
     parameterised = {n for n, path in SOURCES.items() if CELL.search(path.read_text("utf-8"))}
     assert parameterised == set(NOTEBOOKS)
+
+
+def test_a_pretrained_student_needs_passages() -> None:
+    values = yaml.safe_load((REPOSITORY / "notebooks" / "tiers" / "smol.yml").read_text("utf-8"))
+    passages = values.pop("passages")
+    assert refused(Tier, values).startswith("student 'smollm2-135m' needs `passages` to extract")
+    values["models"]["smollm2-135m"]["passages"] = passages
+    check(Tier, values)

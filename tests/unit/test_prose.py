@@ -5,10 +5,9 @@ import re
 import jupytext
 import pytest
 
-from nbutils.forms import NOTEBOOKS
+from nbutils.forms import FINDINGS
 from tiny import REPOSITORY
 
-FINDINGS = [name for name, schema in NOTEBOOKS.items() if "tier" not in schema.model_fields]
 # what a reader does not read as a result: code, mathematics, citations and references
 MARKUP = re.compile(r"```.*?```|\$\$.*?\$\$|\$[^$\n]*\$|`[^`\n]*`|\{\w+(:\w+)?\}", re.DOTALL)
 VERDICT = re.compile(r"\b(is|are|was|were) (supported|contradicted|undecided)\b(?! when| by)")

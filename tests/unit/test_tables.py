@@ -51,6 +51,20 @@ def test_two_cells_that_are_one_run_are_counted_once(tmp_path: Path) -> None:
     assert falls["fall"].tolist() == [0, 1, 1]
 
 
+def test_a_source_may_have_no_passages(tmp_path: Path) -> None:
+    """It is measured on the suite alone, and no fall is told of it."""
+    store = _Shared(tmp_path)
+    runs = _measured(store, "untouched", None, right=False)
+    bare = _measured(store, "untouched", "other", right=True)[:1]
+    bare[0].labels["student"] = "other"
+    states, answers, prompted = tables.measured([*runs, *bare], store)
+    assert len(answers) == 2
+    assert len(prompted) == 1
+    assert states["extraction_run"].isna().tolist() == [False, True]
+    extraction = pd.concat(rows.assign(state=state) for state, rows in prompted.items())
+    assert summaries.falls(extraction, states)["student"].tolist() == ["s"]
+
+
 def test_distinct_by_hand() -> None:
     """Six words, four of them different; four bigrams within documents, three different."""
     texts = ["The cat, the dog.", "the CAT"]
