@@ -25,7 +25,7 @@ from transformers import (
 
 from nbutils import models, origins, text, wheels
 from nbutils.models import ModelError
-from nbutils.params import FetchModel, Passages
+from nbutils.params import FetchModel, Passages, first_line
 from nbutils.training import Progress
 
 MEMORIZED = "EleutherAI/pythia-memorized-evals"
@@ -80,7 +80,7 @@ def download(name: str, revision: str) -> Path:
         ) from error
     except OSError as error:  # no network, or no space: nothing finished is lost
         raise ModelError(
-            f"{where} cannot be downloaded ({error.strerror or str(error).splitlines()[0]}): check "
+            f"{where} cannot be downloaded ({error.strerror or first_line(error)}): check "
             "the network and the disk, or give a local copy as folder:PATH"
         ) from error
     path = Path(folder)
@@ -118,10 +118,10 @@ def read(origin: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def _explain(origin: str, error: Exception) -> str:
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
     if "trust_remote_code" in str(error):
         return f"{origin} needs code from its repository to be run, which this project never does"
-    return f"{origin} cannot be loaded ({type(error).__name__}: {said}): are its files whole?"
+    said = f"{type(error).__name__}: {first_line(error)}"
+    return f"{origin} cannot be loaded ({said}): are its files whole?"
 
 
 def _unquantized(model: PreTrainedModel) -> PreTrainedModel:

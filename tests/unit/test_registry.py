@@ -1,6 +1,7 @@
 """Pretrained models: origins, what is refused, and how documents begin."""
 
 import errno
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -198,6 +199,26 @@ def test_changed_weights_are_another_content(folder: Path, tmp_path: Path) -> No
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert origins.content(f"folder:{copy}") != before
+
+
+def test_weights_are_read_once_for_as_long_as_they_are_unchanged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    digest = hashlib.file_digest
+
+    def counted(file: Any, name: str) -> Any:
+        read.append(Path(file.name).name)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    before = origins.content(f"folder:{folder}")
+    assert origins.content(f"folder:{folder}") == before
+    assert read.count("model.safetensors") == 1
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert origins.content(f"folder:{folder}") != before
+    assert read.count("model.safetensors") == 2
 
 
 def test_a_tier_of_pretrained_models_is_read_and_planned(project: Path) -> None:
