@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from nbutils.params import UserError
+from nbutils.params import UserError, first_line
 
 SECONDS = 60.0
 """A training of less than this leaves no checkpoint; a longer one loses at most this much."""
@@ -19,7 +19,7 @@ FILE = "checkpoint.pt"
 
 
 class CheckpointError(UserError):
-    """A checkpoint cannot be read."""
+    """A checkpoint cannot be read or written."""
 
 
 class Checkpoint:
@@ -53,10 +53,20 @@ class Checkpoint:
         return time.monotonic() - self._saved >= SECONDS
 
     def save(self, state: dict[str, Any]) -> None:
-        """Put a state in the place of the one before."""
+        """Put a state in the place of the one before.
+
+        Raises:
+            CheckpointError: The file cannot be written.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f"{FILE}.partial"
-        torch.save(state, partial)
+        try:
+            torch.save(state, partial)
+        except RuntimeError as error:  # torch's own writer does not say that the disk is full
+            raise CheckpointError(
+                f"the checkpoint {partial} cannot be written ({first_line(error)}): make space on "
+                "the disk and run again, which goes on from the last checkpoint"
+            ) from error
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(self.folder / FILE)

@@ -1,5 +1,6 @@
 """Self-training: fine-tune a student on a corpus, in full or through a LoRA adapter."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -72,10 +73,19 @@ def train(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: training.P
         return
     if p.method == "lora":
         model.save_pretrained(out)
-        # peft's model card quotes local paths; the manifest says more
-        (out / "README.md").unlink(missing_ok=True)
+        _settle(out)
     else:
         models.save(model.to(dtype), tokenizer, out)
     pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses}).to_parquet(
         out / "curve.parquet", index=False
     )
+
+
+def _settle(folder: Path) -> None:
+    """Make what peft writes of an adapter the same everywhere: no local paths, lists in order."""
+    (folder / "README.md").unlink(missing_ok=True)  # the manifest says more
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    config["base_model_name_or_path"] = None
+    config["target_modules"].sort()
+    path.write_text(json.dumps(config, indent=1, sort_keys=True), "utf-8")

@@ -5,6 +5,7 @@ An origin is one line: ``hub:OWNER/NAME@REVISION``, ``folder:PATH``, ``gguf:PATH
 """
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 from nbutils import wheels
@@ -53,9 +54,16 @@ def content(origin: str) -> str | None:
         check_folder(path)
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as opened:
-            digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+        now = file.stat()
+        digest.update(file.name.encode() + _sha256(file, now.st_mtime_ns, now.st_size))
     return digest.hexdigest()
+
+
+@cache  # a plan asks for every model many times, and weights may be many gigabytes
+def _sha256(file: Path, mtime_ns: int, size: int) -> bytes:
+    """Hash of a file that last changed then and has that size."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
 
 
 def check_folder(path: Path) -> None:

@@ -309,10 +309,20 @@ def _inner(annotation: Any) -> Any:
     return next((a for a in arguments if _is_schema(a)), annotation)
 
 
+LISTED = 100
+"""As many names are listed in a message; of more, the number is told."""
+
+
 def unknown(kind: str, name: str, known: Any, where: str = "") -> str:
-    """One line for a name that does not exist: the allowed names and the nearest one."""
+    """One line for a name that does not exist: what is allowed, or how many, and the nearest."""
     allowed = sorted(known)
+    told = ", ".join(allowed) if len(allowed) <= LISTED else f"{len(allowed)} others"
     near = difflib.get_close_matches(name.rsplit(".", 1)[-1], allowed, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     place = f" ({where})" if where else ""
-    return f"unknown {kind} {name!r}{place}: allowed are {', '.join(allowed)}{hint}"
+    return f"unknown {kind} {name!r}{place}: allowed are {told}{hint}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

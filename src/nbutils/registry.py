@@ -25,7 +25,7 @@ from transformers import (
 
 from nbutils import models, origins, text, wheels
 from nbutils.models import ModelError
-from nbutils.params import FetchModel, Passages, Precision
+from nbutils.params import FetchModel, Passages, Precision, first_line
 from nbutils.training import Progress
 
 MEMORIZED = "EleutherAI/pythia-memorized-evals"
@@ -78,10 +78,11 @@ def download(name: str, revision: str) -> Path:
         raise ModelError(
             f"{name} has no revision {revision}: give the full hash of a commit"
         ) from error
-    except OSError as error:  # no network, or no space: nothing finished is lost
+    except Exception as error:  # httpx and the system share no base class
+        cause = getattr(error, "strerror", None) or first_line(error)
         raise ModelError(
-            f"{where} cannot be downloaded ({error.strerror or str(error).splitlines()[0]}): check "
-            "the network and the disk, or give a local copy as folder:PATH"
+            f"{where} cannot be downloaded ({cause}): check the network and the disk, or give a "
+            "local copy as folder:PATH"
         ) from error
     path = Path(folder)
     origins.check_folder(path)
@@ -116,16 +117,21 @@ def read(
     if len(tokenizer) > rows:
         raise ModelError(
             f"the tokenizer of {origin} has {len(tokenizer)} tokens and the model embeds {rows}: "
-            "they do not belong together"
+            "they do not belong together, so give the model its own tokenizer"
         )
     return model.eval(), tokenizer
 
 
 def _explain(origin: str, error: Exception) -> str:
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
     if "trust_remote_code" in str(error):
-        return f"{origin} needs code from its repository to be run, which this project never does"
-    return f"{origin} cannot be loaded ({type(error).__name__}: {said}): are its files whole?"
+        return (
+            f"{origin} needs code from its repository to be run, which this project never does: "
+            "take a model whose architecture transformers has"
+        )
+    said = f"{type(error).__name__}: {first_line(error)}"
+    return (
+        f"{origin} cannot be loaded ({said}): are its files whole? Else copy or download it again"
+    )
 
 
 def _unquantized(model: PreTrainedModel) -> PreTrainedModel:
@@ -144,10 +150,16 @@ def begin(tokenizer: PreTrainedTokenizerBase, origin: str, bos: str | None) -> N
         ModelError: There is none, or the tokenizer does not know the one asked for.
     """
     if tokenizer.eos_token is None:
-        raise ModelError(f"the tokenizer of {origin} has no EOS token: documents would never end")
+        raise ModelError(
+            f"the tokenizer of {origin} has no EOS token: documents would never end, so "
+            "give it one in its tokenizer_config.json or take another model"
+        )
     chosen = bos or tokenizer.bos_token or tokenizer.eos_token
     if chosen not in tokenizer.get_vocab():
-        raise ModelError(f"the tokenizer of {origin} has no token {chosen!r} to begin with")
+        raise ModelError(
+            f"the tokenizer of {origin} has no token {chosen!r} to begin with: in a tier file, "
+            "`bos` may be any token that it has"
+        )
     tokenizer.bos_token = chosen
 
 

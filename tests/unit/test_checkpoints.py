@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from transformers import PreTrainedModel
 import tiny
 from nbutils import checkpoints, training
 from nbutils.checkpoints import Checkpoint, CheckpointError
+from nbutils.params import FetchModel, Lora, SampleCorpus, SelfTrain
+from nbutils.runs import Manifest, Run, Store
 from nbutils.training import Packed, fit, pack
 
 
@@ -73,6 +76,18 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         checkpoint.load()
 
 
+def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """A full disk, as torch tells it; the last checkpoint is whole."""
+    checkpoint = Checkpoint(tmp_path / "run")
+    checkpoint.save({"losses": [1.0]})
+    with (
+        mock.patch.object(torch, "save", side_effect=RuntimeError("unexpected pos 576 vs 534")),
+        pytest.raises(CheckpointError, match=r"cannot be written .unexpected pos .* space"),
+    ):
+        checkpoint.save({"losses": [1.0, 2.0]})
+    assert checkpoint.load() == {"losses": [1.0]}
+
+
 def test_a_checkpoint_holds_no_code(tmp_path: Path) -> None:
     """Only tensors and plain values are read back; an object of another kind is refused."""
     checkpoint = Checkpoint(tmp_path / "run")
@@ -109,42 +124,68 @@ def test_one_row_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) 
         fit(tiny.model("llama"), rows(), tiny.recipe(), 0, tiny.silent)
 
 
+# ---------------------------------------------------------------- kill -9, through the store
+
+STEPS = 30
 SCRIPT = """
 import sys, pathlib, test_checkpoints as t
-t.kill_me(pathlib.Path(sys.argv[1]))
+t.kill_me(pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3])
 """
 
 
-def kill_me(folder: Path) -> None:
-    """Train slowly with a checkpoint at every step, and save the weights at the end."""
-    torch.set_num_threads(1)
+def self_train(folder: str, method: str) -> tuple[Run, Run, Run]:
+    """A student, its own corpus, and the run that trains it on that."""
+    lora = Lora(rank=2, alpha=4, learning_rate=0.01) if method == "lora" else None
+    recipe = tiny.recipe(steps=STEPS, tokens_per_step=96)
+    trained = {"method": method, "recipe": recipe, "lora": lora, "seed": 3}
+    fetched = {"origin": f"folder:{folder}"}
+    sampled = {"tokens": 400, "max_tokens": 40, "batch_size": 8}
+    student = Run("fetch_model", "student", FetchModel.model_validate(fetched))
+    source = {"source": student}
+    corpus = Run("sample_corpus", "corpus", SampleCorpus.model_validate(sampled), source)
+    inputs = {"student": student, "corpus": corpus}
+    return student, corpus, Run("self_train", "it", SelfTrain.model_validate(trained), inputs)
+
+
+def compute(root: Path, folder: str, method: str, progress: Callable[[float], None]) -> Manifest:
+    """Execute the three runs in a store; return what the last one left."""
+    for run in self_train(folder, method):
+        done = Store(root).execute(run, 1, progress)
+    return done
+
+
+def kill_me(root: Path, folder: str, method: str) -> None:
+    """Train with a checkpoint at every step, slowly enough to be killed on the way."""
     checkpoints.SECONDS = 0.0
-    model = tiny.model("llama")
-
-    def slowly(share: float) -> None:
-        time.sleep(0.05)
-
-    fit(model, rows(), tiny.recipe(steps=30), 3, slowly, Checkpoint(folder / "run"))
-    torch.save(model.state_dict(), folder / "weights.pt")
+    compute(root, folder, method, lambda share: time.sleep(0.05))
 
 
-def test_after_kill_9_the_weights_are_bit_identical(tmp_path: Path) -> None:
-    """Killed twice without warning, each time somewhere between or within two steps."""
-    whole = tiny.model("llama")
-    fit(whole, rows(), tiny.recipe(steps=30), 3, tiny.silent)
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_after_kill_9_a_run_is_completed_to_the_same_bits(
+    method: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Killed somewhere between or within two steps, and until then not read as a run."""
+    folder = str(folders["llama"])
+    whole = compute(tmp_path / "whole", folder, method, tiny.silent)
+    root = tmp_path / "killed"
+    command = [sys.executable, "-c", SCRIPT, str(root), folder, method]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    for delay in (0.2, 0.33):
-        training_ = subprocess.Popen(command, env=environment)
-        saved = tmp_path / "run.checkpoint" / checkpoints.FILE
-        before = saved.stat().st_mtime_ns if saved.exists() else 0
-        while not saved.exists() or saved.stat().st_mtime_ns == before:
-            time.sleep(0.01)
-        time.sleep(delay)
-        training_.send_signal(signal.SIGKILL)
-        assert training_.wait() == -signal.SIGKILL
-    assert not (tmp_path / "weights.pt").exists()
-    subprocess.run(command, env=environment, check=True)
-    weights = torch.load(tmp_path / "weights.pt", weights_only=True)
-    for name, weight in whole.state_dict().items():
-        assert torch.equal(weights[name], weight), name
+    process = subprocess.Popen(command, env=environment)
+    saved = Store(root).root / "partial" / f"{whole.key}.checkpoint" / checkpoints.FILE
+    while not saved.exists():
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    *inputs, run = self_train(folder, method)
+    assert (saved.parents[1] / whole.key).is_dir()
+    assert Store(root).finished(run) is None
+    assert {m.stage for m in Store(root).all()} == {r.stage for r in inputs}
+    seen: list[float] = []
+    done = compute(root, folder, method, seen.append)
+    assert seen[0] > 1 / STEPS  # it went on where it was
+    weights = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    assert done.outputs[weights] == whole.outputs[weights]
+    assert done.outputs == whole.outputs
+    assert not saved.parent.exists()

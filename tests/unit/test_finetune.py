@@ -1,11 +1,14 @@
 """Self-training: what is written, what moves and what is refused."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tiny
 from nbutils import finetune, models
@@ -13,6 +16,7 @@ from nbutils.params import Lora, SelfTrain
 from nbutils.training import TrainingError
 
 TEXTS = [*tiny.SENTENCES, "  ", "The people know."]
+MORE = [*TEXTS, "The king is at the end of the house.", "The people of the street are strong."]
 
 
 def corpus(folder: Path, texts: list[str]) -> Path:
@@ -51,6 +55,9 @@ def test_outputs_are_safetensors_and_the_student_moved(
     files = {path.name for path in out.iterdir()}
     if lora:
         assert files == {"adapter_config.json", "adapter_model.safetensors", "curve.parquet"}
+        settings = json.loads((out / "adapter_config.json").read_text("utf-8"))
+        assert settings["base_model_name_or_path"] is None  # the same wherever it is computed
+        assert settings["target_modules"] == sorted(settings["target_modules"])
     else:
         assert {"model.safetensors", "bos.json", "config.json"} <= files
     assert not {f for f in files if f.endswith((".bin", ".pt", ".pth", ".pkl", ".md"))}
@@ -98,6 +105,65 @@ def test_the_first_loss_is_that_of_the_student_on_the_corpus(
     finetune.train(p, inputs, out, tiny.silent)
     found = pd.read_parquet(out / "curve.parquet").loss[0]
     assert found == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+
+
+def plain_losses(base: Path, p: SelfTrain, steps: int) -> list[float]:
+    """The first steps of a loop as anybody would write it with transformers and peft."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    rate, warmup = p.recipe.learning_rate, p.recipe.warmup * p.recipe.steps
+    if p.lora:
+        torch.manual_seed(p.seed)
+        settings = LoraConfig(
+            r=p.lora.rank,
+            lora_alpha=p.lora.alpha,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        model, rate = get_peft_model(model, settings), p.lora.learning_rate
+    texts = [tokenizer.bos_token + t + tokenizer.eos_token for t in MORE if t.strip()]
+    batch = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
+    # padding is EOS too, so the mask tells it, and the EOS of a document is learnt
+    labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
+    optimizer = torch.optim.AdamW(
+        [w for w in model.parameters() if w.requires_grad],
+        lr=rate,
+        betas=(0.9, 0.95),
+        weight_decay=p.recipe.weight_decay,
+    )
+    losses = []
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1, (step + 1) / (warmup + 1))
+        loss = model(**batch, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_first_losses_are_those_of_a_plain_loop(
+    method: str, architecture: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Before the first update, and after one, while the learning rate warms up."""
+    base = folders[architecture]
+    rows = 2  # as many as packing gives, so that every step reads every document once
+    recipe = tiny.recipe(steps=10, warmup=0.4, tokens_per_step=rows * 2 * tiny.CONTEXT)
+    lora = Lora(rank=2, alpha=4, learning_rate=0.02) if method == "lora" else None
+    p = SelfTrain.model_validate({"method": method, "recipe": recipe, "lora": lora, "seed": 5})
+    inputs = {"student": base, "corpus": corpus(tmp_path / "corpus", MORE)}
+    assert len(finetune.read(inputs)[2].ids) == rows
+    out = tmp_path / "out"
+    out.mkdir()
+    finetune.train(p, inputs, out, tiny.silent)
+    losses = pd.read_parquet(out / "curve.parquet").loss
+    expected = plain_losses(base, p, 3)
+    assert list(losses[:3]) == pytest.approx(expected, rel=1e-5)
+    assert expected[1] < expected[0] * 0.999
 
 
 def test_training_twice_writes_the_same_weights(folders: dict[str, Path], tmp_path: Path) -> None:

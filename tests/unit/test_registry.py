@@ -1,23 +1,18 @@
 """Pretrained models: origins, what is refused, and how documents begin."""
 
-import errno
+import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import huggingface_hub
 import pytest
 import torch
-from huggingface_hub import errors as hub
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tiny
 from nbutils import models, origins, params, registry, tiers
 from nbutils.models import ModelError
-from nbutils.origins import OriginError
 from nbutils.params import FetchModel, ParameterError, Passages
 
 REVISION = "0" * 40
@@ -65,101 +60,8 @@ def test_without_a_bos_documents_begin_with_eos() -> None:
 
 
 def test_tokens_that_are_not_there_are_named() -> None:
-    tokenizer = tiny.tokenizer()
     with pytest.raises(ModelError, match="has no token '<s>' to begin with"):
-        registry.begin(tokenizer, "folder:x", "<s>")
-    tokenizer.eos_token = None
-    with pytest.raises(ModelError, match="has no EOS token"):
-        registry.begin(tokenizer, "folder:x", None)
-
-
-def truncate(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def pickle_only(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-
-
-def other_tokenizer(folder: Path) -> None:
-    path = folder / "tokenizer_config.json"
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens([f"<extra-{i}>" for i in range(50)])
-    tokenizer.save_pretrained(folder)
-    assert path.is_file()
-
-
-def remote_code(folder: Path) -> None:
-    path = folder / "config.json"
-    config = json.loads(path.read_text("utf-8"))
-    config |= {
-        "model_type": "own",
-        "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.M"},
-    }
-    path.write_text(json.dumps(config), "utf-8")
-    (folder / "own.py").write_text("raise SystemExit('this code must never run')")
-
-
-def no_config(folder: Path) -> None:
-    (folder / "config.json").unlink()
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (truncate, "cannot be loaded .* are its files whole"),
-        (pickle_only, r"no safetensors weights \(only pytorch_model.bin, which may run code"),
-        (other_tokenizer, "they do not belong together"),
-        (remote_code, "needs code from its repository to be run, which this project never does"),
-        (no_config, "is no model folder: it has no config.json"),
-    ],
-)
-def test_a_bad_folder_is_one_clear_error(
-    damage: Callable[[Path], None], message: str, folder: Path, tmp_path: Path
-) -> None:
-    damage(folder)
-    with pytest.raises((ModelError, OriginError), match=message):
-        identify_and_fetch(f"folder:{folder}", tmp_path / "out")
-
-
-def identify_and_fetch(origin: str, out: Path) -> None:
-    origins.content(origin)
-    fetch(origin, out)
-
-
-def test_a_pickle_under_another_name_is_not_read(folder: Path, tmp_path: Path) -> None:
-    """By content, not by name: what is no safetensors file is no weights."""
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    torch.save(model.state_dict(), tmp_path / "pickle")  # weights lie mapped in the old file
-    (tmp_path / "pickle").replace(folder / "model.safetensors")
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        fetch(f"folder:{folder}", tmp_path / "out")
-
-
-ANSWER = httpx2.Response(404, request=httpx2.Request("GET", "https://hub.invalid/a/b"))
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (hub.GatedRepoError("no", response=ANSWER), "is gated: accept its licence"),
-        (hub.RepositoryNotFoundError("no", response=ANSWER), "the hub has no model 'a/b'"),
-        (hub.RevisionNotFoundError("no", response=ANSWER), f"a/b has no revision {REVISION}"),
-        (ConnectionError("no route"), "cannot be downloaded .*: check the network"),
-        (hub.LocalEntryNotFoundError("offline"), "cannot be downloaded"),
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-    ],
-)
-def test_a_hub_that_does_not_answer_is_one_clear_error(
-    error: Exception, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> str:
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(ModelError, match=message):
-        fetch(f"hub:a/b@{REVISION}", tmp_path / "out")
+        registry.begin(tiny.tokenizer(), "folder:x", "<s>")
 
 
 def test_the_hub_is_asked_for_one_revision_and_needed_files(
@@ -198,6 +100,26 @@ def test_changed_weights_are_another_content(folder: Path, tmp_path: Path) -> No
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert origins.content(f"folder:{copy}") != before
+
+
+def test_weights_are_read_once_for_as_long_as_they_are_unchanged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    digest = hashlib.file_digest
+
+    def counted(file: Any, name: str) -> Any:
+        read.append(Path(file.name).name)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    before = origins.content(f"folder:{folder}")
+    assert origins.content(f"folder:{folder}") == before
+    assert read.count("model.safetensors") == 1
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert origins.content(f"folder:{folder}") != before
+    assert read.count("model.safetensors") == 2
 
 
 def test_a_tier_of_pretrained_models_is_read_and_planned(project: Path) -> None:
