@@ -301,11 +301,24 @@ class Plan:
             judge = self.tier.judge(cell.source)
             if judge:
                 wanted.append(self.fidelity(cell.source, judge, cell.temperature, cell.seed))
-        found: dict[tuple[str, str], Run] = {}
-        for run in wanted:
-            for needed in with_inputs(run):
-                found.setdefault((needed.stage, needed.name), needed)
-        return list(found.values())
+        return each_once(wanted)
+
+    def pairing(self, cell: Cell) -> list[Run]:
+        """Every run that the rows of one pairing take, inputs before what needs them."""
+        compared = (cell.source, cell.student, cell.temperature, cell.seed)
+        wanted = [self.model(cell.source), self.proxies(*compared)]
+        for measured in (None, cell):
+            wanted.append(self.utility(cell.student, measured))
+            wanted.append(self.extraction(cell.student, measured))
+        return each_once(wanted)
+
+    def beside(self, cell: Cell) -> list[Run]:
+        """What a tier may also measure of a pairing: diagnostics, and fidelity of the corpus."""
+        found = [self.diagnose(cell.source, cell.student, cell.temperature, cell.seed)]
+        judge = self.tier.judge(cell.source)
+        if judge:
+            found.append(self.fidelity(cell.source, judge, cell.temperature, cell.seed))
+        return found
 
     def has_passages(self, model: str) -> bool:
         """Whether there are passages to extract from a model."""
@@ -375,6 +388,15 @@ def with_inputs(run: Run) -> Iterator[Run]:
     for source in run.inputs.values():
         yield from with_inputs(source)
     yield run
+
+
+def each_once(wanted: list[Run]) -> list[Run]:
+    """The runs that are wanted, and what they need before them, each once."""
+    found: dict[tuple[str, str], Run] = {}
+    for run in wanted:
+        for needed in with_inputs(run):
+            found.setdefault((needed.stage, needed.name), needed)
+    return list(found.values())
 
 
 def of(name: str, root: Path) -> Plan:
