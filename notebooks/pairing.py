@@ -50,7 +50,7 @@ print(f"{cell}: {relation}")
 
 # %%
 store = runs.Store(root)
-missing = [run for run in plan.chain(cell) if store.finished(run) is None]
+missing = [run for run in plan.report(cell) if store.finished(run) is None]
 card = costs.card(missing, plan, root, workers=1)
 charts.table(costs.rows(card))
 
@@ -128,7 +128,7 @@ charts.table(reports.extraction(found))
 # ## What it cost
 
 # %%
-done = [store.finished(run) for run in plan.chain(cell)]
+done = [store.finished(run) for run in plan.report(cell)]
 charts.table(reports.cost(done))
 
 # %% [markdown]

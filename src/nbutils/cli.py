@@ -135,6 +135,34 @@ def verify(tier: TierArgument) -> None:
 
 
 @app.command()
+def contribute(
+    run: Annotated[str, typer.Argument(help="a finished fine-tune: its key or its name")],
+) -> None:
+    """Pack one pairing that you computed, tables and manifests, into a file for others."""
+    from nbutils import contributions
+
+    root = project_root()
+    place = contributions.contribute(run, root)
+    size = place.stat().st_size / 1000
+    out.print(f"Packed: {place.relative_to(root)} ({size:.0f} kB); others `nbutils accept` it.")
+
+
+@app.command()
+def accept(
+    file: Annotated[Path, typer.Argument(help="what `nbutils contribute` packed")],
+) -> None:
+    """Check a contribution and add its pairing to the published results."""
+    from nbutils import publish as publishing
+
+    given, added = publishing.accept(file, project_root())
+    name, tier = escape(given.trained.name), given.form.tier
+    if added:
+        out.print(f"Accepted: {name}; now in {results.PUBLISHED / tier}/")
+    else:
+        out.print(f"Nothing to do: tier {tier} has {name} already.")
+
+
+@app.command()
 def notebook(
     name: Annotated[str, typer.Argument(help="a notebook under notebooks/, without .py")],
     parameter: Annotated[
@@ -162,7 +190,7 @@ def notebook(
         if not isinstance(checked, forms.ReportNotebook):
             raise params.ParameterError("--dry-run is for the pairing notebook and for `run TIER`")
         planned, cell = plans.for_pairing(checked, root)
-        return _print_card(planned.chain(cell), planned, root, workers=1)
+        return _print_card(planned.report(cell), planned, root, workers=1)
     place = output or root / "runs" / "executed" / f"{name}.ipynb"
     notebooks.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, root)
     out.print(f"Executed: {place}")

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from nbutils.params import UserError
 from nbutils.plans import Plan, with_inputs
-from nbutils.runs import Manifest, Run, RunError, Store, code_digest
+from nbutils.runs import Manifest, Run, RunError, Store
 
 # Workers report through the grid alone; libraries read these when they are imported.
 QUIET = {
@@ -71,7 +71,7 @@ def changes(run: Run, store: Store, earlier: Manifest) -> list[str]:
         was = earlier.inputs.get(role)
         if done is None or was is None or (done.key, done.digest) != (was.key, was.digest):
             found.append(f"input {role}")
-    if code_digest(run.stage) != earlier.code_digest:
+    if store.code(run.stage) != earlier.code_digest:
         found.append("code")
     return found
 

@@ -283,15 +283,6 @@ class Plan:
         name = self._named(f"{student} ← {source} T={temperature:g} s{seed}")
         return Run("diagnose", name, stage, inputs, labels)
 
-    def chain(self, cell: Cell) -> list[Run]:
-        """Every run of one pairing, each once, inputs before what needs them."""
-        compared = (cell.source, cell.student, cell.temperature, cell.seed)
-        wanted = [self.utility(cell.student), self.utility(cell.student, cell)]
-        wanted += [self.proxies(*compared), self.diagnose(*compared)]
-        if self.has_passages(cell.student):
-            wanted += [self.extraction(cell.student), self.extraction(cell.student, cell)]
-        return with_all_inputs(wanted)
-
     # --- The whole tier
 
     def all(self) -> list[Run]:
@@ -317,7 +308,30 @@ class Plan:
             judge = self.tier.judge(cell.source)
             if judge:
                 wanted.append(self.fidelity(cell.source, judge, cell.temperature, cell.seed))
-        return with_all_inputs(wanted)
+        return each_once(wanted)
+
+    def pairing(self, cell: Cell) -> list[Run]:
+        """Every run that the rows of one pairing take, inputs before what needs them."""
+        compared = (cell.source, cell.student, cell.temperature, cell.seed)
+        wanted = [self.model(cell.source), self.proxies(*compared)]
+        for measured in (None, cell):
+            wanted.append(self.utility(cell.student, measured))
+            if self.has_passages(cell.student):
+                wanted.append(self.extraction(cell.student, measured))
+        return each_once(wanted)
+
+    def report(self, cell: Cell) -> list[Run]:
+        """Every run that the report of one pairing takes: its rows', and the diagnostics."""
+        diagnosed = self.diagnose(cell.source, cell.student, cell.temperature, cell.seed)
+        return each_once([*self.pairing(cell), diagnosed])
+
+    def beside(self, cell: Cell) -> list[Run]:
+        """What a tier may also measure of a pairing: diagnostics, and fidelity of the corpus."""
+        found = [self.diagnose(cell.source, cell.student, cell.temperature, cell.seed)]
+        judge = self.tier.judge(cell.source)
+        if judge:
+            found.append(self.fidelity(cell.source, judge, cell.temperature, cell.seed))
+        return found
 
     def has_passages(self, model: str) -> bool:
         """Whether there are passages to extract from a model."""
@@ -389,8 +403,8 @@ def with_inputs(run: Run) -> Iterator[Run]:
     yield run
 
 
-def with_all_inputs(wanted: list[Run]) -> list[Run]:
-    """Runs and all that they need, each once, inputs before what needs them."""
+def each_once(wanted: list[Run]) -> list[Run]:
+    """The runs that are wanted, and what they need before them, each once."""
     found: dict[tuple[str, str], Run] = {}
     for run in wanted:
         for needed in with_inputs(run):

@@ -1,19 +1,19 @@
-"""Publishing: copy the tables of a complete tier into the book, and check what is there."""
+"""Publishing: from your run, or from a contribution, to the committed results; checking them."""
 
-import hashlib
 import shutil
 from pathlib import Path
 
 import pandas as pd
 
-from nbutils import notebooks, results
+from nbutils import contributions, notebooks, results
+from nbutils.contributions import Contribution
 from nbutils.forms import NOTEBOOKS, REPORT, STAGES
 from nbutils.params import UserError, unknown
+from nbutils.results import SUMS
 from nbutils.runs import Run, RunError, Store
 from nbutils.tiers import load_tier
 
 PAGES = "pages"
-SUMS = "SHA256SUMS"  # digest of every file of a published tier, as sha256sum writes it
 
 
 class PublishError(UserError):
@@ -37,8 +37,11 @@ def stage_pages(name: str, root: Path, output: Path) -> None:
 def publish(tier: str, runs: list[Run], root: Path) -> Path:
     """Copy tables, manifests and executed stage pages to ``book/results/<tier>/``.
 
+    Contributions to the tier that stands there are added again.
+
     Raises:
-        PublishError: A run is missing, or the tables were made from other runs.
+        PublishError: A run is missing, the tables were made from other runs, or a contribution
+            does not fit them.
     """
     store = Store(root)
     try:
@@ -60,18 +63,56 @@ def publish(tier: str, runs: list[Run], root: Path) -> Path:
     place = root / results.PUBLISHED / tier
     with results.replacing(place) as scratch:
         shutil.copytree(source, scratch, dirs_exist_ok=True)
+        for archive in sorted((place / contributions.KEPT).glob("*.zip")):
+            _add_again(archive, scratch, root)
         stage_pages(tier, root, scratch / PAGES)
         (scratch / SUMS).write_text(sums(scratch), "utf-8")
     return place
 
 
+def _add_again(archive: Path, folder: Path, root: Path) -> None:
+    try:
+        given = contributions.read(archive, root)
+        tables = contributions.merged(given, folder, root)
+    except UserError as error:
+        raise PublishError(
+            f"{archive} no longer fits: {error}\nDelete it and publish again, or ask for a new one"
+        ) from error
+    if tables is not None:
+        contributions.write(given, tables, folder)
+
+
+def accept(path: Path, root: Path) -> tuple[Contribution, bool]:
+    """Add a contribution to the published tables of its tier, and return it.
+
+    False where it is there already, and nothing changes. A tier that is not published yet gets
+    a folder that holds the contribution alone.
+
+    Raises:
+        PublishError: The file is wrong, does not fit the tier, or the tier does not verify.
+    """
+    try:
+        given = contributions.read(path, root)
+        place = root / results.PUBLISHED / given.form.tier
+        if place.exists():
+            verify(given.form.tier, root)  # or new digests would cover what is wrong
+        tables = contributions.merged(given, place, root)
+    except UserError as error:
+        raise PublishError(f"{path} is not accepted: {error}") from error
+    if tables is None:
+        return given, False
+    with results.replacing(place) as scratch:
+        if place.exists():
+            shutil.copytree(place, scratch, dirs_exist_ok=True)
+        contributions.write(given, tables, scratch)
+        (scratch / SUMS).write_text(sums(scratch), "utf-8")
+    return given, True
+
+
 def sums(folder: Path) -> str:
     """A line for every file of a folder: its SHA-256 and its path in the folder."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS)
-    return "".join(
-        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder).as_posix()}\n"
-        for p in files
-    )
+    files = (p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS)
+    return results.sums({p.relative_to(folder).as_posix(): p.read_bytes() for p in files})
 
 
 def verify(tier: str, root: Path) -> int:

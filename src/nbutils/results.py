@@ -4,13 +4,15 @@ A tier's tables live in one folder: ``book/results/<tier>/`` when published with
 ``runs/tables/<tier>/`` when computed here (*your run*).
 """
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,6 +24,8 @@ PUBLISHED = Path("book/results")
 YOURS = Path("runs/tables")
 MANIFESTS = "manifests.jsonl"
 CODE = "code.sha256"  # digest of the code that made the tables
+SUMS = "SHA256SUMS"  # digest of every file of a published tier, as sha256sum writes it
+CONTRIBUTED = "contributions.jsonl"  # what others computed: a line an archive, with its runs
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "states": ("state", "extraction_run", "seed", *LABELS),
@@ -109,12 +113,23 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def manifests(root: Path) -> pd.DataFrame:
-    """One row a run over every available tier: its manifest's fields, flattened one level."""
+    """One row a run over every available tier: its manifest's fields, flattened one level.
+
+    ``results`` is the label of the tier, and says so where the run is a contribution.
+    """
     rows = []
     for t in available(root):
-        for line in (t.folder / MANIFESTS).read_text("utf-8").splitlines():
-            rows.append(json.loads(line) | {"results": t.label})
+        given = {key for line in _json_lines(t.folder / CONTRIBUTED) for key in line["runs"]}
+        for line in _json_lines(t.folder / MANIFESTS):
+            label = f"{t.label} · contributed" if line["key"] in given else t.label
+            rows.append(line | {"results": label})
     return pd.DataFrame(rows)
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file; none where there is no file."""
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines]
 
 
 def read_manifests(folder: Path) -> list[Manifest]:
@@ -160,13 +175,28 @@ def collect(tier: Tier, name: str, runs: list[Run], root: Path) -> bool:
     frames = tables(tier, runs, store)
     frames |= summaries.summarize(frames)
     with replacing(place) as scratch:
-        for table, columns in COLUMNS.items():
-            frame = frames[table]
-            further = [c for c in frame if c not in columns] if table == "utility" else []
-            frame[[*columns, *further]].to_parquet(scratch / f"{table}.parquet", index=False)
+        write(frames, scratch)
         for file, content in stamps.items():
             (scratch / file).write_text(content, "utf-8")
     return True
+
+
+def write(frames: dict[str, pd.DataFrame], folder: Path) -> None:
+    """Write every table into a folder, its columns in their order."""
+    for name in COLUMNS:
+        ordered(name, frames[name]).to_parquet(folder / f"{name}.parquet", index=False)
+
+
+def ordered(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """A table with the columns that it has in a file; ``utility`` has one more a state."""
+    columns = COLUMNS[name]
+    further = [c for c in frame if c not in columns] if name == "utility" else []
+    return frame[[*columns, *further]]
+
+
+def sums(files: Mapping[str, bytes]) -> str:
+    """A line for every file: its SHA-256 and its name, as sha256sum writes them."""
+    return "".join(f"{hashlib.sha256(files[f]).hexdigest()}  {f}\n" for f in sorted(files))
 
 
 @contextmanager
@@ -174,6 +204,7 @@ def replacing(place: Path) -> Iterator[Path]:
     """A folder to write into, which takes the place of ``place`` when all of it is written.
 
     What was there is moved aside whole, and moved back by the next call if a kill comes between.
+    An error leaves it as it was.
     """
     scratch, old = (place.with_name(f".{place.name}.{kind}") for kind in ("partial", "old"))
     if old.exists() and not place.exists():
@@ -181,7 +212,11 @@ def replacing(place: Path) -> Iterator[Path]:
     for left in (scratch, old):
         shutil.rmtree(left, ignore_errors=True)
     scratch.mkdir(parents=True)
-    yield scratch
+    try:
+        yield scratch
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
     if place.exists():
         os.replace(place, old)
     os.replace(scratch, place)

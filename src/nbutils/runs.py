@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -154,6 +154,18 @@ def code_digest(stage: str) -> str:
     return module_digest(STAGES[stage].module)
 
 
+def identity(
+    stage: str, parameters: dict[str, Any], inputs: Mapping[str, Mapping[str, str]], code: str
+) -> str:
+    """The key of a run: a hash of all that decides its result.
+
+    ``parameters`` are those of the stage's schema as JSON has them, ``inputs`` maps a role to the
+    ``key`` and ``digest`` of a finished run, ``code`` is the digest of the stage's code.
+    """
+    values = {"stage": stage, "parameters": parameters, "inputs": inputs, "code": code}
+    return _sha256(_canonical(values))[:16]
+
+
 @lru_cache
 def module_digest(name: str) -> str:
     """Hash of the code of a module and of every ``nbutils`` module that it imports.
@@ -220,6 +232,10 @@ class Store:
                                f"{path.parent} and run again") from None  # fmt: skip
         return self._manifests[stage, key]
 
+    def code(self, stage: str) -> str:
+        """Digest of the code by which runs of a stage are made: the code as it is now."""
+        return code_digest(stage)
+
     def key(self, run: Run) -> str | None:
         """The key of a run, or None while one of its inputs is not finished."""
         inputs = {}
@@ -228,13 +244,8 @@ class Store:
             if done is None:
                 return None
             inputs[role] = {"key": done.key, "digest": done.digest}
-        identity = {
-            "stage": run.stage,
-            "parameters": run.params.model_dump(mode="json"),
-            "inputs": inputs,
-            "code": code_digest(run.stage),
-        }
-        return _sha256(_canonical(identity))[:16]
+        parameters = run.params.model_dump(mode="json")
+        return identity(run.stage, parameters, inputs, self.code(run.stage))
 
     def finished(self, run: Run) -> Manifest | None:
         """The manifest of a run if it is finished, else None."""

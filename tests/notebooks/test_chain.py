@@ -176,7 +176,7 @@ def test_a_summary_that_does_not_follow_is_found(published: Path, tmp_path: Path
     gains = pd.read_parquet(folder / "gains.parquet")
     gains["gain"] = gains["gain"].where(gains.index != 3, gains["gain"] + 0.001)
     gains.to_parquet(folder / "gains.parquet", index=False)
-    (folder / publish.SUMS).write_text(publish.sums(folder))
+    (folder / results.SUMS).write_text(publish.sums(folder))
     done = nbutils(tmp_path / "project", "verify", "smoke")
     assert done.returncode == 1
     assert "gains.parquet does not follow from the rows" in done.stderr

@@ -146,7 +146,7 @@ def test_a_card_adds_up_and_says_what_is_rough(
 ) -> None:
     """With no record at all every stage is rough; workers share the time, not the memory."""
     monkeypatch.setattr(calibration, "rates", lambda threads: Rates(1e-9, 1e-8))
-    todo = plan.chain(SELF)
+    todo = plan.report(SELF)
     one, two = (costs.card(todo, plan, tmp_path, workers) for workers in (1, 2))
     assert one.stages["rough"].all()
     assert one.stages["runs"].sum() == len(todo)
