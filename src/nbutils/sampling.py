@@ -8,62 +8,16 @@ from typing import Any
 import pandas as pd
 import torch
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
 
 from nbutils import models
 from nbutils.params import SampleCorpus, UserError
 from nbutils.training import Progress
 
+TILE = 64  # tokens of the vocabulary whose probabilities are first summed
+
 
 class SamplingError(UserError):
     """A source writes nothing that can be used."""
-
-
-class Room(DynamicLayer):
-    """The keys and values of one attention layer, in memory that is taken once.
-
-    Appending a token writes in place, where ``DynamicLayer`` would copy all that came before.
-    """
-
-    _layer_type = None  # keeps transformers from making this its own default
-
-    def __init__(self, tokens: int) -> None:
-        """Leave room for ``tokens`` positions."""
-        super().__init__()
-        self.tokens = tokens
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append the states of new tokens; return those of all tokens so far."""
-        start = self.get_seq_length()
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            shape = (*key_states.shape[:2], self.tokens, key_states.shape[3])
-            self.room = key_states.new_empty(shape), value_states.new_empty(shape)
-        end = start + key_states.shape[2]
-        for room, states in zip(self.room, (key_states, value_states), strict=True):
-            room[:, :, start:end] = states
-        self.keys, self.values = (room[:, :, :end] for room in self.room)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep some rows of the batch."""
-        end = self.get_seq_length()
-        if end == 0:
-            return
-        keys, values = self.room
-        self.room = keys[indices], values[indices]
-        self.keys, self.values = (room[:, :, :end] for room in self.room)
-
-
-def new_cache(model: PreTrainedModel, tokens: int) -> DynamicCache:
-    """An empty cache with room for ``tokens`` positions in every plain attention layer."""
-    cache = DynamicCache(config=model.config)
-    cache.layers = [
-        Room(tokens) if type(layer) is DynamicLayer else layer for layer in cache.layers
-    ]
-    return cache
 
 
 def memory_name(model: PreTrainedModel) -> str | None:
@@ -75,17 +29,37 @@ def memory_name(model: PreTrainedModel) -> str | None:
     return next((n for n in ("past_key_values", "cache_params") if n in named), None)
 
 
-def draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
+def draw(
+    logits: torch.Tensor, temperature: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One token a row from the tempered distribution, by inversion; logits ``[rows, tokens]``.
 
-    Inversion takes one random number a row (``multinomial`` one a token). The sums are float64,
-    so that the rare tokens of a large vocabulary keep their probability.
+    Returns the tokens and their log-probabilities in nats under the untempered distribution, both
+    of shape ``[rows]``; the latter are not finite where the logits are not.
+
+    Inversion takes one random number a row (``multinomial`` one a token): it says in which tile of
+    ``TILE`` tokens the draw falls, and where in it. Sums over tiles are float64, so that the rare
+    tokens of a large vocabulary keep their probability.
     """
-    summed = torch.softmax(logits / temperature, dim=-1).cumsum(-1, dtype=torch.float64)
-    shape = (len(logits), 1)
-    place = torch.rand(shape, generator=generator, device=logits.device, dtype=torch.float64)
-    chosen = torch.searchsorted(summed, place * summed[:, -1:], right=True)
-    return chosen.clamp(max=logits.shape[1] - 1)
+    rows, tokens = logits.shape
+    top = logits.amax(-1, keepdim=True)
+    weights = torch.exp((logits - top) / temperature if temperature != 1 else logits - top)
+    tiles = torch.nn.functional.pad(weights, (0, -tokens % TILE)).view(rows, -1, TILE)
+    sums = tiles.sum(-1).cumsum(-1, dtype=torch.float64)
+    place = torch.rand(
+        (rows, 1), generator=generator, device=logits.device, dtype=torch.float64
+    ) * sums[:, -1:]  # fmt: skip
+    tile = torch.searchsorted(sums, place, right=True).clamp(max=sums.shape[1] - 1)
+    end = sums.gather(1, tile)
+    start = torch.where(tile > 0, sums.gather(1, (tile - 1).clamp(min=0)), 0.0)
+    inside = tiles[torch.arange(rows, device=logits.device), tile[:, 0]]
+    inside = inside.cumsum(-1, dtype=torch.float64)
+    # as a share of the tile: rounding must not push the place beyond its last token
+    share = ((place - start) / (end - start)).clamp(max=1 - 1e-12)
+    offset = torch.searchsorted(inside, share * inside[:, -1:], right=True)
+    token = (tile * TILE + offset).clamp(max=tokens - 1)
+    total = sums[:, -1].log() + top[:, 0] if temperature == 1 else logits.logsumexp(-1)
+    return token[:, 0], (logits.gather(1, token)[:, 0] - total).double()
 
 
 @torch.inference_mode()
@@ -107,39 +81,44 @@ def sample_batch(
     Raises:
         SamplingError: The model's output is not finite.
     """
-    ids: list[list[int]] = [[] for _ in range(rows)]
-    totals = [0.0] * rows
-    active = list(range(rows))
-    going = torch.ones(rows, dtype=torch.bool, device=model.device)
+    place = model.device
+    ids = torch.full((rows, max_tokens), eos, device=place)
+    log_probs = torch.zeros(rows, max_tokens, dtype=torch.float64, device=place)
+    active = torch.arange(rows, device=place)
+    going = torch.ones(rows, dtype=torch.bool, device=place)
     name = memory_name(model)
-    cache = new_cache(model, max_tokens) if name == "past_key_values" else None
-    known: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
-    read = torch.full((rows, 1), bos, device=model.device)
-    for _ in range(max_tokens):
+    attends = name == "past_key_values"
+    cache = DynamicCache(config=model.config)
+    known: dict[str, Any] = {"past_key_values": cache} if attends else {}
+    read = torch.full((rows, 1), bos, device=place)
+    for step in range(max_tokens):
         output = model(input_ids=read, use_cache=name is not None, **known)
-        logits = output.logits[:, -1].float()
-        total = logits.logsumexp(dim=-1)
-        if not torch.isfinite(total).all():
+        token, log_prob = draw(output.logits[:, -1].float(), temperature, generator)
+        if not torch.isfinite(log_prob).all():
             raise SamplingError("the source's logits are not finite: its weights are damaged")
-        token = draw(logits, temperature, generator)
-        log_prob = logits.gather(1, token)[:, 0] - total
-        new = zip(active, going.tolist(), token[:, 0].tolist(), log_prob.tolist(), strict=True)
-        for row, open_, id_, value in new:
-            if open_:
-                ids[row].append(id_)
-                totals[row] += value
+        ids[active, step] = torch.where(going, token, eos)
+        log_probs[active, step] = torch.where(going, log_prob, 0.0)
         known = {name: output[name]} if name else {}
-        read = token if name else torch.cat([read, token], dim=1)
-        going &= token[:, 0] != eos
+        read = token[:, None] if name else torch.cat([read, token[:, None]], dim=1)
+        going &= token != eos
         left = int(going.sum())
         if left == 0:
             break
-        if cache is not None and left <= len(active) * 3 // 4:
+        if attends and left <= len(active) * 3 // 4:
             kept = torch.nonzero(going)[:, 0]
-            active = [active[i] for i in kept.tolist()]
-            read, going = read[kept], going[kept]
+            active, read, going = active[kept], read[kept], going[kept]
             cache.batch_select_indices(kept)
-    return list(zip(ids, totals, strict=True))
+    return _documents(ids.cpu(), log_probs.sum(dim=1).tolist(), eos)
+
+
+def _documents(
+    ids: torch.Tensor, log_probs: list[float], eos: int
+) -> list[tuple[list[int], float]]:
+    """Rows of tokens, cut behind the first EOS, with what belongs to each."""
+    ended = ids == eos
+    first = torch.where(ended.any(dim=1), ended.int().argmax(dim=1) + 1, ids.shape[1])
+    rows = zip(ids.tolist(), first.tolist(), log_probs, strict=True)
+    return [(row[:end], log_prob) for row, end, log_prob in rows]
 
 
 def documents(

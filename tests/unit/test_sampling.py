@@ -93,6 +93,35 @@ def test_the_first_token_follows_the_softmax(temperature: float) -> None:
     assert p_value > 1e-3
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_a_draw_is_that_of_the_softmax_tile_by_tile(temperature: float) -> None:
+    """150 tokens are two tiles and a part; some have no probability, some nearly none."""
+    logits = 3 * torch.randn(150, generator=generator(5))
+    logits[[0, 63, 64, 149]] = -torch.inf
+    logits[70] = -40.0
+    rows = logits.expand(60_000, -1)
+    tokens, log_probs = sampling.draw(rows, temperature, generator())
+    counts = torch.bincount(tokens, minlength=150).double().numpy()
+    expected = softmax(logits.double() / temperature, dim=-1).numpy() * len(rows)
+    assert counts[expected == 0].sum() == 0
+    kept = expected >= 5
+    observed = np.append(counts[kept], counts[~kept].sum())
+    wanted = np.append(expected[kept], expected[~kept].sum())
+    assert scipy_stats.chisquare(observed, wanted).pvalue > 1e-3
+    torch.testing.assert_close(
+        log_probs, logits.log_softmax(-1)[tokens].double(), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("likely", [0, 64, 100])
+def test_a_certain_token_is_always_drawn(likely: int) -> None:
+    logits = torch.full((5_000, 101), -torch.inf)
+    logits[:, likely] = 2.0
+    tokens, log_probs = sampling.draw(logits, 1.0, generator())
+    assert set(tokens.tolist()) == {likely}
+    assert log_probs.abs().max() < 1e-6
+
+
 def test_sampling_is_deterministic_by_its_seed() -> None:
     model = tiny.model("qwen3")
     one, same, other = (sample_batch(model, BOS, EOS, 1.0, 5, 8, generator(s)) for s in (3, 3, 4))
