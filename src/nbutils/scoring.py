@@ -10,9 +10,14 @@ The numbers are those of lm-eval's own passes with ``logits_cache=False``. Its c
 different places, as they do for two items of one document.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -48,13 +53,17 @@ def trees(sequences: list[list[int]], limit: int) -> list[Tree]:
     previous: list[int] = []
 
     def close() -> None:
-        mask = torch.zeros(len(ids), len(ids), dtype=torch.bool)
-        positions = torch.zeros(len(ids), dtype=torch.int64)
+        mask = np.zeros((len(ids), len(ids)), dtype=bool)
+        positions = np.zeros(len(ids), dtype=np.int64)
+        new = 0  # nodes below it are known from an earlier path
         for path in paths:
-            index = torch.tensor(path)
-            mask[index.unsqueeze(1), index] = torch.ones(len(path), len(path)).tril().bool()
-            positions[index] = torch.arange(len(path))
-        found.append(Tree(torch.tensor(ids), positions, mask, list(paths)))
+            for depth, node in enumerate(path):
+                if node >= new:
+                    mask[node, path[: depth + 1]] = True
+                    positions[node] = depth
+            new = max(new, path[-1] + 1)
+        where = torch.from_numpy(positions)
+        found.append(Tree(torch.tensor(ids), where, torch.from_numpy(mask), list(paths)))
 
     for sequence in sequences:
         shared = common(previous, sequence)
@@ -80,7 +89,32 @@ def common(a: list[int], b: list[int]) -> int:
 
 
 class TreeScorer(HFLM):
-    """lm-eval's own model class; only the forward passes differ."""
+    """lm-eval's own model class; only the forward passes differ, and texts are encoded at once."""
+
+    _encoded: Mapping[str, list[int]] = MappingProxyType({})
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Log-likelihood in nats and greediness of each continuation of its context.
+
+        What ``HFLM`` would encode text by text is encoded in one call before.
+        """
+        pairs = [request.args for request in requests]
+        texts = {text for c, end in pairs if c for text in (c.rstrip(), c + end)}
+        begin = self.tokenizer.decode(self.prefix_token_id)
+        plain = sorted(text for text in texts if text and not text.startswith(begin))
+        ids = self.tokenizer(plain, add_special_tokens=bool(self.add_bos_token)).input_ids
+        self._encoded = dict(zip(plain, ids, strict=True)) if plain else {}
+        return super().loglikelihood(requests, disable_tqdm)
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
+    ) -> list[int]:
+        """Token ids of a text, from those encoded before where it is one of them."""
+        if add_special_tokens is None and not kwargs and string in self._encoded:
+            return list(self._encoded[string])
+        return list(super().tok_encode(string, add_special_tokens, **kwargs))
 
     @torch.inference_mode()
     def _loglikelihood_tokens(
