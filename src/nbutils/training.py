@@ -28,6 +28,8 @@ from nbutils.params import Recipe, UserError
 IGNORED = -100
 OPEN_ROWS = 32
 MICRO_BATCH_TOKENS = 4096
+LOGITS = {"cpu": 2**26, "cuda": 2**28}
+"""So many logits at once: their copies and gradients are several times as large."""
 
 Progress = Callable[[float], None]
 
@@ -165,7 +167,8 @@ def fit(
 
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, share_of_peak) for o in updates]
     length = rows.ids.shape[1]
-    micro = max(1, MICRO_BATCH_TOKENS // length)
+    room = LOGITS[model.device.type] // model.get_output_embeddings().weight.shape[0]
+    micro = max(1, min(MICRO_BATCH_TOKENS, room) // length)
     losses: list[float] = []
     model.train()
     torch.manual_seed(seed)
