@@ -27,6 +27,7 @@ QUIET = {
     "PYTHONWARNINGS": "ignore::FutureWarning,ignore::UserWarning",
     "TOKENIZERS_PARALLELISM": "false",
 }
+PRIOR = 60.0  # seconds at the known pace that are held against the first short runs
 WORKER_MIB = 1600  # what one worker was measured to need at most at the tiny tier, with room
 
 
@@ -99,10 +100,10 @@ def remaining(todo: list[Run], known: Seconds, measured: Seconds, workers: int) 
     """Seconds left, or None while there is a stage that was never run.
 
     Known times may come from another machine: they are scaled by how the runs measured here
-    compare with them.
+    compare with them, more so the longer has been measured.
     """
     both = measured.keys() & known.keys()
-    pace = sum(measured[k] for k in both) / sum(known[k] for k in both) if both else 1.0
+    pace = (sum(measured[k] for k in both) + PRIOR) / (sum(known[k] for k in both) + PRIOR)
     seconds = {k: s * pace for k, s in known.items()} | measured
     times = [expected(run, seconds) for run in todo]
     if None in times:

@@ -261,13 +261,13 @@ def test_expected_is_what_it_took_else_the_median_of_the_stage() -> None:
 
 
 def test_remaining_by_hand() -> None:
-    """This machine needed 4 s for what took 2: the known 3 and the stage's median double."""
-    known: Seconds = {("a", "x"): 2.0, ("a", "y"): 3.0, ("b", "x"): 7.0}
-    measured: Seconds = {("a", "x"): 4.0}
+    """180 s for what took 60, and a minute at the known pace beside them: everything doubles."""
+    known: Seconds = {("a", "x"): 60.0, ("a", "y"): 90.0, ("b", "x"): 210.0}
+    measured: Seconds = {("a", "x"): 180.0}
     todo = [named("a", "y"), named("b", "x"), named("a", "new")]
-    assert grid.remaining(todo, known, measured, 1) == pytest.approx(6 + 14 + 5)
-    assert grid.remaining(todo, known, measured, 2) == pytest.approx(12.5)
-    assert grid.remaining(todo, known, {}, 1) == pytest.approx(3 + 7 + 2.5)
+    assert grid.remaining(todo, known, measured, 1) == pytest.approx(180 + 420 + 180)
+    assert grid.remaining(todo, known, measured, 2) == pytest.approx(390)
+    assert grid.remaining(todo, known, {}, 1) == pytest.approx(90 + 210 + 75)
     assert grid.remaining([named("c", "x"), *todo], known, measured, 1) is None
     assert grid.remaining([], known, measured, 1) == 0
 
