@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book html serve test lint format clean
+.PHONY: help book html serve test bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,6 +21,9 @@ serve: html ## build the book and serve it on this machine
 
 test: lint ## lint, type-check and run every test
 	$(BIN)/python -m pytest
+
+bench: $(READY) ## time sampling, training and scoring beside what you would otherwise run
+	cd tests && ../$(BIN)/python -m benchmarks.bench
 
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check

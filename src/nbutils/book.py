@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import vl_convert
 
-from nbutils import charts, notebooks, results
+from nbutils import charts, notebooks, results, speed
 from nbutils.forms import FINDINGS, REPORT, STAGES
 from nbutils.params import UserError
 from nbutils.runs import module_digest
@@ -30,7 +30,10 @@ PAGES = Path("book/pages")
 EXECUTED = Path("runs/pages")
 GENERATED = Path("book/_static/generated")
 HTML = Path("book/_build/html")
-CODE = ("findings", "beyond", "reports", "predictors", "simulation", "results", "notebooks")
+CODE = (
+    *("findings", "beyond", "reports", "predictors", "simulation", "speed"),
+    *("results", "notebooks"),
+)
 WORKERS = 2
 
 
@@ -93,6 +96,8 @@ def stamp(name: str, parameters: dict[str, str], root: Path) -> str:
     digest.update(notebooks.source_digest(notebooks.sources(root)[name]).encode())
     digest.update("".join(module_digest(module) for module in CODE).encode())
     tables = [p for t in results.available(root) for p in sorted(t.folder.glob("*.*"))]
+    bench = (root / "runs" / speed.MEASURED, root / results.PUBLISHED / speed.MEASURED)
+    tables += [path for path in bench if path.is_file()]
     for path in tables:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     labels = [t.label for t in results.available(root)]

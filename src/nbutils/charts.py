@@ -58,6 +58,8 @@ NUMBERS = {
     "passage_hits": ("documents that hold a passage", ".0f"),
     "step": ("step", "d"),
     "loss": ("loss", ".3f"),
+    "rate": ("rate", ",.0f"),
+    "ratio": ("ratio to the first", ".2f"),
 }
 """Titles and formats of the columns that tooltips show."""
 WIDTH = 600

@@ -105,6 +105,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "rounds": TablesNotebook,
     "recipe_map": TablesNotebook,
     "how_sure": SimulationNotebook,
+    "speed": TablesNotebook,
 }
 STAGES = [name for name, form in NOTEBOOKS.items() if "tier" in form.model_fields]
 """Notebooks that compute, or reuse, runs of a tier."""

@@ -1,0 +1,106 @@
+"""Speed: what the benchmark measured, as rows and a chart."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+from altair.typing import ChartType
+
+from nbutils import charts
+from nbutils.results import PUBLISHED
+
+MEASURED = "bench.json"
+UNITS = {
+    "sampling": "tokens a second",
+    "training": "tokens a second",
+    "scoring": "items a second",
+}
+OURS, PEERS = "#1f82c0", ["#dd6227", "#b8860b"]
+
+
+def load(root: Path) -> dict[str, Any] | None:
+    """What ``make bench`` wrote here, else what is published, else None."""
+    for path in (root / "runs" / MEASURED, root / PUBLISHED / MEASURED):
+        if path.is_file():
+            return dict(json.loads(path.read_text("utf-8")))
+    return None
+
+
+def rows(found: dict[str, Any] | None) -> pd.DataFrame:
+    """One row a contest and way: rates with their range, ratio to the first way, memory in MiB."""
+    return pd.DataFrame(found["rows"] if found else [])
+
+
+def machine(found: dict[str, Any] | None) -> pd.DataFrame:
+    """What it was measured on."""
+    if not found:
+        return pd.DataFrame()
+    versions = {name: found["versions"][name] for name in ("python", "torch", "transformers")}
+    values = {
+        "device": found["device"],
+        "threads": found["threads"],
+        "matrix product (GFLOP/s)": round(found["flops"] / 1e9),
+        "memory (GB/s)": round(found["bandwidth"] / 1e9),
+    }
+    return pd.DataFrame([values | versions])
+
+
+def shown(measured: pd.DataFrame) -> pd.DataFrame:
+    """The rows for people: rate with its range, ratio, share of the ceiling, memory."""
+    if measured.empty:
+        return measured
+    return pd.DataFrame(
+        {
+            "stage": measured["stage"],
+            "contest": measured["contest"],
+            "weights (million)": [f"{n / 1e6:.1f}" for n in measured["parameters"]],
+            "way": measured["way"],
+            "rate": [
+                f"{r:,.0f} [{a:,.0f}, {b:,.0f}]"
+                for r, a, b in measured[["rate", "low", "high"]].to_numpy(dtype=float)
+            ],
+            "ratio": [f"{x:.2f}" for x in measured["ratio"]],
+            "of the ceiling": [f"{x:.0%}" for x in measured["of_ceiling"]],
+            "peak memory (MiB)": [f"{x:,.0f}" for x in measured["memory_mib"]],
+        }
+    )
+
+
+def throughput(measured: pd.DataFrame) -> ChartType:
+    """Rates over batch size (sampling) and over model size, with their range, one line a way."""
+    if measured.empty:
+        return charts.nothing()
+    rows = charts.checked(measured.assign(weights=measured["parameters"] / 1e6))
+    sampling = rows[rows["stage"].eq("sampling")]
+    smallest = sampling["parameters"].min()
+    batches = sampling[sampling["parameters"].eq(smallest)]
+    same = sampling["batch"].eq(sampling.loc[sampling["parameters"].ne(smallest), "batch"].max())
+    by_size = [
+        ("Sampling over model size", sampling[same]),
+        ("Full fine-tuning over model size", rows[rows["contest"].eq("full")]),
+        ("Scoring over model size", rows[rows["stage"].eq("scoring")]),
+    ]
+    panels = [_panel(batches, "batch", "documents side by side", "Sampling over batch size")]
+    panels += [_panel(part, "weights", "million weights", title) for title, part in by_size]
+    return alt.vconcat(*panels, spacing=24).resolve_scale(color="independent").properties(
+        description="Throughput of sampling, fine-tuning and scoring beside what a user would "
+        "otherwise run, over batch size and model size, with the range over repeats."
+    )  # fmt: skip
+
+
+def _panel(part: pd.DataFrame, column: str, title: str, heading: str) -> ChartType:
+    ways = list(part["way"].unique())
+    peers = [way for way in ways if way != "ours"]
+    scale = alt.Scale(domain=[*peers, "ours"], range=[*PEERS[: len(peers)], OURS])
+    unit = UNITS[part["stage"].iloc[0]]
+    kept = ["way", column, "rate", "low", "high", "ratio"]
+    base = alt.Chart(part[kept]).encode(
+        color=alt.Color("way:N", title=None, scale=scale),
+        tooltip=charts.tooltips("way", "rate", "low", "high", "ratio"),
+    )
+    x = alt.X(f"{column}:Q", title=title).scale(type="log", padding=16, nice=False)
+    x = x.axis(values=sorted(part[column].unique()), format="d" if column == "batch" else ".2~r")
+    y = alt.Y("rate:Q", title=unit).scale(type="log", nice=False)
+    return charts.line_panel(base, x, y, heading, "low")

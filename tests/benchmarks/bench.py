@@ -1,0 +1,185 @@
+"""Time sampling, training and scoring beside what a user would otherwise run.
+
+    make bench
+
+Ways of one contest take turns, so that what else a machine does hits all alike. Writes
+``runs/bench.json``: a row a way, with the ratio of its rate to that of the contest's first way, and
+for each stage the ratio of its first contest.
+"""
+
+import json
+import multiprocessing
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+import tiny  # the tests' own tokenizer
+from benchmarks import peers
+from benchmarks.peers import Contest
+from nbutils import models, runs
+
+REPEATS = 5
+SIZES = (128, 256, 512)  # width of the model
+BATCHES = (16, 64, 256)
+THREADS = 2
+
+
+def contests() -> list[Callable[[], Contest]]:
+    """What is contested, made only when its turn comes; the first of a stage is its headline."""
+    shapes = [(SIZES[0], batch) for batch in reversed(BATCHES)] + [(s, 64) for s in SIZES[1:]]
+    found = [partial(_sampled, size, batch) for size, batch in shapes]
+    found += [partial(_trained, size, steps) for size, steps in zip(SIZES, (10, 6, 3), strict=True)]
+    found += [partial(_trained, SIZES[0], 10, lora=True)]
+    sizes = zip(SIZES, (200, 100, 50), strict=True)
+    return [*found, *(partial(_scored, size, items) for size, items in sizes)]
+
+
+def _sampled(size: int, batch: int) -> Contest:
+    return peers.sampled(peers.model(size), batch)
+
+
+def _trained(size: int, steps: int, lora: bool = False) -> Contest:
+    return peers.trained(peers.model(size), steps, lora)
+
+
+def _scored(size: int, items: int) -> Contest:
+    return peers.scored(peers.model(size), tokenizer(), items)
+
+
+def tokenizer() -> Any:
+    """The tests' byte-level tokenizer, as a folder gives it back."""
+    with tempfile.TemporaryDirectory() as folder:
+        tiny.tokenizer().save_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder)
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What this machine can do: floating-point operations and bytes a second."""
+
+    flops: float
+    bandwidth: float
+
+
+def ceiling() -> Ceiling:
+    """The rate of a large matrix product, and of copying a large tensor."""
+    place = models.device()
+    a, b = (torch.randn(2048, 2048, device=place) for _ in range(2))
+    big = torch.randn(2**26, device=place)
+    products, copies = [], []
+    for _ in range(5):
+        products.append(seconds(lambda: a @ b))
+        copies.append(seconds(lambda: big.clone()))
+    return Ceiling(2 * 2048**3 / min(products), 2 * 4 * 2**26 / min(copies))
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Wall-clock time of some work, with the accelerator waited for."""
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def measured(contest: Contest, best: Ceiling) -> list[dict[str, Any]]:
+    """A row a way: its rates over the repeats, taken in turns."""
+    rates: dict[str, list[float]] = {name: [] for name in contest.ways}
+    for turn in range(REPEATS + 1):
+        for name, way in contest.ways.items():
+            started = time.perf_counter()
+            work = way()
+            if turn:  # the first turn warms up
+                rates[name].append(work / (time.perf_counter() - started))
+    first = median(next(iter(rates.values())))
+    return [
+        {
+            "stage": contest.stage,
+            "contest": contest.name,
+            "parameters": contest.parameters,
+            "batch": contest.batch,
+            "way": name,
+            "rate": median(found),
+            "low": min(found),
+            "high": max(found),
+            "ratio": median(found) / first,
+            "of_ceiling": median(found) * contest.flops / best.flops,
+        }
+        for name, found in rates.items()
+    ]
+
+
+def memory(number: int, name: str) -> float:
+    """Peak memory of a fresh process that goes one way once, MiB."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return float(pool.apply(_peak, (number, name)))
+
+
+def _peak(number: int, name: str) -> float:
+    torch.set_num_threads(THREADS)
+    contests()[number]().ways[name]()
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return runs.peak_memory_mib()
+
+
+def main() -> None:
+    """Measure everything, print a table and write ``runs/bench.json``."""
+    logging.set_verbosity_error()
+    torch.set_num_threads(THREADS)
+    best = ceiling()
+    rows = []
+    for number, make in enumerate(track(contests(), "contests")):
+        for row in measured(make(), best):
+            rows.append(row | {"memory_mib": memory(number, row["way"])})
+    headlines: dict[str, float] = {}
+    for row in rows:
+        if row["way"] == "ours":
+            headlines.setdefault(row["stage"], round(row["ratio"], 2))
+    found = headlines | {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else runs.processor(),
+        "threads": THREADS,
+        "system": platform.platform(),
+        "versions": runs.versions(),
+        "flops": best.flops,
+        "bandwidth": best.bandwidth,
+        "rows": rows,
+    }
+    place = runs.project_root() / "runs" / "bench.json"
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(json.dumps(found, indent=1), "utf-8")
+    show(rows, best)
+    print(f"Written: {place}")
+
+
+def show(rows: list[dict[str, Any]], best: Ceiling) -> None:
+    """Print the rows for people."""
+    table = Table("stage", "contest", "weights", "way", "rate", "ratio", "of peak", "memory")
+    for r in rows:
+        table.add_row(
+            *(r["stage"], r["contest"], f"{r['parameters'] / 1e6:.1f} M", r["way"]),
+            f"{r['rate']:,.0f} [{r['low']:,.0f}, {r['high']:,.0f}]",
+            *(f"{r['ratio']:.2f}", f"{r['of_ceiling']:.0%}", f"{r['memory_mib']:,.0f} MiB"),
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"peak here: {best.flops / 1e9:,.0f} GFLOP/s, {best.bandwidth / 1e9:,.0f} GB/s; rates are "
+        "tokens a second (sampling, training) and items a second (scoring)"
+    )
+
+
+if __name__ == "__main__":
+    main()
