@@ -18,7 +18,7 @@ def frontier(rows: pd.DataFrame, stops: pd.DataFrame) -> ChartType:
     ``verdicts.stopping_rule``.
     """
     if rows.empty:
-        return charts.nothing("lab")
+        return charts.nothing("nbutils run lab")
     keys = ["results", "student", "source", "relation", "step"]
     numbers = ["gain", "low", "high", "share", "share_low", "share_high"]
     rows = charts.in_points(charts.checked(rows[[*keys, *numbers]]))
@@ -63,7 +63,7 @@ def frontier(rows: pd.DataFrame, stops: pd.DataFrame) -> ChartType:
 def rounds(rows: pd.DataFrame) -> ChartType:
     """Utility, extraction and diversity over rounds of self-training, one line a student."""
     if rows.empty:
-        return charts.nothing("lab")
+        return charts.nothing("nbutils run lab")
     keys = ["results", "student", "round"]
     numbers = ["gain", "low", "high", "share", "share_low", "share_high", "distinct_2"]
     rows = charts.in_points(charts.checked(rows[[*keys, *numbers]]))
@@ -91,7 +91,7 @@ def rounds(rows: pd.DataFrame) -> ChartType:
 def recipe_map(rows: pd.DataFrame) -> ChartType:
     """Gain over learning rate, steps and kind of update; pale where it is not told from zero."""
     if rows.empty:
-        return charts.nothing("lab")
+        return charts.nothing("nbutils run lab")
     keys = ["results", "student", "update", "learning_rate", "steps", "effect"]
     columns = [*keys, "gain", "low", "high", "p_value", "fall", "before", "after"]
     rows = charts.in_points(charts.checked(rows[columns]))
@@ -148,7 +148,7 @@ def recipe_map(rows: pd.DataFrame) -> ChartType:
 def predictors(judged: pd.DataFrame) -> ChartType:
     """How well each proxy and diagnostic ranks the corpora of a student that was left out."""
     if judged.empty:
-        return charts.nothing("lab")
+        return charts.nothing("nbutils run lab")
     rows = charts.checked(judged).copy()
     rows["regret"], rows["regret_at_random"] = 100 * rows["regret"], 100 * rows["regret_at_random"]
     choices, chosen = charts.selectors(rows, "method")

@@ -181,9 +181,9 @@ def checked(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def nothing(tier: str = "tiny") -> ChartType:
-    """What stands in a chart's place while there are no results; ``tier`` would bring them."""
-    text = f"No results yet: nbutils run {tier} computes them."
+def nothing(command: str = "nbutils run tiny") -> ChartType:
+    """What stands in a chart's place while there are no results, and the command for them."""
+    text = f"No results yet: {command} computes them."
     data = alt.InlineData(values=[{"text": text}])
     return (
         alt.Chart(data, width=WIDTH, height=60, description=text)

@@ -71,7 +71,7 @@ def shown(measured: pd.DataFrame) -> pd.DataFrame:
 def throughput(measured: pd.DataFrame) -> ChartType:
     """Rates over batch size (sampling) and over model size, with their range, one line a way."""
     if measured.empty:
-        return charts.nothing()
+        return charts.nothing("make bench")
     rows = charts.checked(measured.assign(weights=measured["parameters"] / 1e6))
     sampling = rows[rows["stage"].eq("sampling")]
     smallest = sampling["parameters"].min()

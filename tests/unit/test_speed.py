@@ -47,7 +47,7 @@ def test_without_a_measurement_the_page_says_so() -> None:
     assert speed.rows(None).empty
     assert speed.machine(None).empty
     assert speed.shown(speed.rows(None)).empty
-    assert "No results yet" in json.dumps(speed.throughput(speed.rows(None)).to_dict())
+    assert "make bench" in json.dumps(speed.throughput(speed.rows(None)).to_dict())
 
 
 def test_the_chart_has_a_panel_for_each_question_and_every_way() -> None:
