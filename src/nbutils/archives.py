@@ -38,7 +38,7 @@ TEXT = (
 FLAGS = (("extraction", "exact"), ("models", "student"))
 OPTIONAL = (
     *(*LABELS, "seed", "task", "domain"),
-    *("training_tokens", "planted_share", "exposures", "fidelity"),
+    *("training_tokens", "planted_share", "exposures", "fidelity", "passage_hits"),
 )
 """Columns in which a value may be missing."""
 KEY = "[0-9a-f]{16}"  # of a state, which heads a column

@@ -57,9 +57,11 @@ def _step_seconds(model: PreTrainedModel, recipe: Recipe, threads: int) -> float
     ids: list[list[int]] = torch.randint(2, model.config.vocab_size, (64, length)).tolist()
     packed = training.pack(ids, 2 * length, 0)
 
+    usual = models.training_precision(models.precision(torch.bfloat16))  # of published models
+
     def train(steps: int) -> None:
         several = recipe.model_copy(update={"steps": steps})
-        training.fit(model, packed, several, 0, lambda share: None)
+        training.fit(model, packed, several, 0, lambda share: None, precision=usual)
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -15,6 +15,8 @@ from nbutils.params import UserError, first_line
 
 SECONDS = 60.0
 """A training of less than this leaves no checkpoint; a longer one loses at most this much."""
+QUICK = 3.0
+"""A save of more seconds is made as much less often: it takes a twentieth of the time at most."""
 FILE = "checkpoint.pt"
 
 
@@ -23,12 +25,13 @@ class CheckpointError(UserError):
 
 
 class Checkpoint:
-    """The last state of one training, saved every ``SECONDS`` seconds."""
+    """The last state of one training, saved every ``SECONDS`` seconds, or less often if slow."""
 
     def __init__(self, out: Path) -> None:
         """Use the folder beside ``out``, the scratch folder of a run; creates nothing."""
         self.folder = out.with_name(f"{out.name}.checkpoint")
         self._saved = time.monotonic()
+        self._took = 0.0  # seconds of the last save: of large models, many
 
     def load(self) -> dict[str, Any] | None:
         """The last saved state, or None.
@@ -49,8 +52,9 @@ class Checkpoint:
         return state
 
     def due(self) -> bool:
-        """Whether the last save is ``SECONDS`` ago."""
-        return time.monotonic() - self._saved >= SECONDS
+        """Whether the last save is long enough ago."""
+        wait = SECONDS * max(1.0, self._took / QUICK)
+        return time.monotonic() - self._saved >= wait
 
     def save(self, state: dict[str, Any]) -> None:
         """Put a state in the place of the one before.
@@ -58,6 +62,7 @@ class Checkpoint:
         Raises:
             CheckpointError: The file cannot be written.
         """
+        started = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f"{FILE}.partial"
         try:
@@ -71,3 +76,4 @@ class Checkpoint:
             os.fsync(file.fileno())
         partial.replace(self.folder / FILE)
         self._saved = time.monotonic()
+        self._took = self._saved - started

@@ -76,7 +76,7 @@ def perturb(p: PerturbWeights, inputs: dict[str, Path], out: Path, progress: Pro
     after = dict(trained.named_parameters())
     for name, weight in model.named_parameters():
         noise = torch.randn(weight.shape, generator=generator).to(weight.device)
-        update = (after[name] - weight).float().norm()
+        update = (after[name].to(weight.device) - weight).float().norm()
         weight += (noise * (update / noise.norm())).to(weight.dtype)
     models.save(model, tokenizer, out)
     progress(1.0)

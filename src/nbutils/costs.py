@@ -5,6 +5,7 @@ a unit of work are taken; published ones at the pace of this machine (see ``cali
 Anything else is rough: what a small model takes here, in proportion to the weights.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -25,7 +26,7 @@ BASE_MIB = 700.0  # Python and its libraries, loaded
 FIXED = 5.0  # seconds to load a model and libraries
 # How often a stage reads a token forward; a backward pass counts as two
 PASSES = {"prepare_model": 3, "self_train": 3, "trace": 3, "diagnose": 6}
-NOT_READING = ("fetch_model", "embed_texts")
+NOT_READING = ("fetch_model", "embed_texts", "real_corpus", "shuffle_corpus")
 BY_DOCUMENT = ("measure_proxies", "measure_fidelity", "diagnose")
 Who = tuple[str | float | int | None, ...]
 
@@ -48,7 +49,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run takes: units of work, seconds (None where unknown), peak memory in MiB.
+    """What one run takes: units of work, seconds and peak memory in MiB (None where unknown).
 
     ``rough`` where no run of this stage and model is recorded.
     """
@@ -56,7 +57,7 @@ class Cost:
     stage: str
     work: float
     seconds: float | None
-    memory_mib: float
+    memory_mib: float | None
     rough: bool
 
 
@@ -76,7 +77,8 @@ def who(of: Manifest | Run) -> Who:
     """What runs share whose rates are alike: tier, stage, computing model, method."""
     labels, p = of.labels, _parameters(of)
     model = labels.get("model") or labels.get("student") or labels.get("source")
-    return of.name.partition(":")[0], of.stage, model, p.get("method"), p.get("items") is None
+    how = (p.get("method"), p.get("processes"), p.get("items") is None)
+    return of.name.partition(":")[0], of.stage, model, *how
 
 
 def _parameters(of: Manifest | Run) -> dict[str, Any]:
@@ -100,16 +102,16 @@ def records(manifests: Iterable[Manifest], pace: float = 1.0) -> dict[Who, Recor
 # ---------------------------------------------------------------- estimates
 
 
-def estimate(run: Run, known: dict[Who, Record], plan: Plan, rates: Rates) -> Cost:
+def estimate(run: Run, known: dict[Who, Record], plan: Plan, rates: Rates, store: Store) -> Cost:
     """The cost of one run, from records where there are some."""
     amount = work(_parameters(run))
     if who(run) in known:
         record = known[who(run)]
         return Cost(run.stage, amount, amount * record.seconds, record.memory_mib, rough=False)
     model = who(run)[2]
-    weights = parameters(plan, str(model)) if model in plan.tier.models else 0
+    weights = parameters(plan, str(model), store) if model in plan.tier.models else 0
     if weights is None:
-        return Cost(run.stage, amount, None, BASE_MIB, rough=True)
+        return Cost(run.stage, amount, None, None, rough=True)
     tokens = _tokens(run, amount, plan) * PASSES.get(run.stage, 1)
     rate = rates.sampling if run.stage == "sample_corpus" else rates.reading
     full = run.stage in PASSES and _parameters(run).get("method") != "lora"
@@ -124,26 +126,33 @@ def _tokens(run: Run, amount: float, plan: Plan) -> float:
     if run.stage in NOT_READING:
         return 0
     if run.stage == "measure_utility":
-        return ITEM_TOKENS * (amount if amount > 1 else _items(plan))
+        return ITEM_TOKENS * _items(plan, _parameters(run).get("items"))
     passages = tier.passages or tier.planting
     if run.stage == "measure_extraction" and passages:
         return (passages.held_out + passages.dev) * passages.suffix
     return amount * tier.context / 2 if run.stage in BY_DOCUMENT else amount
 
 
-def _items(plan: Plan) -> int:
+def _items(plan: Plan, limit: int | None) -> int:
+    """Items of all tasks, each cut at the limit."""
     benchmarks, size = plan.tier.benchmarks, plan.tier.suite
     if benchmarks:
-        return (benchmarks.items or ITEMS) * len(benchmarks.tasks)
-    assert size is not None
-    return 3 * (size.cloze + size.agreement + size.preposition)
+        counts = [benchmarks.items or ITEMS] * len(benchmarks.tasks)
+    else:
+        assert size is not None
+        counts = 3 * [size.cloze, size.agreement, size.preposition]  # a task for every domain
+    return sum(min(count, limit or count) for count in counts)
 
 
-def parameters(plan: Plan, model: str) -> int | None:
-    """Number of a model's weights, or None where its entry does not say."""
+def parameters(plan: Plan, model: str, store: Store) -> int | None:
+    """Number of a model's weights; None where its entry does not say and it was never fetched."""
     member = plan.tier.models[model]
     if isinstance(member, Pretrained):
-        return member.parameters
+        fetched = plan.model(model)
+        if member.parameters or store.finished(fetched) is None:
+            return member.parameters
+        facts = json.loads((store.path(fetched) / "facts.json").read_text("utf-8"))
+        return int(facts["parameters"])
     return 12 * member.layers * member.hidden**2 + plan.tier.vocab_size * member.hidden
 
 
@@ -192,34 +201,35 @@ class Card:
     stages: pd.DataFrame
     workers: int
     seconds: float | None
-    memory_mib: float
+    memory_mib: float | None
     downloads: dict[str, int | None]
 
 
 def card(todo: Sequence[Run], plan: Plan, root: Path, workers: int) -> Card:
     """The cost card of runs, measuring this machine for some seconds where it must."""
-    known = _known({who(run) for run in todo}, root)
+    known, store = _known({who(run) for run in todo}, root), Store(root)
     rates = Rates(0.0, 0.0)
     if any(who(run) not in known for run in todo):
         from nbutils import calibration  # heavy
 
         rates = calibration.rates(plan.tier.threads)
-    costs = [estimate(run, known, plan, rates) for run in todo]
+    costs = [estimate(run, known, plan, rates, store) for run in todo]
     frame = pd.DataFrame(costs, columns=list(Cost.__dataclass_fields__))
     groups = frame.groupby("stage", sort=False)
     stages = groups.agg(
         runs=("work", "size"),
         work=("work", "sum"),
         seconds=("seconds", lambda s: s.sum(skipna=False)),
-        memory_mib=("memory_mib", "max"),
+        memory_mib=("memory_mib", lambda m: m.max(skipna=False)),
         rough=("rough", "any"),
     ).reset_index()
     total = stages["seconds"].sum(skipna=False)
+    peak = stages["memory_mib"].max(skipna=False) if len(stages) else 0.0
     return Card(
         stages=stages,
         workers=workers,
         seconds=None if pd.isna(total) else float(total) / workers,
-        memory_mib=workers * float(stages["memory_mib"].max()) if len(stages) else 0.0,
+        memory_mib=None if pd.isna(peak) else workers * float(peak),
         downloads=downloads(todo),
     )
 
@@ -261,7 +271,7 @@ def rows(of: Card) -> pd.DataFrame:
             "runs": s["runs"],
             "work": [f"{amount:,.0f}" for amount in s["work"]],
             "time": ["about " * rough + t for rough, t in zip(s["rough"], time, strict=True)],
-            "memory": [f"{m:,.0f} MiB" for m in s["memory_mib"]],
+            "memory": ["unknown" if pd.isna(m) else f"{m:,.0f} MiB" for m in s["memory_mib"]],
         }
     )
 
@@ -271,8 +281,9 @@ def sentences(of: Card) -> list[str]:
     if of.stages.empty:
         return ["Nothing is to be computed: every run exists."]
     time = "an unknown time" if of.seconds is None else f"about {duration(of.seconds)}"
+    memory = "unknown" if of.memory_mib is None else f"up to {of.memory_mib / 1024:.1f} GiB"
     side = f"{of.workers} runs side by side" if of.workers > 1 else "one run after another"
-    found = [f"{time} on this machine, {side}; up to {of.memory_mib / 1024:.1f} GiB of memory"]
+    found = [f"{time} on this machine, {side}; memory: {memory}"]
     sizes = [
         f"{name} ({'size unknown' if size is None else f'{size / 1e6:,.1f} MB'})"
         for name, size in of.downloads.items()

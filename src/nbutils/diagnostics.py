@@ -33,16 +33,15 @@ from nbutils import models, text, training
 from nbutils.params import Diagnose
 from nbutils.proxies import corpus_texts, mean_log_likelihood, packed
 
-BATCH = 16
-
 
 def gradient(model: PreTrainedModel, rows: training.Packed) -> torch.Tensor:
     """Gradient of the mean loss, every weight in one vector of shape ``[weights]``."""
     model.zero_grad()
     count = int((rows.labels != training.IGNORED).sum())
-    for part in torch.arange(len(rows.ids)).split(BATCH):
+    for part in torch.arange(len(rows.ids)).split(training.rows_at_once(model, rows.ids.shape[1])):
         (training.loss_sum(model, rows, part) / count).backward()
-    return torch.cat([w.grad.flatten() for w in model.parameters() if w.grad is not None])
+    # layers may stand on several devices
+    return torch.cat([w.grad.flatten().cpu() for w in model.parameters() if w.grad is not None])
 
 
 def per_character(
@@ -101,6 +100,7 @@ def measure(p: Diagnose, inputs: dict[str, Path], out: Path, progress: training.
     """Stage *diagnose*; writes ``diagnostics.parquet`` with ``diagnostic`` and ``value``."""
     student, tokenizer = models.load(inputs["student"], inputs["student"])
     source, foreign = models.load(inputs["source"], inputs["source"])
+    student.to(models.training_precision(student.dtype))  # gradients overflow float16
     corpus = corpus_texts(inputs["corpus"], p.documents)
     own = corpus_texts(inputs["own"], p.documents)
     progress(0.1)

@@ -67,7 +67,7 @@ def train(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: training.P
         recipe = p.recipe.model_copy(update=peak)
         losses = training.fit(model, rows, recipe, p.seed, progress, **how)
     else:
-        # small updates would be lost in the rounding of weights kept in 16 bits
+        # updates add up in float32; what is saved is rounded to the student's own type again
         losses = training.fit(model.float(), rows, p.recipe, p.seed, progress, **how)
     if not PartialState().is_main_process:
         return

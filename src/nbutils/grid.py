@@ -84,7 +84,14 @@ Report = Callable[[Run, float, int, int, float | None], None]
 
 
 def jobs(threads: int) -> int:
-    """How many runs go side by side: as many as cores and free memory carry, at least one."""
+    """How many runs go side by side: as many as cores and free memory carry, at least one.
+
+    An accelerator takes one run at a time.
+    """
+    import torch  # heavy, and needed only where something is to run
+
+    if torch.cuda.is_available():
+        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().available // 2**20 // WORKER_MIB
     return max(1, min((cores or 1) // threads, memory))

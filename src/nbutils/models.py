@@ -82,14 +82,17 @@ def load(folder: Path, base: Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
     try:
         path = base if adapter else folder
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=precision(saved_precision(path)), device_map=_places(), **weights
+            path, dtype=precision(saved_precision(path)), device_map=_places(path), **weights
         )
+        _check_places(model)
         if adapter:
             from peft import PeftModel  # heavy, and most models have no adapter
 
             # merged, so that scoring costs what the base costs
             model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    except (torch.OutOfMemoryError, ModelError):
+        raise
     except Exception as error:  # transformers, safetensors and tokenizers share no base class
         raise ModelError(
             f"the model in {folder} cannot be loaded ({type(error).__name__}: {error}): "
@@ -132,11 +135,24 @@ def device() -> torch.device:
     return torch.device("cuda", PartialState().local_process_index)
 
 
-def _places() -> str | dict[str, torch.device] | None:
-    """Where weights go: a process alone spreads them over all accelerators, if need be."""
+def _places(folder: Path) -> str | dict[str, torch.device] | None:
+    """Where weights go: to this process's accelerator, or over all where they leave it no room."""
     if not torch.cuda.is_available():
         return None
-    return "auto" if PartialState().num_processes == 1 else {"": device()}
+    free, _ = torch.cuda.mem_get_info(device())
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    alone = PartialState().num_processes == 1
+    return "auto" if alone and torch.cuda.device_count() > 1 and 2 * size > free else {"": device()}
+
+
+def _check_places(model: PreTrainedModel) -> None:
+    """Raise ``ModelError`` where weights found no room on the accelerators."""
+    places = {str(place) for place in getattr(model, "hf_device_map", {}).values()}
+    if torch.cuda.is_available() and places & {"cpu", "disk"}:
+        raise ModelError(
+            f"a model of {model.num_parameters():,} weights does not fit onto the accelerators of "
+            "this machine: take a smaller model, or a machine with more of them"
+        )
 
 
 def precision(saved: torch.dtype) -> torch.dtype:

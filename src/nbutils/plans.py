@@ -3,6 +3,7 @@
 With S sources and T students the pairings cost S corpora and S x T fine-tunes for each seed.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -363,7 +364,9 @@ def named(tier: Tier, reference: str) -> tuple[Tier, str]:
     if reference in known:
         return tier, known[reference]
     _, place, _ = origins.parts(reference)
-    name = re.sub(r"[^a-z0-9]+", "-", place.lower()).strip("-")[-40:].strip("-")
+    # two revisions of a model, or two folders of one name, are two models
+    digest = hashlib.sha256(reference.encode()).hexdigest()[:8]
+    name = f"{re.sub(r'[^a-z0-9]+', '-', place.lower())[-31:].strip('-')}-{digest}".strip("-")
     values = {"family": name, "size": "direct", "origin": reference, "licence": "not stated"}
     model = params.check(Pretrained, values, where=reference)
     return tier.model_copy(update={"models": tier.models | {name: model}}), name

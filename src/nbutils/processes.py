@@ -3,6 +3,7 @@
 ``accelerate`` sees them inside (``PartialState``); here they are started and watched.
 """
 
+import gc
 import json
 import subprocess
 import sys
@@ -46,6 +47,8 @@ def launch(
         "threads": max(1, torch.get_num_threads() // count),
     }
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    gc.collect()
+    torch.cuda.empty_cache()  # what this process holds on a device, the others cannot have
     command = [sys.executable, *start, "-m", __name__, json.dumps(job)]
     said = ""
     with (
@@ -55,18 +58,19 @@ def launch(
         assert team.stdout is not None
         for line in team.stdout:
             told = _message(line)
-            said = told.get("error", said)
+            said = said or told.get("error", "")
             if "share" in told:
                 progress(float(told["share"]))
         if team.wait() == 0:
             return
         errors.seek(0)
-        last = [line for line in errors.read().splitlines() if line.strip()][-1:]
-    raise ProcessError(said or f"one of {count} processes failed: {''.join(last) or 'no message'}")
+        lines = [line for line in errors.read().splitlines() if "Error" in line]
+    last = lines[0] if lines else "it was killed, or said nothing"
+    raise ProcessError(said or f"one of {count} processes failed: {last}")
 
 
 def _message(line: str) -> dict[str, str]:
-    """What the first process says: its ``share`` of the work done, or its ``error``."""
+    """What a process says: the first one its ``share`` of the work done, any one its ``error``."""
     try:
         told = json.loads(line)
     except json.JSONDecodeError:
@@ -81,18 +85,20 @@ def main() -> None:
     first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
 
     def say(what: str, value: object) -> None:
-        if first:
-            print(json.dumps({what: value}), flush=True)
+        # in one write, so that lines of several processes do not mix
+        sys.stdout.write(json.dumps({what: value}) + "\n")
+        sys.stdout.flush()
 
     stage = runs.STAGES[job["stage"]]
     function = getattr(import_module(f"nbutils.{stage.module}"), stage.function)
     inputs = {role: Path(path) for role, path in job["inputs"].items()}
     try:
         p = params.check(getattr(params, job["schema"]), job["params"])
-        function(p, inputs, Path(job["out"]), lambda share: say("share", share))
-    except UserError as error:
-        say("error", str(error))
-        raise SystemExit(1) from None
+        function(p, inputs, Path(job["out"]), lambda share: say("share", share) if first else None)
+    except Exception as error:  # of whatever kind: the one who waits must be told
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        say("error", kind + str(error))
+        raise SystemExit(1) from error
 
 
 if __name__ == "__main__":

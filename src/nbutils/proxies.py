@@ -123,8 +123,8 @@ def tfidf_similarity(corpus: list[str], tasks: dict[str, list[str]]) -> dict[str
 @torch.inference_mode()
 def mean_log_likelihood(model: PreTrainedModel, rows: training.Packed) -> float:
     """Mean log-likelihood of packed documents, nats per student token, EOS counted."""
-    index = torch.arange(len(rows.ids))
-    total = sum(training.loss_sum(model, rows, part).item() for part in index.split(16))
+    parts = torch.arange(len(rows.ids)).split(training.rows_at_once(model, rows.ids.shape[1]))
+    total = sum(training.loss_sum(model, rows, part).item() for part in parts)
     return -total / int((rows.labels != training.IGNORED).sum())
 
 

@@ -9,14 +9,9 @@ a whole run or nothing that anyone reads.
 import ast
 import errno
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
-import resource
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,13 +24,13 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from nbutils import provenance
 from nbutils.params import Parameters, UserError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
-LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "lm-eval", "numpy", "pandas", "scipy")
 # Bookkeeping: what these modules decide enters a key by value, so their code does not.
-NOT_COMPUTING = ("forms", "params", "runs")
+NOT_COMPUTING = ("forms", "params", "provenance", "runs")
 
 Progress = Callable[[float], None]
 Labels = dict[str, str | float | int | None]
@@ -347,15 +342,15 @@ def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress
         parameters=run.params.model_dump(mode="json"),
         inputs={r: Input(key=m.key, digest=m.digest) for r, m in done.items() if m is not None},
         code_digest=code_digest(run.stage),
-        git=git_state(),
-        versions=versions(),
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
+        git=provenance.git_state(),
+        versions=provenance.versions(),
+        device=provenance.device(),
         dtype=models.computed_in([out, *inputs.values()]),
         threads=threads,
         seed=getattr(run.params, "seed", None),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         wall_seconds=round(seconds, 3),
-        peak_memory_mib=round(peak_memory_mib(), 1),
+        peak_memory_mib=round(provenance.peak_memory_mib(), 1),
         outputs=outputs,
     )
     (out / MANIFEST).write_text(manifest.model_dump_json(indent=1), "utf-8")
@@ -371,46 +366,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-# --- Provenance -----------------------------------------------------------------------------
-
-
-@lru_cache
-def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of the libraries that compute."""
-    names = ("nbutils", *LIBRARIES)
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in names
-    }
-
-
-@lru_cache
-def git_state() -> dict[str, str | bool | None]:
-    """Commit of the checkout and whether it was changed; nulls outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
-
-
-@lru_cache
-def processor() -> str:
-    """Name of the processor, for people."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def peak_memory_mib() -> float:
-    """Highest resident memory of this process so far, MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -95,7 +95,10 @@ def sample_batch(
         output = model(input_ids=read, use_cache=name is not None, **known)
         token, log_prob = draw(output.logits[:, -1].float(), temperature, generator)
         if not torch.isfinite(log_prob).all():
-            raise SamplingError("the source's logits are not finite: its weights are damaged")
+            raise SamplingError(
+                "the source's logits are not finite: its weights are damaged, or float16 is too "
+                "narrow for it (then `dtype: float32` in its entry)"
+            )
         ids[active, step] = torch.where(going, token, eos)
         log_probs[active, step] = torch.where(going, log_prob, 0.0)
         known = {name: output[name]} if name else {}
@@ -107,7 +110,7 @@ def sample_batch(
         if attends and left <= len(active) * 3 // 4:
             kept = torch.nonzero(going)[:, 0]
             active, read, going = active[kept], read[kept], going[kept]
-            cache.batch_select_indices(kept)
+            cache.batch_select_indices(kept.cpu())  # layers may stand on several devices
     return _documents(ids.cpu(), log_probs.sum(dim=1).tolist(), eos)
 
 

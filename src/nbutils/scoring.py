@@ -104,8 +104,9 @@ class TreeScorer(HFLM):
         texts = {text for c, end in pairs if c for text in (c.rstrip(), c + end)}
         begin = self.tokenizer.decode(self.prefix_token_id)
         plain = sorted(text for text in texts if text and not text.startswith(begin))
-        ids = self.tokenizer(plain, add_special_tokens=bool(self.add_bos_token)).input_ids
-        self._encoded = dict(zip(plain, ids, strict=True)) if plain else {}
+        special = bool(self.add_bos_token)
+        ids = self.tokenizer(plain, add_special_tokens=special).input_ids if plain else []
+        self._encoded = dict(zip(plain, ids, strict=True))
         return super().loglikelihood(requests, disable_tqdm)
 
     def tok_encode(
@@ -150,7 +151,7 @@ class TreeScorer(HFLM):
             logits = self.model(
                 input_ids=tree.ids[None].to(self.device),
                 position_ids=tree.positions[None].to(self.device),
-                attention_mask=tree.mask[None, None].to(self.device),
+                attention_mask=self._added(tree.mask),
                 logits_to_keep=torch.tensor(kept, device=self.device),
                 use_cache=False,
             ).logits[0]
@@ -163,6 +164,12 @@ class TreeScorer(HFLM):
                 answers[i] = (chances[start:end].sum().item(), bool(likely[start:end].all()))
                 start = end
         return answers
+
+    def _added(self, mask: torch.Tensor) -> torch.Tensor:
+        """A mask as every attention takes it: added to the scores, ``[1, 1, nodes, nodes]``."""
+        kind = self.model.dtype
+        added = torch.zeros(mask.shape, dtype=kind).masked_fill(~mask, torch.finfo(kind).min)
+        return added[None, None].to(self.device)
 
 
 def scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, begin: bool = True) -> HFLM:

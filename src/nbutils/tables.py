@@ -175,7 +175,8 @@ def _corpus(
     folder = store.path(run)
     corpus = pd.read_parquet(folder / "corpus.parquet")
     base = store.path(_base(run.inputs["source"]))
-    passages = pd.read_parquet(base / "passages.parquet")
+    known = base / "passages.parquet"
+    suffixes = list(pd.read_parquet(known).suffix_text) if known.is_file() else None
     texts = list(corpus.text)
     return {
         "run": folder.name,
@@ -186,7 +187,7 @@ def _corpus(
         "finished": float(corpus.finished.mean()),
         **{f"distinct_{n}": distinct(texts, n) for n in (1, 2, 3)},
         "benchmark_words": covered(texts, vocabulary),
-        "passage_hits": passage_hits(texts, list(passages.suffix_text)),
+        "passage_hits": np.nan if suffixes is None else passage_hits(texts, suffixes),
         "mean_log_prob": float(np.average(corpus.mean_log_prob, weights=corpus.n_tokens)),
         "fidelity": fidelity.get(run.name, np.nan),
     }

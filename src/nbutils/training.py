@@ -5,7 +5,7 @@ document, from which transformers derives a block-diagonal causal mask. A recurr
 positions, and reads one document a row.
 
 Where ``accelerate`` sees several processes, each takes its share of the rows of every step, and
-the gradients are added up: the curve is that of one process.
+the gradients are added up: the curve is that of one process, for models without dropout.
 """
 
 import math
@@ -119,6 +119,12 @@ def loss_sum(model: PreTrainedModel, rows: Packed, index: torch.Tensor) -> torch
     return cross_entropy(out.logits[scored].float(), labels[scored], reduction="sum")
 
 
+def rows_at_once(model: PreTrainedModel, length: int) -> int:
+    """How many rows of some length go through a model together."""
+    room = LOGITS[model.device.type] // model.get_output_embeddings().weight.shape[0]
+    return max(1, min(MICRO_BATCH_TOKENS, room) // length)
+
+
 def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW over every trained weight, or over those that Muon leaves (see ``Recipe``)."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -167,8 +173,7 @@ def fit(
 
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, share_of_peak) for o in updates]
     length = rows.ids.shape[1]
-    room = LOGITS[model.device.type] // model.get_output_embeddings().weight.shape[0]
-    micro = max(1, min(MICRO_BATCH_TOKENS, room) // length)
+    micro = rows_at_once(model, length)
     losses: list[float] = []
     model.train()
     torch.manual_seed(seed)
@@ -230,24 +235,25 @@ def _backward(
     while True:
         try:
             total = 0.0
-            for part in index.split(micro):
+            # with fewer rows than processes some have none
+            for part in index.split(micro) if len(index) else ():
                 with torch.autocast(model.device.type, precision, enabled=mixed):
                     loss = loss_sum(model, rows, part) / count
                 loss.backward()
                 total += loss.item()
             return total, micro
         except torch.OutOfMemoryError:
-            again = model.supports_gradient_checkpointing and not model.is_gradient_checkpointing
+            again = model.supports_gradient_checkpointing and not model.is_activation_checkpointing
             if micro > 1:
                 micro //= 2
                 told = f"{micro} rows at a time"
             elif again:
-                model.gradient_checkpointing_enable({"use_reentrant": False})
+                model.activation_checkpointing_enable()
                 told = "gradient checkpointing"
             else:
                 raise TrainingError(
                     f"a single row of {rows.ids.shape[1]} tokens does not fit into memory, even "
-                    "with gradient checkpointing: use a smaller model, LoRA or several processes"
+                    "with gradient checkpointing: use LoRA or a smaller model"
                 ) from None
             model.zero_grad()
             torch.cuda.empty_cache()
@@ -268,6 +274,7 @@ def _state(
         "optimizers": [o.state_dict() for o in updates],
         "schedules": [s.state_dict() for s in schedules],
         "random": torch.get_rng_state(),
+        "random_on_devices": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
@@ -286,4 +293,6 @@ def _restore(
     for schedule, saved in zip(schedules, state["schedules"], strict=True):
         schedule.load_state_dict(saved)
     torch.set_rng_state(state["random"])
+    if state["random_on_devices"]:
+        torch.cuda.set_rng_state_all(state["random_on_devices"])
     return list(state["losses"])

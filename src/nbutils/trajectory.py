@@ -12,8 +12,9 @@ def trace(p: Trace, inputs: dict[str, Path], out: Path, progress: training.Progr
     """Stage *trace*: fine-tune as *self-train* does, and measure after each step of ``points``.
 
     Measuring draws no random number and leaves the weights alone, so the last point is the model
-    that *self-train* saves. Writes ``utility.parquet`` and ``extraction.parquet``: the rows of
-    those stages behind a column ``step``; step 0 is the untouched student.
+    that *self-train* saves, but for its rounding where the student has 16 bits. Writes
+    ``utility.parquet`` and ``extraction.parquet``: the rows of those stages behind a column
+    ``step``; step 0 is the untouched student.
 
     Raises:
         ParameterError: A point lies beyond the last step, or the method is not ``full``.
@@ -42,8 +43,9 @@ def trace(p: Trace, inputs: dict[str, Path], out: Path, progress: training.Progr
             measure(step)
         progress(share)
 
-    measure(0)
     precision = models.training_precision(model.dtype)
-    training.fit(model.float(), rows, p.recipe, p.seed, watch, precision=precision)
+    model.float()  # as it is trained: all points in one precision
+    measure(0)
+    training.fit(model, rows, p.recipe, p.seed, watch, precision=precision)
     pd.concat(utilities).to_parquet(out / "utility.parquet", index=False)
     pd.concat(extractions).to_parquet(out / "extraction.parquet", index=False)

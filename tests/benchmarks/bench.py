@@ -28,7 +28,7 @@ from transformers.utils import logging
 import tiny  # the tests' own tokenizer
 from benchmarks import peers
 from benchmarks.peers import Contest
-from nbutils import models, runs
+from nbutils import models, provenance, runs
 
 REPEATS = 5
 SIZES = (128, 256, 512)  # width of the model
@@ -130,9 +130,7 @@ def memory(number: int, name: str) -> float:
 def _peak(number: int, name: str) -> float:
     torch.set_num_threads(THREADS)
     contests()[number]().ways[name]()
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return runs.peak_memory_mib()
+    return provenance.peak_memory_mib()
 
 
 def main() -> None:
@@ -149,10 +147,10 @@ def main() -> None:
         if row["way"] == "ours":
             headlines.setdefault(row["stage"], round(row["ratio"], 2))
     found = headlines | {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else runs.processor(),
+        "device": provenance.device(),
         "threads": THREADS,
         "system": platform.platform(),
-        "versions": runs.versions(),
+        "versions": provenance.versions(),
         "flops": best.flops,
         "bandwidth": best.bandwidth,
         "rows": rows,

@@ -12,8 +12,9 @@ from nbutils.cells import Cell
 from nbutils.costs import Rates
 from nbutils.params import PrepareModel
 from nbutils.plans import Plan
-from nbutils.runs import Manifest, Run
+from nbutils.runs import Manifest, Run, Store
 
+EMPTY = Store(Path("there/is/none"))
 SELF = Cell("neox-small", "neox-small", 1.0, "full", 0)
 
 
@@ -50,7 +51,7 @@ def test_a_recorded_rate_is_the_median_and_grows_with_the_work(plan: Plan) -> No
     assert len(known) == 1
     size = plan.tier.corpus.model_copy(update={"tokens": 2 * plan.tier.corpus.tokens})
     larger = Plan(plan.name, plan.tier.model_copy(update={"corpus": size}), encoder=False)
-    cost = costs.estimate(larger.corpus("neox-small", 1.0, 7), known, larger, Rates(0, 0))
+    cost = costs.estimate(larger.corpus("neox-small", 1.0, 7), known, larger, Rates(0, 0), EMPTY)
     assert cost.seconds == pytest.approx(6.0)
     assert (cost.memory_mib, cost.rough) == (900.0, False)
 
@@ -68,14 +69,14 @@ def test_another_model_method_or_tier_is_another_record(plan: Plan) -> None:
 def test_without_a_record_time_grows_with_weights_and_tokens(plan: Plan) -> None:
     """A token is read once forward and at twice the cost backward; AdamW holds four copies."""
     run = plan.self_train(SELF)
-    weights = costs.parameters(plan, "neox-small")
+    weights = costs.parameters(plan, "neox-small", EMPTY)
     assert weights is not None
-    cost = costs.estimate(run, {}, plan, Rates(reading=1e-9, sampling=1e-8))
+    cost = costs.estimate(run, {}, plan, Rates(reading=1e-9, sampling=1e-8), EMPTY)
     tokens = plan.tier.self_train.steps * plan.tier.self_train.tokens_per_step
     assert cost.rough
     assert cost.seconds == pytest.approx(costs.FIXED + 3 * tokens * weights * 1e-9)
     assert cost.memory_mib == pytest.approx(costs.BASE_MIB + 16 * weights / 2**20)
-    sampled = costs.estimate(plan.corpus("neox-small", 1.0, 0), {}, plan, Rates(1e-9, 1e-8))
+    sampled = costs.estimate(plan.corpus("neox-small", 1.0, 0), {}, plan, Rates(1e-9, 1e-8), EMPTY)
     expected = costs.FIXED + plan.tier.corpus.tokens * weights * 1e-8
     assert sampled.seconds == pytest.approx(expected)
 
@@ -85,15 +86,20 @@ def test_the_number_of_weights_is_near_the_true_one(plan: Plan) -> None:
         p = plan.model(name).params
         assert isinstance(p, PrepareModel)
         true = AutoModelForCausalLM.from_config(lineages.config(p)).num_parameters()
-        assert costs.parameters(plan, name) == pytest.approx(true, rel=0.35), member
+        assert costs.parameters(plan, name, EMPTY) == pytest.approx(true, rel=0.35), member
 
 
-def test_a_model_that_does_not_say_its_size_has_no_time(tmp_path: Path) -> None:
+def test_a_model_that_does_not_say_its_size_has_no_cost_until_it_is_fetched(tmp_path: Path) -> None:
     tier = tiers.load_tier("smol", tiny.REPOSITORY)
     tier, name = plans.named(tier, f"folder:{tiny.save('llama', tmp_path / 'model')}")
     plan = Plan("smol", tier, encoder=False)
-    cost = costs.estimate(plan.corpus(name, 1.0, 0), {}, plan, Rates(1.0, 1.0))
-    assert cost.seconds is None
+    cost = costs.estimate(plan.corpus(name, 1.0, 0), {}, plan, Rates(1.0, 1.0), EMPTY)
+    assert cost.seconds is cost.memory_mib is None
+    store = Store(tmp_path)
+    store.execute(plan.model(name), 1, tiny.silent)
+    cost = costs.estimate(plan.corpus(name, 1.0, 0), {}, plan, Rates(1.0, 1.0), store)
+    true = tiny.model("llama").num_parameters()
+    assert cost.seconds == pytest.approx(costs.FIXED + plan.tier.corpus.tokens * true)
 
 
 def test_downloads_are_what_is_not_in_the_cache(
@@ -153,6 +159,7 @@ def test_a_card_adds_up_and_says_what_is_rough(
     assert one.seconds == pytest.approx(one.stages["seconds"].sum())
     assert one.seconds
     assert two.seconds == pytest.approx(one.seconds / 2)
+    assert one.memory_mib
     assert two.memory_mib == pytest.approx(2 * one.memory_mib)
     assert "scaled to the number of weights" in " ".join(costs.sentences(one))
     assert costs.sentences(costs.card([], plan, tmp_path, 1)) == [

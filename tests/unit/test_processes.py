@@ -46,6 +46,22 @@ def test_two_processes_make_the_curve_and_the_weights_of_one(
     assert {f.name for f in two.iterdir()} == {f.name for f in one.iterdir()}
 
 
+def test_a_process_may_have_no_row(folders: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
+    """One row a step: the first process has it, the second none."""
+    inputs = {"student": folders["qwen3"], "corpus": corpus}
+    curves = []
+    p = plan(recipe=tiny.recipe(steps=2, tokens_per_step=96))
+    for name in ("one", "two"):
+        out = tmp_path / name
+        out.mkdir()
+        if name == "one":
+            finetune.train(p, inputs, out, tiny.silent)
+        else:
+            processes.launch("self_train", p, inputs, out, tiny.silent)
+        curves.append(pd.read_parquet(out / "curve.parquet").loss)
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
+
+
 def test_what_a_process_refuses_is_the_message(
     folders: dict[str, Path], corpus: Path, tmp_path: Path
 ) -> None:

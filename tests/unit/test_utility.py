@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from lm_eval.api.instance import Instance
 from torch.nn.functional import log_softmax
 
 import tiny
@@ -112,6 +113,31 @@ def test_scores_agree_with_direct_log_likelihoods(
     assert list(found.correct) == list(expected.margin > 0)
     assert 0 < found.correct.mean() < 1
     assert list(found.chance) == [0.5] * 6 + [0.25] * 9
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_scores_are_the_same_where_attention_adds_its_mask(
+    architecture: str, folders: dict[str, Path], tasks: Path
+) -> None:
+    """Eager attention, all that some models have, takes no mask of booleans."""
+    model, tokenizer = models.load(folders[architecture], folders[architecture])
+    model.set_attn_implementation("eager")
+    found = utility.score(model, tokenizer, tasks, None)
+    expected = directly(folders[architecture])
+    assert found.margin.to_numpy() == pytest.approx(expected.margin.to_numpy(), abs=1e-3)
+
+
+def test_requests_without_any_context_are_scored(folders: dict[str, Path]) -> None:
+    model, tokenizer = models.load(folders["llama"], folders["llama"])
+    ends = (" the people", " the king")
+    requests = [Instance("loglikelihood", {}, ("", e), i, ("t", i, 1)) for i, e in enumerate(ends)]
+    found = scoring.scorer(model, tokenizer).loglikelihood(requests, disable_tqdm=True)
+    for end, (value, _) in zip(ends, found, strict=True):
+        ids = [0, *tokenizer(end, add_special_tokens=False).input_ids]
+        with torch.no_grad():
+            table = log_softmax(model(input_ids=torch.tensor([ids])).logits[0], dim=-1)
+        expected = sum(table[i - 1, ids[i]].item() for i in range(1, len(ids)))
+        assert value == pytest.approx(expected, abs=1e-3)
 
 
 def test_scores_do_not_depend_on_the_size_of_a_tree(
