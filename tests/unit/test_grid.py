@@ -341,10 +341,8 @@ def test_two_revisions_of_a_model_are_two_models(project: Path) -> None:
     values = {"tier": "smol", "source": f"hub:a/b@{'0' * 40}", "student": f"hub:a/b@{'1' * 40}"}
     plan, cell = plans.for_pairing(params.check(forms.ReportNotebook, values), project)
     assert cell.source != cell.student
-    origins = [
-        plan.model(name).params.model_dump()["origin"] for name in (cell.source, cell.student)
-    ]
-    assert [p.model_dump()["origin"] for p in models] == [values["source"], values["student"]]
+    made = [plan.model(name).params.model_dump() for name in (cell.source, cell.student)]
+    assert [p["origin"] for p in made] == [values["source"], values["student"]]
 
 
 def test_a_pairing_has_its_own_budget_and_tasks(project: Path) -> None:
