@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from nbutils import costs, forms, grid, params, plans, results
+from nbutils import costs, failures, forms, grid, params, plans, results
 from nbutils.runs import Manifest, Run, Store, project_root
 
 app = typer.Typer(
@@ -60,7 +60,13 @@ def _print_card(runs: list[Run], planned: plans.Plan, root: Path, workers: int) 
 
 
 @app.command()
-def run(tier: TierArgument, dry_run: DryRun = False) -> None:
+def run(
+    tier: TierArgument,
+    dry_run: DryRun = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="try runs again that failed before")
+    ] = False,
+) -> None:
     """Run what is missing of a tier, then write its tables to runs/tables/."""
     root = project_root()
     planned = plans.of(tier, root)
@@ -69,7 +75,7 @@ def run(tier: TierArgument, dry_run: DryRun = False) -> None:
         return _print_card(runs, planned, root, grid.jobs(planned.tier.threads))
     earlier = [*results.read_manifests(root / results.PUBLISHED / tier), *Store(root).all()]
     known = {(m.stage, m.name): m.wall_seconds for m in earlier if m.name.startswith(f"{tier}: ")}
-    computed = _with_progress(runs, root, planned.tier.threads, known)
+    computed = _with_progress(runs, root, planned.tier.threads, known, retry_failed)
     written = results.collect(planned.tier, tier, runs, root)
     place = results.YOURS / tier
     if computed == 0 and not written:
@@ -78,7 +84,9 @@ def run(tier: TierArgument, dry_run: DryRun = False) -> None:
         out.print(f"{computed} runs computed, {len(runs) - computed} reused; tables in {place}/")
 
 
-def _with_progress(runs: list[Run], root: Path, threads: int, known: grid.Seconds) -> int:
+def _with_progress(
+    runs: list[Run], root: Path, threads: int, known: grid.Seconds, retry_failed: bool
+) -> int:
     """Run the grid with a line a run, and a bar where the output is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
@@ -92,7 +100,7 @@ def _with_progress(runs: list[Run], root: Path, threads: int, known: grid.Second
             )
             bar.update(task, completed=count, description=f"{count}/{total} runs{estimate}")
 
-        return grid.execute(runs, root, threads, known, report)
+        return grid.execute(runs, root, threads, known, report, retry_failed)
 
 
 @app.command()
@@ -100,18 +108,29 @@ def status() -> None:
     """Show every tier: runs done and missing, time spent, size on the disk."""
     root = project_root()
     store = Store(root)
-    table = Table("tier", "stage", "done", "missing", "time spent", "size", box=None)
+    table = Table("tier", "stage", "done", "missing", "failed", "time spent", "size", box=None)
+    failed: dict[str, failures.Failure] = {}
     for path in sorted((root / "notebooks" / "tiers").glob("*.yml")):
         stages: dict[str, list[Manifest | None]] = {}
+        failing: Counter[str] = Counter()
         for wanted in plans.of(path.stem, root).all():
             stages.setdefault(wanted.stage, []).append(store.finished(wanted))
+            failure = failures.of(store, wanted)
+            if failure:
+                failed[failure.key] = failure
+                failing[wanted.stage] += 1
         for stage, found in stages.items():
             done = [m for m in found if m is not None]
             spent = costs.duration(sum(m.wall_seconds for m in done))
             size = sum(store.size(m) for m in done) / 2**20
             missing = len(found) - len(done)
-            table.add_row(path.stem, stage, str(len(done)), str(missing), spent, f"{size:.1f} MiB")
+            counts = (len(done), missing, failing[stage])
+            table.add_row(path.stem, stage, *map(str, counts), spent, f"{size:.1f} MiB")
     out.print(table)
+    for failure in failed.values():
+        where = failures.place(store, failure.key).relative_to(root)
+        out.print(f"failed: {failure.stage} of {escape(failure.name)}: {escape(failure.message)}")
+        out.print(f"        at {failure.created}; parameters and traceback: {where}")
     out.print(f"free on the disk: {shutil.disk_usage(root).free / 2**30:.1f} GiB")
 
 

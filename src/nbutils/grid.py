@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
@@ -16,7 +17,7 @@ from statistics import median
 import psutil
 from tqdm import tqdm
 
-from nbutils.params import UserError
+from nbutils import failures
 from nbutils.plans import Plan, with_inputs
 from nbutils.runs import Manifest, Run, RunError, Store
 
@@ -27,6 +28,7 @@ QUIET = {
     "PYTHONWARNINGS": "ignore::FutureWarning,ignore::UserWarning",
     "TOKENIZERS_PARALLELISM": "false",
 }
+TOLD = 5  # failures that an error lists
 PRIOR = 60.0  # seconds at the known pace that are held against the first short runs
 WORKER_MIB = 1600  # what one worker was measured to need at most at the tiny tier, with room
 
@@ -119,9 +121,15 @@ def remaining(todo: list[Run], known: Seconds, measured: Seconds, workers: int) 
 
 
 def _work(root: Path, run: Run, threads: int) -> float:
-    """Compute one run in a worker process; return its seconds."""
+    """Compute one run in a worker process; return its seconds. A failure is noted."""
     started = time.monotonic()
-    Store(root).execute(run, threads, progress=lambda share: None)
+    store = Store(root)
+    try:
+        store.execute(run, threads, progress=lambda share: None)
+    except Exception as error:
+        failures.note(store, run, error)
+        raise
+    failures.forget(store, run)
     return time.monotonic() - started
 
 
@@ -140,45 +148,74 @@ def compute(run: Run, plan: Plan, root: Path) -> Path:
     return store.path(run)
 
 
-def execute(runs: list[Run], root: Path, threads: int, known: Seconds, report: Report) -> int:
+def execute(
+    runs: list[Run],
+    root: Path,
+    threads: int,
+    known: Seconds,
+    report: Report,
+    retry_failed: bool = False,
+) -> int:
     """Compute every run that is missing, side by side; return how many were computed.
 
     ``report`` is called after each run with the run, its seconds, the number of runs done and
-    in all, and the estimated seconds left (None as long as nothing is known).
+    in all, and the estimated seconds left (None as long as nothing is known). A run that fails
+    leaves the others running, but for those that need it; it is not tried again unless told.
 
     Raises:
-        RunError: A run failed. Runs under way are finished and kept, no further one is started.
+        RunError: Some run failed, now or earlier; the others are finished and kept.
     """
     store = Store(root)
     todo = [run for run in runs if store.finished(run) is None]
     if not todo:
         return 0
+    failed = [] if retry_failed else _failed_before(todo, store)
     workers = jobs(threads)
-    waiting, running, measured = list(todo), dict[Future[float], Run](), Seconds()
-    failure: tuple[Run, BaseException] | None = None
+    waiting = [run for run in todo if all(run is not other for other, _ in failed)]
+    running, measured = dict[Future[float], Run](), Seconds()
     os.environ.update(QUIET)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        while running or (waiting and failure is None):
+        while True:
             ready = (run for run in list(waiting) if store.key(run) is not None)
-            for run in islice(ready, 0 if failure else workers - len(running)):
+            for run in islice(ready, workers - len(running)):
                 waiting.remove(run)
                 running[pool.submit(_work, root, run, threads)] = run
+            if not running:
+                break
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 run = running.pop(future)
                 error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise RunError(
+                        f"a process was killed from outside, perhaps for its memory, while it "
+                        f"computed {run.stage} of {run.name} or a run beside it; "
+                        f"{len(measured)} runs were computed and are kept: run again"
+                    ) from error
                 if error is not None:
-                    failure = failure or (run, error)
+                    failed.append((run, str(error) or type(error).__name__))
                     continue
                 measured[run.stage, run.name] = future.result()
                 left = remaining([*waiting, *running.values()], known, measured, workers)
                 done = len(runs) - len(todo) + len(measured)
                 report(run, future.result(), done, len(runs), left)
-    if failure is not None:
-        run, error = failure
-        what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        raise RunError(
-            f"{run.stage} of {run.name} failed: {what}\n"
-            f"{len(measured)} runs finished before it stopped, and are kept"
-        ) from error
+    if failed:
+        raise RunError(_told(failed, len(waiting), len(measured)))
     return len(measured)
+
+
+def _failed_before(todo: list[Run], store: Store) -> list[tuple[Run, str]]:
+    found = ((run, failures.of(store, run)) for run in todo)
+    return [(run, failure.message) for run, failure in found if failure]
+
+
+def _told(failed: list[tuple[Run, str]], waiting: int, computed: int) -> str:
+    """What the end of a grid says of its failures: a line each, of the first few."""
+    lines = [f"{run.stage} of {run.name} failed: {message}" for run, message in failed[:TOLD]]
+    if len(failed) > TOLD:
+        lines.append(f"and {len(failed) - TOLD} more, which `nbutils status` lists")
+    lines.append(
+        f"{len(failed)} failed, {waiting} wait for them, {computed} were computed and are kept; "
+        "with --retry-failed those that failed are tried again"
+    )
+    return "\n".join(lines)

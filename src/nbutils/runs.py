@@ -30,7 +30,7 @@ from nbutils.params import Parameters, UserError
 SCHEMA = 1
 MANIFEST = "manifest.json"
 # Bookkeeping: what these modules decide enters a key by value, so their code does not.
-NOT_COMPUTING = ("forms", "params", "provenance", "runs")
+NOT_COMPUTING = ("failures", "forms", "params", "provenance", "runs")
 
 Progress = Callable[[float], None]
 Labels = dict[str, str | float | int | None]
@@ -267,7 +267,7 @@ class Store:
         """Every finished run, oldest first."""
         found = [self.manifest(p.parent.parent.name, p.parent.name)
                  for p in self.root.glob(f"*/*/{MANIFEST}")
-                 if p.parent.parent.name != "partial"]  # fmt: skip
+                 if p.parent.parent.name not in ("partial", "failed")]  # fmt: skip
         return sorted((m for m in found if m is not None), key=lambda m: m.created)
 
     def execute(self, run: Run, threads: int, progress: Progress) -> Manifest:

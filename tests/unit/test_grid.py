@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import tiny
-from nbutils import cells, forms, grid, params, plans, runs, tiers
+from nbutils import cells, failures, forms, grid, params, plans, runs, tiers
 from nbutils.cells import CONTROL_NAMES, Cell
 from nbutils.grid import Planned, Seconds
 from nbutils.params import ParameterError, Parameters
@@ -306,11 +306,45 @@ def test_a_failed_run_is_named_and_what_was_finished_stays(
     message = str(caught.value)
     assert message.startswith("sample_corpus of smoke: neox-small T=1 s0 failed: the model in ")
     assert "cannot be loaded" in message
-    assert message.endswith("0 runs finished before it stopped, and are kept")
+    assert "\n1 failed, 0 wait for them, 0 were computed and are kept; " in message
     assert reports == []
     store = Store(project)
     assert store.finished(model) is not None
     assert store.finished(corpus) is None
+
+
+def test_a_failure_leaves_the_others_running_and_is_not_tried_again_unless_told(
+    plan: Plan, project: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One model's folder holds no model, so its corpus fails; the suite does not need it."""
+    monkeypatch.setattr(grid, "jobs", lambda threads: 1)
+    model, corpus = plan.model("neox-small"), plan.corpus("neox-small", 1.0, 0)
+    shuffled = plan.read_corpus(Cell("neox-small", "neox-small", 1.0, "full", 0, "shuffled"))
+    store = Store(project)
+    store.execute(model, 1, silent)
+    runs_ = [model, corpus, shuffled, plan.suite()]
+    written = []
+    for retry in (False, False, True):
+        with pytest.raises(RunError, match="1 failed, 1 wait for them"):
+            grid.execute(runs_, project, 1, {}, lambda *_: None, retry)
+        failure = failures.of(store, corpus)
+        assert failure is not None
+        assert failure.parameters == corpus.params.model_dump(mode="json")
+        assert "ModelError" in failure.traceback
+        written.append(failures.place(store, failure.key).stat().st_mtime_ns)
+    assert written[0] == written[1] < written[2]
+    assert store.finished(plan.suite()) is not None
+    assert failures.of(store, model) is None
+    failures.forget(store, corpus)
+    assert failures.of(store, corpus) is None
+
+
+def test_a_grid_lists_few_failures_and_says_how_many_more() -> None:
+    failed = [(named("a", str(i)), "no disk") for i in range(grid.TOLD + 2)]
+    lines = grid._told(failed, 3, 4).splitlines()
+    assert len(lines) == grid.TOLD + 2
+    assert lines[-2] == "and 2 more, which `nbutils status` lists"
+    assert lines[-1].startswith("7 failed, 3 wait for them, 4 were computed and are kept")
 
 
 def test_nothing_is_run_where_everything_exists(

@@ -1,0 +1,68 @@
+"""Failures: what a run said when it failed, kept until it is tried again.
+
+A failure belongs to a run's key: with other parameters, inputs or code it is another run, which
+has not failed yet.
+"""
+
+import os
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from nbutils.runs import Run, Store
+
+
+class Failure(BaseModel):
+    """One failed run: which it was, its parameters, the error and where it came from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    stage: str
+    key: str
+    name: str
+    parameters: dict[str, Any]
+    message: str
+    traceback: str
+    created: str
+
+
+def place(store: Store, key: str) -> Path:
+    """Where the failure of a run is kept."""
+    return store.root / "failed" / f"{key}.json"
+
+
+def note(store: Store, run: Run, error: Exception) -> None:
+    """Keep what a run said when it failed."""
+    key = store.key(run)
+    assert key is not None  # a run with missing inputs is never started
+    failure = Failure(
+        stage=run.stage,
+        key=key,
+        name=run.name,
+        parameters=run.params.model_dump(mode="json"),
+        message=str(error) or type(error).__name__,
+        traceback="".join(traceback.format_exception(error)),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    path = place(store, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(failure.model_dump_json(indent=1), "utf-8")
+    os.replace(partial, path)
+
+
+def forget(store: Store, run: Run) -> None:
+    """Drop what is kept of a run, which is tried again or was computed."""
+    key = store.key(run)
+    if key is not None:
+        place(store, key).unlink(missing_ok=True)
+
+
+def of(store: Store, run: Run) -> Failure | None:
+    """The failure of a run as it is now, or None."""
+    key = store.key(run)
+    if key is None or not place(store, key).is_file():
+        return None
+    return Failure.model_validate_json(place(store, key).read_text("utf-8"))
