@@ -1,7 +1,7 @@
 """Fixtures shared by the tests."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
-from nbutils import runs
-from project import nbutils, new_project
+from nbutils import cli, runs
+from project import Answer, nbutils, new_project
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -58,3 +58,18 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = nbutils(root, "run", "smoke")
     assert done.returncode == 0, done.stderr
     return root
+
+
+@pytest.fixture
+def run(project: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Runs the command line in a fresh project; returns status, output and errors."""
+
+    def call(*arguments: str) -> Answer:
+        try:
+            status = cli.main(list(arguments))
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return call

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tiny import REPOSITORY
 
+Answer = tuple[int, str, str]
+"""Exit status, output and errors of a command."""
 NBUTILS = [sys.executable, "-c", "from nbutils.cli import entry; entry()"]
 
 

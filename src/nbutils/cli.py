@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from nbutils import costs, failures, forms, grid, params, plans, results
-from nbutils.runs import Manifest, Run, Store, project_root
+from nbutils import costs, failures, forms, grid, params, plans, results, upkeep
+from nbutils.runs import Manifest, Run, RunError, Store, project_root
 
 app = typer.Typer(
     help="An executable book: can a language model learn from its own text?",
@@ -145,12 +145,49 @@ def publish(tier: TierArgument) -> None:
 
 
 @app.command()
-def verify(tier: TierArgument) -> None:
-    """Check a published tier: digests, manifests, and summaries that follow from the rows."""
-    from nbutils import publish as publishing
+def verify(
+    tier: Annotated[str, typer.Argument(help="a published tier; the store where none")] = "",
+) -> None:
+    """Check a published tier (digests, manifests, summaries), or every file of the store."""
+    root = project_root()
+    if tier:
+        from nbutils import publish as publishing
 
-    files = publishing.verify(tier, project_root())
-    out.print(f"Tier {tier}: {files} files are as published, and the summaries follow from them.")
+        files = publishing.verify(tier, root)
+        out.print(f"Tier {tier}: {files} files are as published, and the summaries follow.")
+        return
+    store = Store(root)
+    damaged = list(upkeep.damage(store))
+    if damaged:
+        raise RunError("\n".join(damaged))
+    out.print(f"{len(store.all())} runs are as they were written.")
+
+
+@app.command()
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="delete, do not only list")] = False,
+) -> None:
+    """List what no tier file needs: runs of other code or budgets, and what kills left behind."""
+    root = project_root()
+    store = Store(root)
+    runs, folders = upkeep.unneeded(root), upkeep.leftovers(root)
+    table = Table("stage", "run", "key", "made", "size", box=None)
+    size = 0
+    for m in runs:
+        bytes_ = store.size(m)
+        size += bytes_
+        name = escape(m.name)
+        table.add_row(m.stage, name, m.key, m.created[:10], f"{bytes_ / 2**20:.1f} MiB")
+    out.print(table)
+    told = f"{len(runs)} runs, {size / 2**20:.1f} MiB, and {len(folders)} unfinished folders"
+    if not delete:
+        out.print(f"{told}: `nbutils gc --delete` deletes them")
+        return
+    for manifest in runs:
+        upkeep.delete(store, manifest)
+    for folder in folders:
+        shutil.rmtree(folder)
+    out.print(f"deleted: {told}")
 
 
 @app.command()

@@ -144,6 +144,19 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def _refuse_newer(path: Path, content: bytes) -> None:
+    """Raise ``RunError`` where a manifest says that a later version of this package wrote it."""
+    try:
+        version = json.loads(content)["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return
+    if isinstance(version, int) and version > SCHEMA:
+        raise RunError(
+            f"{path} is of schema version {version} and this package reads {SCHEMA}: update it, or "
+            "use another store"
+        )
+
+
 def code_digest(stage: str) -> str:
     """Hash of the code that computes a stage."""
     return module_digest(STAGES[stage].module)
@@ -223,6 +236,7 @@ class Store:
             try:
                 self._manifests[stage, key] = Manifest.model_validate_json(content)
             except ValidationError as error:
+                _refuse_newer(path, content)
                 raise RunError(f"{path} is damaged ({error.error_count()} errors): delete "
                                f"{path.parent} and run again") from None  # fmt: skip
         return self._manifests[stage, key]

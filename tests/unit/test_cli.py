@@ -14,24 +14,8 @@ from hypothesis import strategies as st
 from nbutils import cli, costs, notebooks, plans, results
 from nbutils.params import ParameterError, Parameters
 from nbutils.runs import STAGES, Store
+from project import Answer
 from tiny import REPOSITORY, silent
-
-Answer = tuple[int, str, str]
-
-
-@pytest.fixture
-def run(project: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Runs the command line in a fresh project; returns status, output and errors."""
-
-    def call(*arguments: str) -> Answer:
-        try:
-            status = cli.main(list(arguments))
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return call
 
 
 @pytest.mark.parametrize(
