@@ -237,3 +237,24 @@ def _manifest(run: str, seed: int) -> dict[str, Any]:
         "dtype": "float32", "threads": 2, "seed": seed, "created": "2026-01-02T03:04:05+00:00",
         "wall_seconds": 1.5, "peak_memory_mib": 300, "outputs": {"utility.parquet": "0" * 64},
     }  # fmt: skip
+
+
+def measurement(device: str) -> dict[str, Any]:
+    """What the benchmark might write."""
+    row = {
+        "low": 90.0, "high": 120.0, "of_ceiling": 0.25, "memory_mib": 512.0, "batch": 64,
+        "parameters": 1_000_000, "contest": "64 rows",
+    }  # fmt: skip
+    ways = {"sampling": "generate", "training": "Trainer", "scoring": "lm-eval"}
+    rows = []
+    for stage, peer in ways.items():
+        for size in (1_000_000, 4_000_000):
+            changes = {"stage": stage, "parameters": size}
+            changes["contest"] = "full" if stage == "training" else "64 rows"
+            rows.append(row | changes | {"way": peer, "rate": 100.0, "ratio": 1.0})
+            rows.append(row | changes | {"way": "ours", "rate": 300.0, "ratio": 3.0})
+    versions = {"python": "3.11.0", "torch": "2.13.0", "transformers": "5.23.0"}
+    return {
+        "device": device, "threads": 2, "versions": versions, "flops": 1.5e11, "bandwidth": 2e10,
+        "rows": rows,
+    }  # fmt: skip

@@ -63,7 +63,9 @@ def shown(measured: pd.DataFrame) -> pd.DataFrame:
             ],
             "ratio": [f"{x:.2f}" for x in measured["ratio"]],
             "of the ceiling": [f"{x:.0%}" for x in measured["of_ceiling"]],
-            "peak memory (MiB)": [f"{x:,.0f}" for x in measured["memory_mib"]],
+            "peak memory (MiB)": [
+                "unknown" if pd.isna(x) else f"{x:,.0f}" for x in measured["memory_mib"]
+            ],
         }
     )
 

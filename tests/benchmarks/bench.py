@@ -7,14 +7,15 @@ Ways of one contest take turns, so that what else a machine does hits all alike.
 for each stage the ratio of its first contest.
 """
 
+import gc
 import json
-import multiprocessing
 import platform
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -30,8 +31,8 @@ from benchmarks import peers
 from benchmarks.peers import Contest
 from nbutils import models, provenance, runs
 
-REPEATS = 5
-SIZES = (128, 256, 512)  # width of the model
+REPEATS = 3
+SIZES = (128, 192, 320)  # width of the model
 BATCHES = (16, 64, 256)
 THREADS = 2
 
@@ -97,12 +98,12 @@ def seconds(work: Callable[[], Any]) -> float:
 def measured(contest: Contest, best: Ceiling) -> list[dict[str, Any]]:
     """A row a way: its rates over the repeats, taken in turns."""
     rates: dict[str, list[float]] = {name: [] for name in contest.ways}
-    for turn in range(REPEATS + 1):
+    peaks = {name: peak_memory(way) for name, way in contest.ways.items()}  # and warms up
+    for _ in range(REPEATS):
         for name, way in contest.ways.items():
             started = time.perf_counter()
             work = way()
-            if turn:  # the first turn warms up
-                rates[name].append(work / (time.perf_counter() - started))
+            rates[name].append(work / (time.perf_counter() - started))
     first = median(next(iter(rates.values())))
     return [
         {
@@ -116,21 +117,30 @@ def measured(contest: Contest, best: Ceiling) -> list[dict[str, Any]]:
             "high": max(found),
             "ratio": median(found) / first,
             "of_ceiling": median(found) * contest.flops / best.flops,
+            "memory_mib": peaks[name],
         }
         for name, found in rates.items()
     ]
 
 
-def memory(number: int, name: str) -> float:
-    """Peak memory of a fresh process that goes one way once, MiB."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return float(pool.apply(_peak, (number, name)))
+def peak_memory(way: Callable[[], Any]) -> float | None:
+    """Peak memory while a way is gone, MiB: of the accelerator, or else resident; None if unknown.
 
-
-def _peak(number: int, name: str) -> float:
-    torch.set_num_threads(THREADS)
-    contests()[number]().ways[name]()
-    return provenance.peak_memory_mib()
+    Linux alone lets a process set its peak back.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        way()
+        return torch.cuda.max_memory_allocated() / 2**20
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not reset.exists():
+        way()
+        return None
+    gc.collect()
+    reset.write_text("5")
+    way()
+    line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**10
 
 
 def main() -> None:
@@ -138,10 +148,7 @@ def main() -> None:
     logging.set_verbosity_error()
     torch.set_num_threads(THREADS)
     best = ceiling()
-    rows = []
-    for number, make in enumerate(track(contests(), "contests")):
-        for row in measured(make(), best):
-            rows.append(row | {"memory_mib": memory(number, row["way"])})
+    rows = [row for make in track(contests(), "contests") for row in measured(make(), best)]
     headlines: dict[str, float] = {}
     for row in rows:
         if row["way"] == "ours":
@@ -169,7 +176,7 @@ def show(rows: list[dict[str, Any]], best: Ceiling) -> None:
         table.add_row(
             *(r["stage"], r["contest"], f"{r['parameters'] / 1e6:.1f} M", r["way"]),
             f"{r['rate']:,.0f} [{r['low']:,.0f}, {r['high']:,.0f}]",
-            *(f"{r['ratio']:.2f}", f"{r['of_ceiling']:.0%}", f"{r['memory_mib']:,.0f} MiB"),
+            *(f"{r['ratio']:.2f}", f"{r['of_ceiling']:.0%}", f"{r['memory_mib'] or 0:,.0f} MiB"),
         )
     console = Console()
     console.print(table)

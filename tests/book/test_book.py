@@ -4,6 +4,7 @@ The book is built once, in a copy of what it is made of. A tier with every exper
 are made up stands beside what is published, so that every chart has something to draw.
 """
 
+import json
 import os
 import shutil
 import time
@@ -17,8 +18,8 @@ import pytest
 from browser import CHROMIUM, SIZES, Server, chromium, open_page, pages_of
 from playwright.sync_api import Browser, Page
 
-from nbutils import book, forms, notebooks, results
-from synthetic import write_tables
+from nbutils import book, forms, notebooks, results, speed
+from synthetic import measurement, write_tables
 
 REPOSITORY = Path(__file__).parents[2]
 GENERATED = shutil.ignore_patterns("_build", "pages", "generated")
@@ -39,6 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for pages in (REPOSITORY / results.PUBLISHED).glob("*/pages"):
         shutil.copytree(pages, published / pages.parent.name / "pages")
     write_tables(published / "lab", "supported")
+    (published / speed.MEASURED).write_text(json.dumps(measurement("here")), "utf-8")
     book.build(root)
     return root
 

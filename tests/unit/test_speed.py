@@ -2,32 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from nbutils import speed
-
-
-def measurement(device: str) -> dict[str, Any]:
-    row = {
-        "low": 90.0, "high": 120.0, "of_ceiling": 0.25, "memory_mib": 512.0, "batch": 64,
-        "parameters": 1_000_000, "contest": "64 rows",
-    }  # fmt: skip
-    ways = {"sampling": "generate", "training": "Trainer", "scoring": "lm-eval"}
-    rows = []
-    for stage, peer in ways.items():
-        for size in (1_000_000, 4_000_000):
-            changes = {"stage": stage, "parameters": size}
-            changes["contest"] = "full" if stage == "training" else "64 rows"
-            rows.append(row | changes | {"way": peer, "rate": 100.0, "ratio": 1.0})
-            rows.append(row | changes | {"way": "ours", "rate": 300.0, "ratio": 3.0})
-    versions = {"python": "3.11.0", "torch": "2.13.0", "transformers": "5.23.0"}
-    return {
-        "device": device, "threads": 2, "versions": versions, "flops": 1.5e11, "bandwidth": 2e10,
-        "rows": rows,
-    }  # fmt: skip
+from synthetic import measurement
 
 
 def test_your_measurement_stands_before_the_published_one(tmp_path: Path) -> None:
