@@ -18,7 +18,7 @@
 
 import pandas as pd
 
-from nbutils import charts, costs, forms, grid, params, plans, reports, runs, summaries
+from nbutils import charts, costs, forms, grid, pairings, params, reports, runs, summaries
 
 charts.enable()
 
@@ -39,7 +39,7 @@ tasks: list = []  # lm-eval tasks; the tier's own if empty
 # %%
 given = {name: globals()[name] for name in forms.ReportNotebook.model_fields}
 root = runs.project_root()
-plan, cell = plans.for_pairing(params.check(forms.ReportNotebook, given), root)
+plan, cell = pairings.asked(params.check(forms.ReportNotebook, given), root)
 relation = plan.tier.relation(cell.source, cell.student)
 print(f"{cell}: {relation}")
 

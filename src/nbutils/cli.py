@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from nbutils import costs, failures, forms, grid, params, plans, results, upkeep
+from nbutils import costs, failures, forms, grid, pairings, params, plans, results, upkeep
 from nbutils.runs import Manifest, Run, RunError, Store, project_root
 
 app = typer.Typer(
@@ -245,7 +245,7 @@ def notebook(
     if dry_run:
         if not isinstance(checked, forms.ReportNotebook):
             raise params.ParameterError("--dry-run is for the pairing notebook and for `run TIER`")
-        planned, cell = plans.for_pairing(checked, root)
+        planned, cell = pairings.asked(checked, root)
         return _print_card(planned.report(cell), planned, root, workers=1)
     place = output or root / "runs" / "executed" / f"{name}.ipynb"
     notebooks.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, root)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from nbutils import archives, forms, grid, params, plans, results
+from nbutils import archives, forms, grid, pairings, params, plans, results
 from nbutils.archives import Archive
 from nbutils.cells import LABELS, Cell
 from nbutils.params import UserError
@@ -93,7 +93,7 @@ def contribute(reference: str, root: Path) -> Path:
     store = Store(root)
     trained = _find(reference, store)
     form = _form(trained, store, root)
-    plan, cell = plans.for_pairing(form, root)
+    plan, cell = pairings.asked(form, root)
     given = form.model_dump(exclude_unset=True).items()
     command = "nbutils notebook pairing " + " ".join(f"-p {name} {value}" for name, value in given)
     asked = plan.self_train(cell)
@@ -213,7 +213,7 @@ def merged(given: Contribution, folder: Path, root: Path) -> dict[str, pd.DataFr
     """
     manifests, rows = given.archive.manifests, given.archive.tables
     theirs = results.read_manifests(folder)
-    plan, cell = plans.for_pairing(given.form, root)
+    plan, cell = pairings.asked(given.form, root)
     plan = replace(plan, encoder=any(m.stage == "embed_texts" for m in manifests))
     store = Packed(manifests, {m.stage: m.code_digest for m in theirs})
     runs = _checked_runs(plan, cell, store)

@@ -19,7 +19,18 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import archives, cli, contributions, forms, plans, publish, results, runs, summaries
+from nbutils import (
+    archives,
+    cli,
+    contributions,
+    forms,
+    pairings,
+    plans,
+    publish,
+    results,
+    runs,
+    summaries,
+)
 from nbutils.params import UserError
 from nbutils.runs import STAGES, Manifest, Run, Store
 from tiny import REPOSITORY, silent
@@ -108,7 +119,7 @@ def compute(root: Path, wanted: list[Run]) -> None:
 
 def paired(root: Path, asked: forms.ReportNotebook) -> str:
     """Compute one pairing; return the key of its fine-tune."""
-    plan, cell = plans.for_pairing(asked, root)
+    plan, cell = pairings.asked(asked, root)
     compute(root, plans.each_once([*plan.pairing(cell), *plan.beside(cell)]))
     key = Store(root).key(plan.self_train(cell))
     assert key is not None
@@ -202,7 +213,7 @@ def test_gains_of_a_contributed_cell_are_those_of_its_rows(tmp_path: Path, ours:
     root = project(tmp_path / "theirs")
     asked = form(temperature=0.7, source="neox-small", seed=0)
     publish.accept(packed(root, **asked.model_dump(exclude_unset=True)), ours)
-    plan, cell = plans.for_pairing(asked, root)
+    plan, cell = pairings.asked(asked, root)
     both = [plan.utility(cell.student), plan.utility(cell.student, cell)]
     direct = summaries.paired(
         *(pd.read_parquet(Store(root).path(run) / "utility.parquet") for run in both)
@@ -305,7 +316,7 @@ def test_the_command_line(
 
 def test_a_missing_measurement_is_told_with_its_command(tmp_path: Path) -> None:
     root = project(tmp_path)
-    plan, cell = plans.for_pairing(form(), root)
+    plan, cell = pairings.asked(form(), root)
     compute(root, plans.each_once([plan.utility(cell.student, cell)]))
     key = Store(root).key(plan.self_train(cell))
     with pytest.raises(contributions.ContributionError) as caught:
