@@ -12,6 +12,8 @@ import tiny
 from nbutils import cli, runs
 from project import Answer, nbutils, new_project
 
+pytest_plugins = ["contributed"]
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
