@@ -257,4 +257,7 @@ def measurement(device: str) -> dict[str, Any]:
     return {
         "device": device, "threads": 2, "versions": versions, "flops": 1.5e11, "bandwidth": 2e10,
         "rows": rows,
+        "scaling": [
+            {"stage": stage, "work": n, "seconds": 0.1 * n} for stage in ways for n in (4, 8, 16)
+        ],
     }  # fmt: skip

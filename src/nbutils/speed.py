@@ -1,12 +1,15 @@
 """Speed: what the benchmark measured, as rows and a chart."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 from altair.typing import ChartType
+from scipy.stats import linregress
 
 from nbutils import charts
 from nbutils.results import PUBLISHED
@@ -68,6 +71,31 @@ def shown(measured: pd.DataFrame) -> pd.DataFrame:
             ],
         }
     )
+
+
+def exponents(found: dict[str, Any] | None) -> pd.DataFrame:
+    """How our time grows: its slope over work, batch and weights, both logarithmic; 1 is linear.
+
+    Over a batch it is the time of one batch, over weights that of one token or item.
+    """
+    if not found:
+        return pd.DataFrame()
+    ours = rows(found).query("way == 'ours'")
+    smallest = ours["parameters"].min()
+    slopes = []
+    for stage, part in pd.DataFrame(found["scaling"]).groupby("stage", sort=False):
+        mine = ours[ours["stage"].eq(stage) & ours["contest"].ne("LoRA")]
+        slopes.append({"stage": stage, "over work": _slope(part["work"], part["seconds"])})
+        if stage == "sampling":
+            batches = mine[mine["parameters"].eq(smallest)]
+            slopes[-1]["over batch"] = _slope(batches["batch"], batches["batch"] / batches["rate"])
+            mine = mine[mine["batch"].eq(mine.loc[mine["parameters"].ne(smallest), "batch"].max())]
+        slopes[-1]["over weights"] = _slope(mine["parameters"], 1 / mine["rate"])
+    return pd.DataFrame(slopes)
+
+
+def _slope(x: pd.Series, y: pd.Series) -> float:
+    return float(linregress(np.log(x), np.log(y)).slope) if x.nunique() > 1 else math.nan
 
 
 def throughput(measured: pd.DataFrame) -> ChartType:

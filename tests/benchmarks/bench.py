@@ -3,8 +3,8 @@
     make bench
 
 Ways of one contest take turns, so that what else a machine does hits all alike. Writes
-``runs/bench.json``: a row a way, with the ratio of its rate to that of the contest's first way, and
-for each stage the ratio of its first contest.
+``runs/bench.json``: a row a way, with the ratio of its rate to that of the contest's first way;
+for each stage the ratio of its first contest; and the time that more and more work takes.
 """
 
 import gc
@@ -35,6 +35,7 @@ REPEATS = 3
 SIZES = (128, 192, 320)  # width of the model
 BATCHES = (16, 64, 256)
 THREADS = 2
+STEPS = (4, 8, 16)  # of work that grows: training steps, batches of documents, tens of items
 
 
 def contests() -> list[Callable[[], Contest]]:
@@ -57,6 +58,26 @@ def _trained(size: int, steps: int, lora: bool = False) -> Contest:
 
 def _scored(size: int, items: int) -> Contest:
     return peers.scored(peers.model(size), tokenizer(), items)
+
+
+def scaling() -> list[dict[str, Any]]:
+    """A row a stage and amount of work, done our way on the smallest model: its median seconds."""
+    student = peers.model(SIZES[0])
+    growing = {
+        "sampling": {n * 64 * peers.LENGTH: partial(peers.write, student, n) for n in STEPS},
+        "training": {n * 2048: peers.trained(student, n, lora=False).ways["ours"] for n in STEPS},
+        "scoring": {n * 10: peers.scored(student, tokenizer(), n * 10).ways["ours"] for n in STEPS},
+    }
+    rows = []
+    for stage, works in growing.items():
+        next(iter(works.values()))()  # warms up
+        turns = [[seconds(work) for work in works.values()] for _ in range(REPEATS)]
+        medians = [median(found) for found in zip(*turns, strict=True)]
+        rows += [
+            {"stage": stage, "work": amount, "seconds": spent}
+            for amount, spent in zip(works, medians, strict=True)
+        ]
+    return rows
 
 
 def tokenizer() -> Any:
@@ -149,6 +170,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     best = ceiling()
     rows = [row for make in track(contests(), "contests") for row in measured(make(), best)]
+    growing = scaling()
     headlines: dict[str, float] = {}
     for row in rows:
         if row["way"] == "ours":
@@ -161,6 +183,7 @@ def main() -> None:
         "flops": best.flops,
         "bandwidth": best.bandwidth,
         "rows": rows,
+        "scaling": growing,
     }
     place = runs.project_root() / "runs" / "bench.json"
     place.parent.mkdir(exist_ok=True)

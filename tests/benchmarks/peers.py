@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from nbutils import models, sampling, scoring, training
-from nbutils.params import Recipe
+from nbutils.params import Recipe, SampleCorpus
 
 BOS, EOS = 0, 1
 VOCABULARY = 2048
@@ -110,6 +110,13 @@ def sampled(of: PreTrainedModel, rows: int) -> Contest:
         "ours": ours,
     }
     return Contest("sampling", f"{rows} rows", weights(of), rows, ways, 2.0 * weights(of))
+
+
+def write(of: PreTrainedModel, batches: int) -> int:
+    """So many batches of 64 documents, as the stage samples them."""
+    size = {"tokens": batches * 64 * LENGTH, "max_tokens": CONTEXT - 1, "batch_size": 64}
+    p = SampleCorpus.model_validate({"temperature": 1.0, "seed": 0} | size)
+    return sum(len(ids) for ids, _ in sampling.documents(of, BOS, EOS, p))
 
 
 # ---------------------------------------------------------------- training

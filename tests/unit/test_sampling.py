@@ -93,6 +93,46 @@ def test_the_first_token_follows_the_softmax(temperature: float) -> None:
     assert p_value > 1e-3
 
 
+@torch.inference_mode()
+def generated(model: PreTrainedModel, rows: int, length: int) -> list[list[int]]:
+    """Documents as transformers samples them from BOS, cut behind EOS."""
+    prompt = torch.full((rows, 1), BOS)
+    torch.manual_seed(1)
+    out = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=True,
+        top_k=0,
+        max_new_tokens=length,
+        eos_token_id=EOS,
+        pad_token_id=EOS,
+    )[:, 1:].tolist()
+    return [row[: row.index(EOS) + 1] if EOS in row else row for row in out]
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_every_position_holds_the_tokens_that_generate_writes(architecture: str) -> None:
+    """Counts of tokens, position by position, over many documents: chi-square of two samples.
+
+    Rows leave our batch as their documents end; EOS counts as a token, what follows it does not.
+    """
+    model, rows, length = ending(tiny.model(architecture)), 8_000, 8
+    ours = [ids for ids, _ in sample_batch(model, BOS, EOS, 1.0, rows, length, generator())]
+    theirs = generated(model, rows, length)
+    p_values = []
+    for at in range(length):
+        counts = np.stack([
+            np.bincount([d[at] for d in found if len(d) > at], minlength=tiny.VOCABULARY)
+            for found in (ours, theirs)
+        ])  # fmt: skip
+        common = counts.sum(axis=0) >= 20
+        table = np.column_stack([counts[:, common], counts[:, ~common].sum(axis=1)])
+        table = table[:, table.sum(axis=0) > 0]
+        assert table.shape[1] > 5
+        p_values.append(scipy_stats.chi2_contingency(table).pvalue)
+    assert min(p_values) > 1e-3 / length
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
 def test_a_draw_is_that_of_the_softmax_tile_by_tile(temperature: float) -> None:
     """150 tokens are two tiles and a part; some have no probability, some nearly none."""

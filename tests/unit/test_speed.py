@@ -49,3 +49,21 @@ def test_the_table_says_ratio_and_range() -> None:
 @pytest.mark.parametrize("column", ["stage", "way", "rate", "ratio", "memory_mib"])
 def test_rows_keep_what_the_benchmark_wrote(column: str) -> None:
     assert column in speed.rows(measurement("here"))
+
+
+def test_exponents_say_how_time_grows() -> None:
+    """Seconds grow with the work in the synthetic measurement; the rate is the same for all."""
+    found = speed.exponents(measurement("here")).set_index("stage")
+    assert list(found.index) == ["sampling", "training", "scoring"]
+    assert found["over work"].tolist() == pytest.approx([1, 1, 1])
+    assert found["over weights"].tolist() == pytest.approx([0, 0, 0])
+    assert speed.exponents(None).empty
+
+
+def test_the_exponent_over_batches_is_of_the_time_of_one_batch() -> None:
+    """Four times the rows at twice the rate take twice as long: a slope of one half."""
+    measured = measurement("here")
+    first = next(row for row in measured["rows"] if row["way"] == "ours")
+    measured["rows"].append(first | {"batch": 256, "rate": 600.0})
+    found = speed.exponents(measured).set_index("stage")
+    assert found.loc["sampling", "over batch"] == pytest.approx(0.5)
