@@ -33,7 +33,7 @@ from nbutils import models, provenance, runs
 
 REPEATS = 3
 SIZES = (128, 192, 320)  # width of the model
-BATCHES = (16, 64, 256)
+BATCHES = (64, 256, 1024)
 THREADS = 2
 STEPS = (4, 8, 16)  # of work that grows: training steps, batches of documents, tens of items
 
@@ -44,7 +44,7 @@ def contests() -> list[Callable[[], Contest]]:
     found = [partial(_sampled, size, batch) for size, batch in shapes]
     found += [partial(_trained, size, steps) for size, steps in zip(SIZES, (10, 6, 3), strict=True)]
     found += [partial(_trained, SIZES[0], 10, lora=True)]
-    sizes = zip(SIZES, (200, 100, 50), strict=True)
+    sizes = zip(SIZES, (100, 60, 30), strict=True)
     return [*found, *(partial(_scored, size, items) for size, items in sizes)]
 
 
