@@ -160,10 +160,13 @@ def jobs(threads: int) -> int:
     return max(1, min((cores or 1) // threads, memory))
 
 
-def expected(run: Run, seconds: Seconds) -> float | None:
-    """How long a run took before, else the median of its stage, else None."""
-    peers = [s for (stage, _), s in seconds.items() if stage == run.stage]
-    return seconds.get((run.stage, run.name), median(peers) if peers else None)
+def expected(runs: list[Run], seconds: Seconds) -> list[float | None]:
+    """How long each run took before, else the median of its stage, else None."""
+    peers: dict[str, list[float]] = {}
+    for (stage, _), taken in seconds.items():
+        peers.setdefault(stage, []).append(taken)
+    medians = {stage: median(times) for stage, times in peers.items()}
+    return [seconds.get((run.stage, run.name), medians.get(run.stage)) for run in runs]
 
 
 def remaining(todo: list[Run], known: Seconds, measured: Seconds, workers: int) -> float | None:
@@ -175,7 +178,7 @@ def remaining(todo: list[Run], known: Seconds, measured: Seconds, workers: int) 
     both = measured.keys() & known.keys()
     pace = (sum(measured[k] for k in both) + PRIOR) / (sum(known[k] for k in both) + PRIOR)
     seconds = {k: s * pace for k, s in known.items()} | measured
-    times = [expected(run, seconds) for run in todo]
+    times = expected(todo, seconds)
     if None in times:
         return None
     return sum(t for t in times if t is not None) / workers
