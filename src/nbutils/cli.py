@@ -190,7 +190,7 @@ def gc(
     for manifest in runs:
         upkeep.delete(store, manifest)
     for folder in folders:
-        shutil.rmtree(folder)
+        upkeep.clear(store, folder)
     out.print(f"deleted: {told}")
 
 

@@ -85,16 +85,13 @@ def of(store: Store, run: Run) -> Failure | None:
         ) from None
 
 
-def last_checkpoint(store: Store, run: Run, error: Exception) -> str:
-    """What to add to the message of a training that stopped: how far it can be looked at."""
-    from nbutils import checkpoints, training  # heavy, and loaded where something failed
+def last_checkpoint(store: Store, run: Run) -> str:
+    """What to add to the message of a training that stopped: where its last good state is."""
+    from nbutils.checkpoints import FILE, Checkpoint  # heavy, and needed where something failed
 
-    key = store.key(run)
-    if not isinstance(error, training.TrainingError) or key is None:
-        return ""
-    kept = checkpoints.Checkpoint(store.root / "partial" / key)
+    kept = Checkpoint(store.root / "partial" / f"{store.key(run)}")
     state = kept.load()
     if state is None:
-        return "; it left no checkpoint, having run for less than a minute"
-    path = kept.folder / checkpoints.FILE
-    return f"; the last good checkpoint is that of step {len(state['losses'])}: {path}"
+        return ""
+    step = len(state["losses"])
+    return f"; the last good checkpoint is that of step {step}: {kept.folder / FILE}"

@@ -190,10 +190,12 @@ def _attempt(store: Store, run: Run, threads: int, progress: Progress, wait: boo
     with upkeep.blamed(store, inputs):
         try:
             store.execute(run, threads, progress, wait)
+        except (ClaimedError, StoreError):
+            raise
         except UserError as error:
-            left = failures.last_checkpoint(store, run, error)
-            if left:
-                raise RunError(f"{error}{left}") from error
+            checkpoint = failures.last_checkpoint(store, run)
+            if checkpoint:
+                raise RunError(f"{error}{checkpoint}") from error
             raise
 
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import Timeout
@@ -40,6 +40,13 @@ def leftovers(root: Path) -> list[Path]:
         except Timeout:
             continue  # its run is being computed
     return found
+
+
+def clear(store: Store, folder: Path) -> None:
+    """Remove what a kill left, unless its run is being computed by now."""
+    key = folder.name.partition(".")[0]
+    with suppress(Timeout), store.claim(key).acquire(blocking=False):
+        shutil.rmtree(folder)
 
 
 def delete(store: Store, manifest: Manifest) -> None:
