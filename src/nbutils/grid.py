@@ -186,12 +186,16 @@ def remaining(todo: list[Run], known: Seconds, measured: Seconds, workers: int) 
 
 def _attempt(store: Store, run: Run, threads: int, progress: Progress, wait: bool = True) -> None:
     """Execute a run; a failure names damaged inputs, or the checkpoint that a training left."""
+    from nbutils.checkpoints import CheckpointError  # heavy, and needed to compute only
+
     inputs = [m for m in map(store.finished, run.inputs.values()) if m is not None]
     with upkeep.blamed(store, inputs):
         try:
             store.execute(run, threads, progress, wait)
         except (ClaimedError, StoreError):
             raise
+        except CheckpointError as error:
+            raise StoreError(str(error)) from error
         except UserError as error:
             checkpoint = failures.last_checkpoint(store, run)
             if checkpoint:
@@ -204,8 +208,6 @@ def _work(root: Path, run: Run, threads: int) -> float | None:
 
     A failure is noted, unless it is the store's: then the run itself has not failed.
     """
-    from nbutils.checkpoints import CheckpointError  # heavy, and for workers alone
-
     started = time.monotonic()
     store = Store(root)
     if store.finished(run) is not None:
@@ -214,7 +216,7 @@ def _work(root: Path, run: Run, threads: int) -> float | None:
         _attempt(store, run, threads, lambda share: None, wait=False)
     except ClaimedError:
         return None
-    except (StoreError, CheckpointError):
+    except StoreError:
         raise
     except Exception as error:
         failures.note(store, run, error)

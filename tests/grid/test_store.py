@@ -202,6 +202,23 @@ def test_half_a_deleted_run_is_in_nobodys_way(grid: Grid, compute: Compute) -> N
     assert grid.outputs() == expected
 
 
+def test_a_checkpoint_that_cannot_be_written_is_no_failure_of_the_run(
+    grid: Grid, compute: Compute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch does not say that the disk is full; with space the run goes on without being told."""
+
+    def full(*_: object) -> None:
+        raise RuntimeError("unexpected pos 576 vs 534")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.save", full)
+        status, said = compute()
+    assert status == 1
+    assert "cannot be written (unexpected pos 576 vs 534): make space on the disk" in said
+    assert failed(grid) == []
+    assert compute()[0] == 0
+
+
 # --- A loss that is not finite --------------------------------------------------------------
 
 
