@@ -338,7 +338,7 @@ def _told(failed: list[tuple[Run, str]], waiting: int, computed: int) -> str:
     if len(failed) > TOLD:
         lines.append(f"and {len(failed) - TOLD} more, which `nbutils status` lists")
     lines.append(
-        f"{len(failed)} failed, {waiting} wait for them, {computed} were computed and are kept; run "
-        "again, with --retry-failed if it was neither the disk nor a kill"
+        f"{len(failed)} failed, {waiting} wait for them, {computed} were computed and are kept; "
+        "run again, with --retry-failed if it was neither the disk nor a kill"
     )
     return "\n".join(lines)
