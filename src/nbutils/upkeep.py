@@ -29,10 +29,11 @@ def unneeded(root: Path) -> list[Manifest]:
 
 def leftovers(root: Path) -> list[Path]:
     """Scratch folders and checkpoints that no run will go on from, and that are in no use."""
-    keys, found, store = planned(root), [], Store(root)
+    found, store = [], Store(root)
+    awaited = planned(root) - {m.key for m in store.all()}
     for path in sorted((store.root / "partial").glob("*/")):
         key = path.name.partition(".")[0]
-        if key in keys and path.name != key:
+        if key in awaited and path.name != key:
             continue  # the checkpoint of a run that was interrupted
         try:
             with store.claim(key).acquire(blocking=False):
