@@ -89,7 +89,7 @@ def end_with_launcher() -> None:
     """
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # nothing is ever written there; a file object would be locked at the exit
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
