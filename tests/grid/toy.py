@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from grid.harness import Grid
 from nbutils import grid, results
@@ -77,7 +78,9 @@ def collect(wanted: list[Run], root: Path) -> None:
     """One table of all, swapped in as a tier's are."""
     store = Store(root)
     parts = [pd.read_parquet(store.path(run) / "deep" / TABLE) for run in wanted]
-    with results.replacing(root / results.YOURS / "toy") as scratch:
+    place = root / results.YOURS / "toy"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_name(".toy.lock")), results.replacing(place) as scratch:
         pd.concat(parts).to_parquet(scratch / TABLE, index=False)
 
 
