@@ -84,7 +84,7 @@ def start(
         for stream in (1, 2):
             os.dup2(handle, stream)
         forking = multiprocessing.get_context("fork")
-        grid.get_context = lambda _: forking  # type: ignore[attr-defined]
+        grid.get_context = lambda _: forking  # type: ignore[attr-defined, assignment]
         if fault or watch:
             failpoints.install(log.parent, fault)
         answer = call()

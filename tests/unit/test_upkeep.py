@@ -47,8 +47,8 @@ def test_leftovers_are_those_that_nobody_computes(store: Store, project: Path) -
     partial = store.root / "partial"
     key = store.key(plans.of("smoke", project).model("neox-small"))
     done = store.key(STRAY)
-    names = ("dead", "dead.checkpoint", "live", "live.checkpoint", f"{key}", f"{key}.checkpoint")
-    names += (f"{done}.checkpoint",)
+    names = ["dead", "dead.checkpoint", "live", "live.checkpoint", f"{key}", f"{key}.checkpoint"]
+    names.append(f"{done}.checkpoint")
     for name in names:
         (partial / name).mkdir(parents=True)
     with FileLock(partial / "live.lock"):
