@@ -56,15 +56,29 @@ def failed(grid: Grid) -> list[Run]:
 # --- The disk -------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_told_and_loses_nothing(grid: Grid, disk: Path, compute: Compute) -> None:
-    """One run is finished before; afterwards a rerun completes without being told to retry."""
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (0, "No space left on device; finished runs are kept: mend this and run again"),
+        (toy.STEPS, "): make space on the disk and run again, which goes on from the last check"),
+    ],
+)
+def test_a_full_disk_is_told_and_loses_nothing(
+    steps: int,
+    message: str,
+    grid: Grid,
+    disk: Path,
+    compute: Compute,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With and without a checkpoint to write first; a rerun completes without being told to."""
+    monkeypatch.setattr(toy, "STEPS", steps)
     before = grid.store.execute(grid.runs[0], 1, lambda share: None)
     filler = disk / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(disk).free))
     status, said = compute()
     assert status == 1
-    assert "could not be written under " in said
-    assert "No space left on device; finished runs are kept: mend this and run again" in said
+    assert message in said
     assert grid.store.finished(grid.runs[0]) == before
     assert list(upkeep.damage(grid.store, grid.store.all())) == []
     filler.unlink()
