@@ -73,7 +73,7 @@ def run(
     runs = planned.all()
     if dry_run:
         return _print_card(runs, planned, root, grid.jobs(planned.tier.threads))
-    known = _known(tier, root)
+    known = _known(tier, root, Store(root))
     computed = _with_progress(runs, root, planned.tier.threads, known, retry_failed)
     with upkeep.blamed(store := Store(root), store.all()):
         written = results.collect(planned.tier, tier, runs, root)
@@ -84,9 +84,9 @@ def run(
         out.print(f"{computed} runs computed, {len(runs) - computed} reused; tables in {place}/")
 
 
-def _known(tier: str, root: Path) -> grid.Seconds:
+def _known(tier: str, root: Path, store: Store) -> grid.Seconds:
     """Seconds that runs of a tier took, here or where its published results were computed."""
-    earlier = [*results.read_manifests(root / results.PUBLISHED / tier), *Store(root).all()]
+    earlier = [*results.read_manifests(root / results.PUBLISHED / tier), *store.all()]
     return {(m.stage, m.name): m.wall_seconds for m in earlier if m.name.startswith(f"{tier}: ")}
 
 
@@ -119,7 +119,7 @@ def status() -> None:
     failed: dict[str, failures.Failure] = {}
     for path in sorted((root / "notebooks" / "tiers").glob("*.yml")):
         runs = plans.of(path.stem, root).all()
-        for s in grid.standings(runs, store, _known(path.stem, root)):
+        for s in grid.standings(runs, store, _known(path.stem, root, store)):
             numbers = (s.done, s.running, s.failed, s.missing)
             left = "unknown" if s.left is None else costs.duration(s.left)
             size = f"{s.size / 2**20:.1f} MiB"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from nbutils.runs import Run, Store, StoreError, flush
 
@@ -69,20 +69,11 @@ def forget(store: Store, run: Run) -> None:
 
 
 def of(store: Store, run: Run) -> Failure | None:
-    """The failure of a run as it is now, or None.
-
-    Raises:
-        StoreError: What was kept of it is damaged.
-    """
+    """The failure of a run as it is now, or None."""
     key = store.key(run)
     if key is None or not place(store, key).is_file():
         return None
-    try:
-        return Failure.model_validate_json(place(store, key).read_bytes())
-    except ValidationError:
-        raise StoreError(
-            f"{place(store, key)} is damaged: delete it, and {run.name} is tried again"
-        ) from None
+    return Failure.model_validate_json(place(store, key).read_text("utf-8"))
 
 
 def last_checkpoint(store: Store, run: Run) -> str:

@@ -15,7 +15,7 @@ from nbutils import failures, runs, upkeep
 from nbutils import grid as grids
 from nbutils.checkpoints import FILE, Checkpoint
 from nbutils.params import Parameters
-from nbutils.runs import Progress, Run, RunError, StoreError
+from nbutils.runs import Progress, Run
 from nbutils.training import TrainingError
 
 Compute = Callable[[], tuple[int, str]]
@@ -194,17 +194,6 @@ def test_an_error_that_is_not_of_the_files_is_raised_as_it_is(grid: Grid) -> Non
     done = grid.store.execute(grid.runs[0], 1, lambda share: None)
     with pytest.raises(KeyError), upkeep.blamed(grid.store, [done]):
         raise KeyError("mine")
-
-
-def test_a_damaged_note_of_a_failure_says_what_to_delete(grid: Grid) -> None:
-    run = grid.runs[0]
-    failures.note(grid.store, run, RunError("it failed"))
-    key = grid.store.key(run)
-    assert key is not None
-    place = failures.place(grid.store, key)
-    place.write_bytes(place.read_bytes()[:-5])
-    with pytest.raises(StoreError, match=f"{place} is damaged: delete it, and suite 0 is tried"):
-        failures.of(grid.store, run)
 
 
 def test_half_a_deleted_run_is_in_nobodys_way(grid: Grid, compute: Compute) -> None:
