@@ -22,7 +22,7 @@ from nbutils import grid, upkeep
 from nbutils.params import UserError
 from nbutils.runs import MANIFEST, Run, Store
 
-PATIENCE = 900.0  # seconds after which a runner hangs
+PATIENCE = 3600.0  # seconds after which a runner hangs
 WRONG = ("missed", "lost", "damaged", "incomplete", "differing")
 Outputs = dict[str, dict[str, str]]
 """Key of a run to the digests of its files."""
@@ -179,6 +179,14 @@ class Count:
     def __str__(self) -> str:
         found = ", ".join(f"{len(lines)} {name}" for name, lines in self.wrong.items())
         return f"{self.faults} faults, {self.kills} kills, {self.reruns} reruns: {found}"
+
+    def __iadd__(self, other: "Count") -> "Count":
+        self.faults += other.faults
+        self.kills += other.kills
+        self.reruns += other.reruns
+        for name, lines in other.wrong.items():
+            self.wrong[name] += lines
+        return self
 
     @property
     def lines(self) -> list[str]:
