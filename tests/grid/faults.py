@@ -131,9 +131,9 @@ def kills(of: Undisturbed) -> tuple[Count, Tables]:
         if number % AS_COMMAND:
             return start(mine.compute, log)
         with log.open("ab") as file:
+            command = [*NBUTILS, "run", TIER]
             runner = subprocess.Popen(
-                [*NBUTILS, "run", TIER],
-                **{"cwd": mine.root, "stdout": file, "stderr": file, "start_new_session": True},
+                command, cwd=mine.root, stdout=file, stderr=file, start_new_session=True
             )
         process = psutil.Process(runner.pid)
 
