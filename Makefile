@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book html serve test bench lint format clean
+.PHONY: help book html serve test faults bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,6 +21,9 @@ serve: html ## build the book and serve it on this machine
 
 test: lint ## lint, type-check and run every test
 	$(BIN)/python -m pytest
+
+faults: $(READY) ## break and kill the smoke grid at every step, fill its disk; nothing may differ
+	cd tests && ../$(BIN)/python -m grid.faults
 
 bench: $(READY) ## time sampling, training and scoring beside what you would otherwise run
 	cd tests && ../$(BIN)/python -m benchmarks.bench

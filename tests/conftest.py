@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
-from nbutils import cli, runs
+from nbutils import cli, digests
 from project import Answer, nbutils, new_project
 
 pytest_plugins = ["contributed"]
@@ -23,7 +23,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _fresh_code_digest() -> Iterator[None]:
     yield
-    runs.module_digest.cache_clear()
+    digests.module_digest.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,10 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from pydantic import ValidationError
 
 from nbutils.cells import LABELS
+from nbutils.digests import module_digest
 from nbutils.params import UserError
 from nbutils.results import CODE, COLUMNS, MANIFESTS, SUMS, ordered, sums
-from nbutils.runs import SCHEMA, STAGES, Manifest, identity, module_digest
+from nbutils.runs import SCHEMA, STAGES, Manifest, identity
 from nbutils.summaries import typed
 
 LIMIT = 16 * 2**20  # bytes of an archive, packed and unpacked

@@ -21,9 +21,9 @@ import nbformat
 import vl_convert
 
 from nbutils import charts, notebooks, results, speed
+from nbutils.digests import module_digest
 from nbutils.forms import FINDINGS, REPORT, STAGES
 from nbutils.params import UserError
-from nbutils.runs import module_digest
 
 MAIN_TIER = "tiny"  # whose runs the stage pages show, where there is a choice
 PAGES = Path("book/pages")

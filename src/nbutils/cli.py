@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from nbutils import costs, failures, forms, grid, pairings, params, plans, results, upkeep
-from nbutils.runs import Manifest, Run, RunError, Store, project_root
+from nbutils.runs import Run, RunError, Store, project_root
 
 app = typer.Typer(
     help="An executable book: can a language model learn from its own text?",
@@ -73,15 +73,21 @@ def run(
     runs = planned.all()
     if dry_run:
         return _print_card(runs, planned, root, grid.jobs(planned.tier.threads))
-    earlier = [*results.read_manifests(root / results.PUBLISHED / tier), *Store(root).all()]
-    known = {(m.stage, m.name): m.wall_seconds for m in earlier if m.name.startswith(f"{tier}: ")}
+    known = _known(tier, root, Store(root))
     computed = _with_progress(runs, root, planned.tier.threads, known, retry_failed)
-    written = results.collect(planned.tier, tier, runs, root)
+    with upkeep.blamed(store := Store(root), store.all()):
+        written = results.collect(planned.tier, tier, runs, root)
     place = results.YOURS / tier
     if computed == 0 and not written:
         out.print(f"Nothing to do: all {len(runs)} runs of tier {tier} and their tables exist.")
     else:
         out.print(f"{computed} runs computed, {len(runs) - computed} reused; tables in {place}/")
+
+
+def _known(tier: str, root: Path, store: Store) -> grid.Seconds:
+    """Seconds that runs of a tier took, here or where its published results were computed."""
+    earlier = [*results.read_manifests(root / results.PUBLISHED / tier), *store.all()]
+    return {(m.stage, m.name): m.wall_seconds for m in earlier if m.name.startswith(f"{tier}: ")}
 
 
 def _with_progress(
@@ -105,32 +111,30 @@ def _with_progress(
 
 @app.command()
 def status() -> None:
-    """Show every tier: runs done and missing, time spent, size on the disk."""
+    """Show every tier: runs done, running, failed and missing, size, time spent and left."""
     root = project_root()
     store = Store(root)
-    table = Table("tier", "stage", "done", "missing", "failed", "time spent", "size", box=None)
+    counts = ("done", "running", "failed", "missing")
+    table = Table("tier", "stage", *counts, "size", "time spent", "time left", box=None)
     failed: dict[str, failures.Failure] = {}
     for path in sorted((root / "notebooks" / "tiers").glob("*.yml")):
-        stages: dict[str, list[Manifest | None]] = {}
-        failing: Counter[str] = Counter()
-        for wanted in plans.of(path.stem, root).all():
-            stages.setdefault(wanted.stage, []).append(store.finished(wanted))
-            failure = failures.of(store, wanted)
-            if failure:
-                failed[failure.key] = failure
-                failing[wanted.stage] += 1
-        for stage, found in stages.items():
-            done = [m for m in found if m is not None]
-            spent = costs.duration(sum(m.wall_seconds for m in done))
-            size = sum(store.size(m) for m in done) / 2**20
-            missing = len(found) - len(done)
-            counts = (len(done), missing, failing[stage])
-            table.add_row(path.stem, stage, *map(str, counts), spent, f"{size:.1f} MiB")
+        runs = plans.of(path.stem, root).all()
+        for s in grid.standings(runs, store, _known(path.stem, root, store)):
+            numbers = (s.done, s.running, s.failed, s.missing)
+            left = "unknown" if s.left is None else costs.duration(s.left)
+            size = f"{s.size / 2**20:.1f} MiB"
+            row = (path.stem, s.stage, *map(str, numbers), size, costs.duration(s.spent), left)
+            table.add_row(*row)
+        noted = (failures.of(store, run) for run in runs if store.finished(run) is None)
+        failed |= {failure.key: failure for failure in noted if failure}
     out.print(table)
     for failure in failed.values():
         where = failures.place(store, failure.key).relative_to(root)
         out.print(f"failed: {failure.stage} of {escape(failure.name)}: {escape(failure.message)}")
         out.print(f"        at {failure.created}; parameters and traceback: {where}")
+    out.print(
+        "Time left: of one run after another, as they took here or where they were published."
+    )
     out.print(f"free on the disk: {shutil.disk_usage(root).free / 2**30:.1f} GiB")
 
 
@@ -157,7 +161,7 @@ def verify(
         out.print(f"Tier {tier}: {files} files are as published, and the summaries follow.")
         return
     store = Store(root)
-    damaged = list(upkeep.damage(store))
+    damaged = list(upkeep.damage(store, store.all()))
     if damaged:
         raise RunError("\n".join(damaged))
     out.print(f"{len(store.all())} runs are as they were written.")
@@ -186,7 +190,7 @@ def gc(
     for manifest in runs:
         upkeep.delete(store, manifest)
     for folder in folders:
-        shutil.rmtree(folder)
+        upkeep.clear(store, folder)
     out.print(f"deleted: {told}")
 
 

@@ -14,9 +14,10 @@ import pandas as pd
 from nbutils import archives, forms, grid, pairings, params, plans, results
 from nbutils.archives import Archive
 from nbutils.cells import LABELS, Cell
+from nbutils.digests import module_digest
 from nbutils.params import UserError
 from nbutils.plans import Plan
-from nbutils.runs import Manifest, Run, Store, module_digest
+from nbutils.runs import Manifest, Run, Store
 from nbutils.summaries import ITEM, SUITE, summarize
 from nbutils.tables import MODEL_STAGES, tables
 from nbutils.tiers import load_tier

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from nbutils.runs import Run, Store
+from nbutils.runs import Run, Store, StoreError, flush
 
 
 class Failure(BaseModel):
@@ -34,7 +34,11 @@ def place(store: Store, key: str) -> Path:
 
 
 def note(store: Store, run: Run, error: Exception) -> None:
-    """Keep what a run said when it failed."""
+    """Keep what a run said when it failed.
+
+    Raises:
+        StoreError: That cannot be written; the message holds what the run said.
+    """
     key = store.key(run)
     assert key is not None  # a run with missing inputs is never started
     failure = Failure(
@@ -47,10 +51,14 @@ def note(store: Store, run: Run, error: Exception) -> None:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     path = place(store, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(failure.model_dump_json(indent=1), "utf-8")
-    os.replace(partial, path)
+    partial = path.with_suffix(f".{os.getpid()}")  # two runners may note the same
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(failure.model_dump_json(indent=1), "utf-8")
+        flush(partial)
+        os.replace(partial, path)
+    except OSError as second:
+        raise StoreError(f"{failure.message}; this could not be kept: {second}") from error
 
 
 def forget(store: Store, run: Run) -> None:
@@ -66,3 +74,15 @@ def of(store: Store, run: Run) -> Failure | None:
     if key is None or not place(store, key).is_file():
         return None
     return Failure.model_validate_json(place(store, key).read_text("utf-8"))
+
+
+def last_checkpoint(store: Store, run: Run) -> str:
+    """What to add to the message of a training that stopped: where its last good state is."""
+    from nbutils.checkpoints import FILE, Checkpoint  # heavy, and needed where something failed
+
+    kept = Checkpoint(store.root / "partial" / f"{store.key(run)}")
+    state = kept.load()
+    if state is None:
+        return ""
+    step = len(state["losses"])
+    return f"; the last good checkpoint is that of step {step}: {kept.folder / FILE}"

@@ -8,18 +8,30 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from statistics import median
+from threading import Thread
 
 import psutil
 from tqdm import tqdm
 
-from nbutils import failures
+from nbutils import failures, upkeep
+from nbutils.params import UserError
 from nbutils.plans import Plan, with_inputs
-from nbutils.runs import Manifest, Run, RunError, Store
+from nbutils.runs import (
+    ClaimedError,
+    Manifest,
+    Progress,
+    Run,
+    RunError,
+    Store,
+    StoreError,
+    UnwritableError,
+)
 
 # Workers report through the grid alone; libraries read these when they are imported.
 QUIET = {
@@ -30,6 +42,8 @@ QUIET = {
 }
 TOLD = 5  # failures that an error lists
 PRIOR = 60.0  # seconds at the known pace that are held against the first short runs
+LOOK = 1.0  # seconds after which a runner looks again at what others have finished
+KILLED = "its process was killed from outside, perhaps for its memory"
 WORKER_MIB = 1600  # what one worker was measured to need at most at the tiny tier, with room
 
 
@@ -79,9 +93,56 @@ def changes(run: Run, store: Store, earlier: Manifest) -> list[str]:
     return found
 
 
-# --- Run ----------------------------------------------------------------------------------------
+# --- Status -------------------------------------------------------------------------------------
 
 Seconds = dict[tuple[str, str], float]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far one stage of a tier is: numbers of runs, seconds spent and left, bytes.
+
+    ``left`` is for one run after another; None where no run of the stage was ever timed.
+    """
+
+    stage: str
+    done: int
+    running: int
+    failed: int
+    missing: int
+    spent: float
+    left: float | None
+    size: int
+
+
+def standings(runs: list[Run], store: Store, known: Seconds) -> list[Standing]:
+    """How far every stage is; a run that failed before and is computed again is running."""
+    stages: dict[str, list[Run]] = {}
+    for run in runs:
+        stages.setdefault(run.stage, []).append(run)
+    return [_standing(stage, wanted, store, known) for stage, wanted in stages.items()]
+
+
+def _standing(stage: str, wanted: list[Run], store: Store, known: Seconds) -> Standing:
+    done = [m for m in map(store.finished, wanted) if m is not None]
+    todo = [run for run in wanted if store.finished(run) is None]
+    running = [run for run in todo if store.claimed(run)]
+    rest = [run for run in todo if all(run is not other for other in running)]
+    failed = len(_failed_before(rest, store))
+    return Standing(
+        stage=stage,
+        done=len(done),
+        running=len(running),
+        failed=failed,
+        missing=len(rest) - failed,
+        spent=sum(m.wall_seconds for m in done),
+        left=remaining(todo, known, Seconds(), 1),
+        size=sum(map(store.size, done)),
+    )
+
+
+# --- Run ----------------------------------------------------------------------------------------
+
 Report = Callable[[Run, float, int, int, float | None], None]
 
 
@@ -99,10 +160,13 @@ def jobs(threads: int) -> int:
     return max(1, min((cores or 1) // threads, memory))
 
 
-def expected(run: Run, seconds: Seconds) -> float | None:
-    """How long a run took before, else the median of its stage, else None."""
-    peers = [s for (stage, _), s in seconds.items() if stage == run.stage]
-    return seconds.get((run.stage, run.name), median(peers) if peers else None)
+def expected(runs: list[Run], seconds: Seconds) -> list[float | None]:
+    """How long each run took before, else the median of its stage, else None."""
+    peers: dict[str, list[float]] = {}
+    for (stage, _), taken in seconds.items():
+        peers.setdefault(stage, []).append(taken)
+    medians = {stage: median(times) for stage, times in peers.items()}
+    return [seconds.get((run.stage, run.name), medians.get(run.stage)) for run in runs]
 
 
 def remaining(todo: list[Run], known: Seconds, measured: Seconds, workers: int) -> float | None:
@@ -114,23 +178,68 @@ def remaining(todo: list[Run], known: Seconds, measured: Seconds, workers: int) 
     both = measured.keys() & known.keys()
     pace = (sum(measured[k] for k in both) + PRIOR) / (sum(known[k] for k in both) + PRIOR)
     seconds = {k: s * pace for k, s in known.items()} | measured
-    times = [expected(run, seconds) for run in todo]
+    times = expected(todo, seconds)
     if None in times:
         return None
     return sum(t for t in times if t is not None) / workers
 
 
-def _work(root: Path, run: Run, threads: int) -> float:
-    """Compute one run in a worker process; return its seconds. A failure is noted."""
+def _attempt(store: Store, run: Run, threads: int, progress: Progress, wait: bool = True) -> None:
+    """Execute a run; a failure names damaged inputs, or the checkpoint that a training left."""
+    from nbutils.checkpoints import CheckpointError  # heavy, and needed to compute only
+
+    inputs = [m for m in map(store.finished, run.inputs.values()) if m is not None]
+    with upkeep.blamed(store, inputs):
+        try:
+            store.execute(run, threads, progress, wait)
+        except (ClaimedError, StoreError):
+            raise
+        except CheckpointError as error:
+            raise StoreError(str(error)) from error
+        except UserError as error:
+            checkpoint = failures.last_checkpoint(store, run)
+            if checkpoint:
+                raise RunError(f"{error}{checkpoint}") from error
+            raise
+
+
+def _work(root: Path, run: Run, threads: int) -> float | None:
+    """Compute one run in a worker process; return its seconds, None if another process has it.
+
+    A failure is noted, unless it is the store's: then the run itself has not failed.
+    """
     started = time.monotonic()
     store = Store(root)
+    if store.finished(run) is not None:
+        return None
     try:
-        store.execute(run, threads, progress=lambda share: None)
+        _attempt(store, run, threads, lambda share: None, wait=False)
+    except ClaimedError:
+        return None
+    except StoreError:
+        raise
     except Exception as error:
         failures.note(store, run, error)
         raise
     failures.forget(store, run)
     return time.monotonic() - started
+
+
+def _worker() -> ProcessPoolExecutor:
+    """One process, so that when it is killed it takes no other run with it."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Have a worker end when its runner is killed: else it would hold its claim, and memory."""
+
+    def watch() -> None:
+        parent = parent_process()
+        assert parent is not None
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def compute(run: Run, plan: Plan, root: Path) -> Path:
@@ -142,8 +251,8 @@ def compute(run: Run, plan: Plan, root: Path) -> Path:
     for needed in with_inputs(run):
         if store.finished(needed) is None:
             with tqdm(total=100, desc=f"{needed.stage} {needed.name}", unit="%") as bar:
-                store.execute(
-                    needed, plan.tier.threads, lambda share: bar.update(int(100 * share) - bar.n)
+                _attempt(
+                    store, needed, plan.tier.threads, lambda s: bar.update(int(100 * s) - bar.n)
                 )
     return store.path(run)
 
@@ -156,49 +265,63 @@ def execute(
     report: Report,
     retry_failed: bool = False,
 ) -> int:
-    """Compute every run that is missing, side by side; return how many were computed.
+    """Compute every run that is missing, side by side; return how many were computed here.
 
     ``report`` is called after each run with the run, its seconds, the number of runs done and
     in all, and the estimated seconds left (None as long as nothing is known). A run that fails
     leaves the others running, but for those that need it; it is not tried again unless told.
+    Several runners may go on one store: each takes what no living one has claimed, and waits
+    for what is left with the others.
 
     Raises:
         RunError: Some run failed, now or earlier; the others are finished and kept.
     """
     store = Store(root)
-    todo = [run for run in runs if store.finished(run) is None]
-    if not todo:
+    waiting = [run for run in runs if store.finished(run) is None]
+    if not waiting:
         return 0
-    failed = [] if retry_failed else _failed_before(todo, store)
-    workers = jobs(threads)
-    waiting = [run for run in todo if all(run is not other for other, _ in failed)]
-    running, measured = dict[Future[float], Run](), Seconds()
+    failed = [] if retry_failed else _failed_before(waiting, store)
+    waiting = [run for run in waiting if all(run is not other for other, _ in failed)]
+    running = dict[Future[float | None], tuple[Run, ProcessPoolExecutor]]()
+    measured, workers, writable = Seconds(), jobs(threads), True
     os.environ.update(QUIET)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ExitStack() as stack:
+        idle = [stack.enter_context(_worker()) for _ in range(workers)]
         while True:
-            ready = (run for run in list(waiting) if store.key(run) is not None)
-            for run in islice(ready, workers - len(running)):
-                waiting.remove(run)
-                running[pool.submit(_work, root, run, threads)] = run
-            if not running:
+            waiting = [run for run in waiting if store.finished(run) is None]
+            ready = [run for run in waiting if store.key(run) is not None] if writable else []
+            if not (ready or running):
                 break
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                run = running.pop(future)
+            for run in islice((r for r in ready if not store.claimed(r)), len(idle)):
+                worker = idle.pop()
+                try:
+                    future = worker.submit(_work, root, run, threads)
+                except BrokenProcessPool:  # killed while it had nothing to do
+                    idle.append(stack.enter_context(_worker()))
+                    continue
+                running[future] = run, worker
+                waiting.remove(run)
+            if not running:
+                time.sleep(LOOK)
+            for future in wait(running, LOOK, FIRST_COMPLETED).done:
+                run, worker = running.pop(future)
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
-                    raise RunError(
-                        f"a process was killed from outside, perhaps for its memory, while it "
-                        f"computed {run.stage} of {run.name} or a run beside it; "
-                        f"{len(measured)} runs were computed and are kept: run again"
-                    ) from error
+                    worker = stack.enter_context(_worker())
+                idle.append(worker)
                 if error is not None:
-                    failed.append((run, str(error) or type(error).__name__))
+                    killed = isinstance(error, BrokenProcessPool)
+                    failed.append((run, KILLED if killed else str(error) or type(error).__name__))
+                    writable = writable and not isinstance(error, UnwritableError)
                     continue
-                measured[run.stage, run.name] = future.result()
-                left = remaining([*waiting, *running.values()], known, measured, workers)
-                done = len(runs) - len(todo) + len(measured)
-                report(run, future.result(), done, len(runs), left)
+                seconds = future.result()
+                if seconds is None:
+                    waiting.insert(0, run)
+                    continue
+                measured[run.stage, run.name] = seconds
+                todo = [*waiting, *(run for run, _ in running.values())]
+                left = remaining(todo, known, measured, workers)
+                report(run, seconds, len(runs) - len(todo) - len(failed), len(runs), left)
     if failed:
         raise RunError(_told(failed, len(waiting), len(measured)))
     return len(measured)
@@ -216,6 +339,6 @@ def _told(failed: list[tuple[Run, str]], waiting: int, computed: int) -> str:
         lines.append(f"and {len(failed) - TOLD} more, which `nbutils status` lists")
     lines.append(
         f"{len(failed)} failed, {waiting} wait for them, {computed} were computed and are kept; "
-        "with --retry-failed those that failed are tried again"
+        "run again, with --retry-failed if it was neither the disk nor a kill"
     )
     return "\n".join(lines)

@@ -5,11 +5,13 @@
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 import torch
 from accelerate import PartialState
@@ -53,7 +55,9 @@ def launch(
     said = ""
     with (
         tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as team,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as team,
     ):
         assert team.stdout is not None
         for line in team.stdout:
@@ -78,8 +82,22 @@ def _message(line: str) -> dict[str, str]:
     return told if isinstance(told, dict) else {}
 
 
+def end_with_launcher() -> None:
+    """End this process when the one that launched it is killed: its standard input ends then.
+
+    Whoever takes the run over writes to the same folder.
+    """
+
+    def watch() -> None:
+        os.read(0, 1)  # nothing is ever written there; a file object would be locked at the exit
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """One of the processes: compute the stage that the only argument describes, as JSON."""
+    end_with_launcher()
     job = json.loads(sys.argv[1])
     torch.set_num_threads(job["threads"])
     first = PartialState(cpu=not torch.cuda.is_available()).is_main_process

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 from nbutils.cells import LABELS
-from nbutils.runs import Manifest, Run, Store, module_digest
+from nbutils.digests import module_digest
+from nbutils.runs import Manifest, Run, Store, UnwritableError, sync
 from nbutils.tiers import Tier
 
 PUBLISHED = Path("book/results")
@@ -154,19 +156,26 @@ def without_manifest(folder: Path) -> set[str]:
 def collect(tier: Tier, name: str, runs: list[Run], root: Path) -> bool:
     """Write the tables of a finished tier to ``runs/tables/<name>/``; False if they stand.
 
-    The folder is written beside its place and swapped in, so that a reader never sees half.
+    The folder is written beside its place and swapped in, so that a reader never sees half;
+    of several runners that come to this at once, one writes.
 
     Raises:
         RunError: A run is not finished.
+        UnwritableError: The disk is full or cannot be written.
     """
     store = Store(root)
     finished = [store.finished(run) for run in runs]
     lines = "".join(m.model_dump_json() + "\n" for m in finished if m is not None)
     place = root / YOURS / name
     stamps = {MANIFESTS: lines, CODE: module_digest("results") + "\n"}
-    whole = all((place / f"{table}.parquet").is_file() for table in COLUMNS)
-    same = current(place) and _holds(place / MANIFESTS, lines)
-    if whole and None not in finished and same:
+
+    def stands() -> bool:
+        whole = all((place / f"{table}.parquet").is_file() for table in COLUMNS)
+        return (
+            whole and None not in finished and current(place) and _holds(place / MANIFESTS, lines)
+        )
+
+    if stands():
         return False
     # scipy takes a second to import: a rerun with nothing to do must not wait for it
     from nbutils import summaries
@@ -174,10 +183,20 @@ def collect(tier: Tier, name: str, runs: list[Run], root: Path) -> bool:
 
     frames = tables(tier, runs, store)
     frames |= summaries.summarize(frames)
-    with replacing(place) as scratch:
-        write(frames, scratch)
-        for file, content in stamps.items():
-            (scratch / file).write_text(content, "utf-8")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.with_name(f".{name}.lock")):
+            if stands():
+                return False
+            with replacing(place) as scratch:
+                write(frames, scratch)
+                for file, content in stamps.items():
+                    (scratch / file).write_text(content, "utf-8")
+    except OSError as error:
+        raise UnwritableError(
+            f"the tables could not be written to {place}: {error.strerror or error}; the runs are "
+            "kept: mend this and run again"
+        ) from error
     return True
 
 
@@ -217,6 +236,7 @@ def replacing(place: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+    sync(scratch)
     if place.exists():
         os.replace(place, old)
     os.replace(scratch, place)

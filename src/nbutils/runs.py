@@ -6,9 +6,7 @@ means the same result. A run is written beside its place and renamed in: a kille
 a whole run or nothing that anyone reads.
 """
 
-import ast
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -16,28 +14,42 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbutils import provenance
+from nbutils.digests import canonical, module_digest, sha256
 from nbutils.params import Parameters, UserError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
-# Bookkeeping: what these modules decide enters a key by value, so their code does not.
-NOT_COMPUTING = ("failures", "forms", "params", "provenance", "runs")
 
 Progress = Callable[[float], None]
 Labels = dict[str, str | float | int | None]
 
 
+# What the system says of a place that takes no more: of no space, no right, no sound disk.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
 class RunError(UserError):
     """A run failed, or the store cannot be read or written."""
+
+
+class StoreError(RunError):
+    """Not the run is at fault but the store: once that is mended, the run is to be tried again."""
+
+
+class UnwritableError(StoreError):
+    """The store takes nothing more: no space is left on the disk, or no right to write there."""
+
+
+class ClaimedError(RunError):
+    """Another process computes this run now."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,7 @@ class Manifest(BaseModel):
     @property
     def digest(self) -> str:
         """One hash over the names and hashes of all output files."""
-        return _sha256(_canonical(self.outputs))
+        return sha256(canonical(self.outputs))
 
 
 def project_root() -> Path:
@@ -134,14 +146,6 @@ def project_root() -> Path:
 
 
 # --- Identity -------------------------------------------------------------------------------
-
-
-def _sha256(data: str | bytes) -> str:
-    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _refuse_newer(path: Path, content: bytes) -> None:
@@ -171,42 +175,7 @@ def identity(
     ``key`` and ``digest`` of a finished run, ``code`` is the digest of the stage's code.
     """
     values = {"stage": stage, "parameters": parameters, "inputs": inputs, "code": code}
-    return _sha256(_canonical(values))[:16]
-
-
-@lru_cache
-def module_digest(name: str) -> str:
-    """Hash of the code of a module and of every ``nbutils`` module that it imports.
-
-    Comments, docstrings and layout do not count: the parsed code is hashed.
-    """
-    package = Path(__file__).parent
-    waiting, seen = [name], dict[str, str]()
-    while waiting:
-        module = waiting.pop()
-        if module in seen or module in NOT_COMPUTING:
-            continue
-        tree = ast.parse((package / f"{module}.py").read_text("utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module == "nbutils":
-                waiting += [a.name for a in node.names if (package / f"{a.name}.py").is_file()]
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nbutils."):
-                waiting.append(str(node.module).removeprefix("nbutils."))
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and _is_docstring(node, body[0]):
-                body[:] = body[1:] or [ast.Pass()]
-        seen[module] = ast.unparse(tree)
-    return _sha256(_canonical(seen))
-
-
-def _is_docstring(owner: ast.AST, first: ast.stmt) -> bool:
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    return (
-        isinstance(owner, documented)
-        and isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    )
+    return sha256(canonical(values))[:16]
 
 
 class Store:
@@ -216,6 +185,7 @@ class Store:
         """Open the store of a project, given the project's root; creates nothing."""
         self.root = root / "runs" / "store"
         self._manifests: dict[tuple[str, str], Manifest] = {}
+        self._keys: dict[int, tuple[Run, str]] = {}  # by id: the run beside it keeps that its own
 
     def folder(self, stage: str, key: str) -> Path:
         """Where a run is, or would be."""
@@ -247,6 +217,8 @@ class Store:
 
     def key(self, run: Run) -> str | None:
         """The key of a run, or None while one of its inputs is not finished."""
+        if id(run) in self._keys:
+            return self._keys[id(run)][1]
         inputs = {}
         for role, source in run.inputs.items():
             done = self.finished(source)
@@ -254,7 +226,9 @@ class Store:
                 return None
             inputs[role] = {"key": done.key, "digest": done.digest}
         parameters = run.params.model_dump(mode="json")
-        return identity(run.stage, parameters, inputs, self.code(run.stage))
+        key = identity(run.stage, parameters, inputs, self.code(run.stage))
+        self._keys[id(run)] = run, key
+        return key
 
     def finished(self, run: Run) -> Manifest | None:
         """The manifest of a run if it is finished, else None."""
@@ -284,23 +258,46 @@ class Store:
                  if p.parent.parent.name not in ("partial", "failed")]  # fmt: skip
         return sorted((m for m in found if m is not None), key=lambda m: m.created)
 
-    def execute(self, run: Run, threads: int, progress: Progress) -> Manifest:
+    def claim(self, key: str) -> FileLock:
+        """The lock of whoever computes a run; the system frees it when that process ends."""
+        return FileLock(self.root / "partial" / f"{key}.lock")
+
+    def claimed(self, run: Run) -> bool:
+        """Whether a living process computes a run now."""
+        key = self.key(run)
+        if key is None or not Path(self.claim(key).lock_file).exists():
+            return False
+        try:
+            with self.claim(key).acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # the store is read-only: nobody computes in it from here
+            return False
+
+    def execute(self, run: Run, threads: int, progress: Progress, wait: bool = True) -> Manifest:
         """Compute a run unless it is finished; its inputs must be.
 
         A lock keeps two processes from computing the same run: the second waits, then finds it
         finished. Whatever a stage raises leaves nothing behind but an unread scratch folder.
 
         Raises:
-            RunError: An input is missing, or the disk cannot be written.
+            StoreError: An input is missing.
+            UnwritableError: The disk is full or cannot be written.
+            ClaimedError: Another process computes the run, and ``wait`` is false.
+            RunError: A file could not be read.
         """
         key = self.key(run)
         if key is None:
-            raise RunError(f"run {run.name!r} needs inputs that are not finished")
+            missing = [r for r, source in run.inputs.items() if self.finished(source) is None]
+            raise StoreError(
+                f"run {run.name!r} needs inputs that are not finished: {', '.join(missing)}"
+            )
         place = self.folder(run.stage, key)
         scratch = self.root / "partial" / key
         try:
             scratch.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / "partial" / f"{key}.lock"):
+            with self.claim(key).acquire(blocking=wait):
                 done = self.manifest(run.stage, key)
                 if done is not None:
                     return done
@@ -308,21 +305,27 @@ class Store:
                 scratch.mkdir()
                 _compute(self, run, key, scratch, threads, progress)
                 place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(place, ignore_errors=True)  # no manifest: nobody reads what is there
                 os.replace(scratch, place)
-                _sync(place.parent)
+                for folder in (place.parent, self.root):
+                    flush(folder)
                 # a training's last checkpoint, which outlives a kill, is of no more use
                 shutil.rmtree(scratch.with_name(f"{key}.checkpoint"), ignore_errors=True)
         except UserError:
             raise
+        except Timeout:
+            raise ClaimedError(f"run {run.name!r} is computed by another process") from None
         except Exception as error:  # weights and tokenizers are written by Rust: no OSError
             full = os.strerror(errno.ENOSPC) in str(error)
-            if not (full or isinstance(error, OSError)):
-                raise
-            cause = getattr(error, "strerror", None) or error
-            raise RunError(
-                f"run {run.name!r} could not be written under {self.root}: {cause}; "
-                "finished runs are kept: mend this and run again"
-            ) from error
+            if full or (isinstance(error, OSError) and error.errno in UNWRITABLE):
+                cause = getattr(error, "strerror", None) or error
+                raise UnwritableError(
+                    f"run {run.name!r} could not be written under {self.root}: {cause}; "
+                    "finished runs are kept: mend this and run again"
+                ) from error
+            if isinstance(error, OSError):
+                raise RunError(f"run {run.name!r} could not be computed: {error}") from error
+            raise
         finished = self.manifest(run.stage, key)
         assert finished is not None
         return finished
@@ -345,7 +348,7 @@ def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress
         function(run.params, inputs, out, progress)
     seconds = time.monotonic() - started
     files = sorted(p for p in out.rglob("*") if p.is_file())
-    outputs = {str(p.relative_to(out)): _sha256(p.read_bytes()) for p in files}
+    outputs = {str(p.relative_to(out)): sha256(p.read_bytes()) for p in files}
     done = {role: store.finished(source) for role, source in run.inputs.items()}
     manifest = Manifest(
         schema_version=SCHEMA,
@@ -368,13 +371,17 @@ def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress
         outputs=outputs,
     )
     (out / MANIFEST).write_text(manifest.model_dump_json(indent=1), "utf-8")
-    for path in (*files, out / MANIFEST):
-        _sync(path)
-    _sync(out)
+    sync(out)
 
 
-def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk, so that a rename never precedes what it names."""
+def sync(folder: Path) -> None:
+    """Flush a folder and all in it to the disk, so that a rename never precedes what it names."""
+    for path in (*folder.rglob("*"), folder):
+        flush(path)
+
+
+def flush(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,6 +1,7 @@
 """The command line: how it is read, what it says and its exit status."""
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
@@ -11,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import cli, costs, notebooks, plans, results
+from nbutils import cli, costs, failures, notebooks, plans, results
 from nbutils.params import ParameterError, Parameters
-from nbutils.runs import STAGES, Store
+from nbutils.runs import STAGES, RunError, Store
 from project import Answer
 from tiny import REPOSITORY, silent
 
@@ -204,12 +205,35 @@ def test_plan_and_status_of_a_finished_tier(everything: int, run: Callable[..., 
     assert (status, f"{everything} runs: {everything} done\n" in said) == (0, True)
     status, said, _ = run("status")
     lines = [line.split() for line in said.splitlines()]
-    counts = {line[1]: line[2:4] for line in lines if line[:1] == ["smoke"]}
+    counts = {line[1]: line[2:6] for line in lines if line[:1] == ["smoke"]}
     assert status == 0
-    assert counts["prepare_model"] == ["4", "0"]
+    assert counts["prepare_model"] == ["4", "0", "0", "0"]
     wanted = Counter(r.stage for r in plans.of("smoke", Path.cwd()).all())
-    assert counts["self_train"] == [str(wanted["self_train"]), "0"]
+    assert counts["self_train"] == [str(wanted["self_train"]), "0", "0", "0"]
     assert set(counts) == set(wanted)
+
+
+def test_status_tells_running_failed_and_missing_runs_apart(
+    everything: int, run: Callable[..., Answer], project: Path
+) -> None:
+    """A stage that was never timed has an unknown time left."""
+    planned, store = plans.of("smoke", project), Store(project)
+    claimed, failing, gone = (
+        planned.model(name) for name in ("neox-small", "llama-small", "qwen-small")
+    )
+    suite = planned.suite()
+    for each in (claimed, failing, gone, suite):
+        shutil.rmtree(store.path(each))
+    failures.note(store, failing, RunError("the loss is not finite"))
+    key = store.key(claimed)
+    assert key is not None
+    with store.claim(key):
+        status, said, _ = run("status")
+    assert status == 0
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert "smoke prepare_model 1 1 1 1 0.0 MiB 0 s 0 s" in lines
+    assert "smoke prepare_suite 0 0 0 1 0.0 MiB 0 s unknown" in lines
+    assert "failed: prepare_model of smoke: llama-small: the loss is not finite" in said
 
 
 def test_publishing_an_incomplete_tier_is_an_error(

@@ -254,9 +254,8 @@ def named(stage: str, name: str) -> Run:
 
 def test_expected_is_what_it_took_else_the_median_of_the_stage() -> None:
     known: Seconds = {("a", "x"): 3.0, ("a", "y"): 5.0, ("a", "z"): 100.0, ("b", "x"): 7.0}
-    assert grid.expected(named("a", "x"), known) == 3
-    assert grid.expected(named("a", "new"), known) == 5
-    assert grid.expected(named("c", "x"), known) is None
+    runs_ = [named("a", "x"), named("a", "new"), named("c", "x")]
+    assert grid.expected(runs_, known) == [3, 5, None]
 
 
 def test_remaining_by_hand() -> None:

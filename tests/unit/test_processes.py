@@ -1,5 +1,7 @@
 """Several processes for one training: the curve of one, and one clear error."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +83,23 @@ def test_more_processes_than_accelerators_are_refused(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(processes.ProcessError, match=r"2 processes .* this machine has 1"):
         processes.launch("self_train", plan(), {"corpus": corpus}, tmp_path, tiny.silent)
+
+
+WAITING = """
+import time
+from nbutils import processes
+processes.end_with_launcher()
+print(flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_process_ends_with_its_launcher() -> None:
+    """Of one that is killed the system closes what it holds of the other's standard input."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", WAITING], stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"\n"
+        process.stdin.close()
+        assert process.wait(timeout=60) == 1

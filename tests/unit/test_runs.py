@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import pytest
 
-from nbutils import runs, sampling, suite
+from nbutils import digests, runs, sampling, suite
 from nbutils.params import Parameters, PrepareSuite, SampleCorpus, SuiteSize
 from nbutils.runs import MANIFEST, Run, RunError, Store
 from nbutils.text import TextError
@@ -163,23 +163,23 @@ def test_key_changes_with_the_code_of_the_stage(
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the package's sources, whose code is digested instead of the installed one."""
     folder = tmp_path / "package"
-    shutil.copytree(Path(runs.__file__).parent, folder)
-    monkeypatch.setattr(runs, "__file__", str(folder / "runs.py"))
-    runs.module_digest.cache_clear()
+    shutil.copytree(Path(digests.__file__).parent, folder)
+    monkeypatch.setattr(digests, "__file__", str(folder / "digests.py"))
+    digests.module_digest.cache_clear()
     return folder
 
 
-def digests() -> dict[str, str]:
-    runs.module_digest.cache_clear()
+def every_digest() -> dict[str, str]:
+    digests.module_digest.cache_clear()
     return {stage: runs.code_digest(stage) for stage in runs.STAGES}
 
 
 def changed(path: Path, old: str, new: str) -> set[str]:
     """Stages whose digest changes with an edit."""
-    before, source = digests(), path.read_text("utf-8")
+    before, source = every_digest(), path.read_text("utf-8")
     assert old in source
     path.write_text(source.replace(old, new, 1), "utf-8")
-    after = digests()
+    after = every_digest()
     return {stage for stage in before if before[stage] != after[stage]}
 
 

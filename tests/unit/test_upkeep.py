@@ -43,15 +43,20 @@ def test_what_no_tier_asks_for_is_listed_and_only_then_deleted(
 
 
 def test_leftovers_are_those_that_nobody_computes(store: Store, project: Path) -> None:
-    """The checkpoint of a run that a tier still asks for is what that run goes on from."""
+    """The checkpoint of a run that a tier still waits for is what that run goes on from."""
     partial = store.root / "partial"
     key = store.key(plans.of("smoke", project).model("neox-small"))
-    names = ("dead", "dead.checkpoint", "live", "live.checkpoint", f"{key}", f"{key}.checkpoint")
+    done = store.key(STRAY)
+    names = ["dead", "dead.checkpoint", "live", "live.checkpoint", f"{key}", f"{key}.checkpoint"]
+    names.append(f"{done}.checkpoint")
     for name in names:
         (partial / name).mkdir(parents=True)
     with FileLock(partial / "live.lock"):
         found = {p.name for p in upkeep.leftovers(project)}
-    assert found == {"dead", "dead.checkpoint", key}
+        upkeep.clear(store, partial / "live")  # one that somebody took up since they were listed
+    assert found == {"dead", "dead.checkpoint", f"{done}.checkpoint", key}
+    upkeep.clear(store, partial / "dead.checkpoint")
+    assert {p.name for p in partial.glob("*/")} == {*names} - {"dead.checkpoint"}
 
 
 def changed(folder: Path) -> None:
