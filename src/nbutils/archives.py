@@ -10,6 +10,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from pydantic import ValidationError
 
 from nbutils.cells import LABELS
+from nbutils.escaping import visible
 from nbutils.params import UserError
 from nbutils.results import CODE, COLUMNS, MANIFESTS, SUMS, ordered, sums
 from nbutils.runs import SCHEMA, STAGES, Manifest, identity, module_digest
 from nbutils.summaries import typed
 
 LIMIT = 16 * 2**20  # bytes of an archive, packed and unpacked
+HEADER = 4096  # bytes of a table's first line
 TABLES = ("states", "utility", "extraction", "curves", "proxies", "corpora", "models")
 """All but the summaries, which follow from these."""
 FILES = (*(f"{name}.csv" for name in TABLES), MANIFESTS, CODE, SUMS)
@@ -42,7 +45,7 @@ OPTIONAL = (
 )
 """Columns in which a value may be missing."""
 KEY = "[0-9a-f]{16}"  # of a state, which heads a column
-PLAIN = r"[^<>&\x00-\x1f\x7f]{1,200}"
+PLAIN = r"[^<>&\n\t]{1,200}"  # and all of it visible
 DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(EOFError, OSError, RuntimeError, ValueError),
@@ -125,12 +128,15 @@ def _entries(data: bytes) -> dict[str, bytes]:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
             if sorted(names) != sorted(FILES):
-                wrong = [n for n in names if n not in FILES or names.count(n) > 1]
+                wrong = [n for n, times in Counter(names).items() if n not in FILES or times > 1]
                 missing = sorted(set(FILES) - set(names))
                 raise ArchiveError(
                     f"it must hold {', '.join(FILES)}, each once; missing: "
                     f"{', '.join(missing) or 'none'}; not allowed: {str(wrong)[:200]}"
                 )
+            packed = {e.compress_type for e in entries} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+            if packed:  # others may take any amount of memory to unpack
+                raise ArchiveError(f"it is packed by method {min(packed)}; allowed are 0 and 8")
             links = [e.filename for e in entries if stat.S_ISLNK(e.external_attr >> 16)]
             if links:
                 raise ArchiveError(f"{', '.join(links)} is a link; only plain files are allowed")
@@ -181,6 +187,9 @@ def _table(name: str, content: bytes) -> pd.DataFrame:
     kinds = {c: "text" if c in TEXT else "numbers" for c in columns}
     kinds |= {column: "True or False" for table, column in FLAGS if table == name}
     strings: dict[Any, Any] = {c: "str" for c, kind in kinds.items() if kind == "text"}
+    header = content.partition(b"\n")[0]
+    if len(header) > HEADER:  # every column would take pandas time and memory
+        raise ArchiveError(f"table {name}: its first line is longer than {HEADER} bytes")
     try:
         frame = pd.read_csv(
             io.BytesIO(content), dtype=strings, keep_default_na=False, na_values=[""],
@@ -209,7 +218,8 @@ def _table(name: str, content: bytes) -> pd.DataFrame:
 
 def _are(kind: str, values: pd.Series) -> bool:
     if kind == "text":
-        return bool(values.dropna().astype(str).str.fullmatch(PLAIN).all())
+        texts = values.dropna().astype(str)
+        return bool(texts.str.fullmatch(PLAIN).all() and texts.map(visible).eq(texts).all())
     if kind == "numbers":
         return is_numeric_dtype(values) and not values.isin([np.inf, -np.inf]).any()
     return is_bool_dtype(values)

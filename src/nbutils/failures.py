@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nbutils.runs import Run, Store
+from nbutils.runs import Run, RunError, Store
 
 
 class Failure(BaseModel):
@@ -61,8 +61,18 @@ def forget(store: Store, run: Run) -> None:
 
 
 def of(store: Store, run: Run) -> Failure | None:
-    """The failure of a run as it is now, or None."""
+    """The failure of a run as it is now, or None.
+
+    Raises:
+        RunError: What is kept of it is damaged.
+    """
     key = store.key(run)
     if key is None or not place(store, key).is_file():
         return None
-    return Failure.model_validate_json(place(store, key).read_text("utf-8"))
+    try:
+        found = Failure.model_validate_json(place(store, key).read_bytes())
+    except ValidationError:
+        found = None
+    if found is None or found.key != key:
+        raise RunError(f"{place(store, key)} is damaged: delete it and run again")
+    return found
