@@ -118,7 +118,7 @@ def read(path: Path) -> Archive:
         )
     tables = {name: _table(name, files[f"{name}.csv"]) for name in TABLES}
     # packed again: what is kept is what was checked, with nothing hidden beside it
-    return Archive(_manifests(files[MANIFESTS]), tables, zipped(files))
+    return Archive(read_manifests(files[MANIFESTS]), tables, zipped(files))
 
 
 def _entries(data: bytes) -> dict[str, bytes]:
@@ -151,8 +151,12 @@ def _entries(data: bytes) -> dict[str, bytes]:
         raise ArchiveError(f"it is no whole zip archive ({error}): ask for it again") from None
 
 
-def _manifests(content: bytes) -> list[Manifest]:
-    """The manifests; the key of each follows from what it says."""
+def read_manifests(content: bytes) -> list[Manifest]:
+    """The manifests, a line each; the key of each follows from what it says.
+
+    Raises:
+        ArchiveError: A line is no manifest, is of another version, or its key does not follow.
+    """
     found: dict[tuple[str, str], Manifest] = {}
     for number, line in enumerate(content.splitlines(), 1):
         where = f"line {number} of {MANIFESTS}"

@@ -61,18 +61,24 @@ def forget(store: Store, run: Run) -> None:
 
 
 def of(store: Store, run: Run) -> Failure | None:
-    """The failure of a run as it is now, or None.
+    """The failure of a run as it is now, or None."""
+    key = store.key(run)
+    return None if key is None else read(store, key)
+
+
+def read(store: Store, key: str) -> Failure | None:
+    """What is kept of a run that failed, or None.
 
     Raises:
-        RunError: What is kept of it is damaged.
+        RunError: The file is damaged.
     """
-    key = store.key(run)
-    if key is None or not place(store, key).is_file():
+    path = place(store, key)
+    if not path.is_file():
         return None
     try:
-        found = Failure.model_validate_json(place(store, key).read_bytes())
+        found = Failure.model_validate_json(path.read_bytes())
     except ValidationError:
         found = None
     if found is None or found.key != key:
-        raise RunError(f"{place(store, key)} is damaged: delete it and run again")
+        raise RunError(f"{path} is damaged: delete it and run again")
     return found

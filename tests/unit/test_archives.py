@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contributed import TIER, content, files, refused, resummed
+from fuzz.targets import EDITS, edited
 from nbutils import (
     archives,
     publish,
@@ -193,21 +194,6 @@ def target(
     root = tmp_path_factory.mktemp("target") / "project"
     shutil.copytree(published, root)
     return root, content(root)
-
-
-EDITS = st.lists(
-    st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 3), st.binary(max_size=3)),
-    min_size=1,
-    max_size=4,
-)
-
-
-def edited(data: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
-    """Bytes with some replaced, dropped or added at places between begin (0) and end (1)."""
-    for where, dropped, new in edits:
-        at = int(where * len(data))
-        data = data[:at] + new + data[at + dropped :]
-    return data
 
 
 @settings(max_examples=60, deadline=None)
