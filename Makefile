@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help book html serve test bench lint format clean
+.PHONY: help book html serve test bench fuzz lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,6 +25,12 @@ test: lint ## lint, type-check and run every test
 
 bench: $(READY) ## time sampling, training and scoring beside what you would otherwise run
 	cd tests && ../$(BIN)/python -m benchmarks.bench
+
+fuzz: $(READY) ## throw broken files at the parsers, SECONDS=300 each
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	cd tests && for name in tier manifest archive; do \
+	  ../$(BIN)/python -m fuzz.run $$name $(SECONDS) || exit 1; \
+	done
 
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check

@@ -153,9 +153,9 @@ def edited(data: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
 
 def places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The path of every part of a document."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value)
     if not isinstance(value, dict | list):
         return [here]
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
     return [here, *(place for name, part in inside for place in places(part, (*here, name)))]
 
 
