@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help book html serve test faults bench lint format clean
+.PHONY: help book html serve test faults bench fuzz lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +28,12 @@ faults: $(READY) ## break and kill the smoke grid at every step, fill its disk; 
 
 bench: $(READY) ## time sampling, training and scoring beside what you would otherwise run
 	cd tests && ../$(BIN)/python -m benchmarks.bench
+
+fuzz: $(READY) ## throw broken files at the parsers, SECONDS=300 each
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	cd tests && for name in tier manifest archive; do \
+	  ../$(BIN)/python -m fuzz.run $$name $(SECONDS) || exit 1; \
+	done
 
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check

@@ -77,13 +77,18 @@ def fake(stage: str) -> Callable[..., None]:
     return compute
 
 
+def make_up(patch: pytest.MonkeyPatch) -> None:
+    """Let every stage make its numbers up."""
+    for stage in STAGES.values():
+        module = import_module(f"nbutils.{stage.module}")
+        patch.setattr(module, stage.function, fake(stage.name))
+    patch.setattr(publish, "stage_pages", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def stages() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for stage in STAGES.values():
-            module = import_module(f"nbutils.{stage.module}")
-            patch.setattr(module, stage.function, fake(stage.name))
-        patch.setattr(publish, "stage_pages", lambda *_: None)
+        make_up(patch)
         yield
 
 

@@ -10,6 +10,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from pydantic import ValidationError
 
 from nbutils.cells import LABELS
 from nbutils.digests import module_digest
+from nbutils.escaping import visible
 from nbutils.params import UserError
 from nbutils.results import CODE, COLUMNS, MANIFESTS, SUMS, ordered, sums
 from nbutils.runs import SCHEMA, STAGES, Manifest, identity
 from nbutils.summaries import typed
 
 LIMIT = 16 * 2**20  # bytes of an archive, packed and unpacked
+HEADER = 4096  # bytes of a table's first line
 TABLES = ("states", "utility", "extraction", "curves", "proxies", "corpora", "models")
 """All but the summaries, which follow from these."""
 FILES = (*(f"{name}.csv" for name in TABLES), MANIFESTS, CODE, SUMS)
@@ -43,7 +46,7 @@ OPTIONAL = (
 )
 """Columns in which a value may be missing."""
 KEY = "[0-9a-f]{16}"  # of a state, which heads a column
-PLAIN = r"[^<>&\x00-\x1f\x7f]{1,200}"
+PLAIN = r"[^<>&\n\t]{1,200}"  # and all of it visible
 DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(EOFError, OSError, RuntimeError, ValueError),
@@ -116,7 +119,7 @@ def read(path: Path) -> Archive:
         )
     tables = {name: _table(name, files[f"{name}.csv"]) for name in TABLES}
     # packed again: what is kept is what was checked, with nothing hidden beside it
-    return Archive(_manifests(files[MANIFESTS]), tables, zipped(files))
+    return Archive(read_manifests(files[MANIFESTS]), tables, zipped(files))
 
 
 def _entries(data: bytes) -> dict[str, bytes]:
@@ -126,12 +129,15 @@ def _entries(data: bytes) -> dict[str, bytes]:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
             if sorted(names) != sorted(FILES):
-                wrong = [n for n in names if n not in FILES or names.count(n) > 1]
+                wrong = [n for n, times in Counter(names).items() if n not in FILES or times > 1]
                 missing = sorted(set(FILES) - set(names))
                 raise ArchiveError(
                     f"it must hold {', '.join(FILES)}, each once; missing: "
                     f"{', '.join(missing) or 'none'}; not allowed: {str(wrong)[:200]}"
                 )
+            packed = {e.compress_type for e in entries} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+            if packed:  # others may take any amount of memory to unpack
+                raise ArchiveError(f"it is packed by method {min(packed)}; allowed are 0 and 8")
             links = [e.filename for e in entries if stat.S_ISLNK(e.external_attr >> 16)]
             if links:
                 raise ArchiveError(f"{', '.join(links)} is a link; only plain files are allowed")
@@ -146,8 +152,12 @@ def _entries(data: bytes) -> dict[str, bytes]:
         raise ArchiveError(f"it is no whole zip archive ({error}): ask for it again") from None
 
 
-def _manifests(content: bytes) -> list[Manifest]:
-    """The manifests; the key of each follows from what it says."""
+def read_manifests(content: bytes) -> list[Manifest]:
+    """The manifests, a line each; the key of each follows from what it says.
+
+    Raises:
+        ArchiveError: A line is no manifest, is of another version, or its key does not follow.
+    """
     found: dict[tuple[str, str], Manifest] = {}
     for number, line in enumerate(content.splitlines(), 1):
         where = f"line {number} of {MANIFESTS}"
@@ -182,6 +192,9 @@ def _table(name: str, content: bytes) -> pd.DataFrame:
     kinds = {c: "text" if c in TEXT else "numbers" for c in columns}
     kinds |= {column: "True or False" for table, column in FLAGS if table == name}
     strings: dict[Any, Any] = {c: "str" for c, kind in kinds.items() if kind == "text"}
+    header = content.partition(b"\n")[0]
+    if len(header) > HEADER:  # every column would take pandas time and memory
+        raise ArchiveError(f"table {name}: its first line is longer than {HEADER} bytes")
     try:
         frame = pd.read_csv(
             io.BytesIO(content), dtype=strings, keep_default_na=False, na_values=[""],
@@ -210,7 +223,8 @@ def _table(name: str, content: bytes) -> pd.DataFrame:
 
 def _are(kind: str, values: pd.Series) -> bool:
     if kind == "text":
-        return bool(values.dropna().astype(str).str.fullmatch(PLAIN).all())
+        texts = values.dropna().astype(str)
+        return bool(texts.str.fullmatch(PLAIN).all() and texts.map(visible).eq(texts).all())
     if kind == "numbers":
         return is_numeric_dtype(values) and not values.isin([np.inf, -np.inf]).any()
     return is_bool_dtype(values)

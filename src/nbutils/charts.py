@@ -5,7 +5,6 @@ result label (a tier, published or your own run) at a time and lets the reader c
 carries no colour of text or background: the page that shows it supplies them, light or dark.
 """
 
-import html
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +14,8 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 from IPython.display import HTML
+
+from nbutils.escaping import everywhere, for_page
 
 RELATIONS = {
     "self": "#1f82c0",
@@ -106,13 +107,13 @@ def enable() -> None:
 
 
 def _spec_only(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
-    text = spec.get("description", "An interactive chart.")
-    return {MIME: spec, "text/plain": text}
+    shown = everywhere(spec)
+    return {MIME: shown, "text/plain": shown.get("description", "An interactive chart.")}
 
 
 def embed(spec: dict[str, Any]) -> str:
     """The HTML that the book's own script turns into a live chart; safe for any text inside."""
-    described = html.escape(spec.get("description", "An interactive chart."), quote=True)
+    described = for_page(spec.get("description", "An interactive chart."))
     data = json.dumps(spec, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
     return (
         f'<div class="nbutils-chart" role="figure" aria-label="{described}">'
@@ -296,11 +297,11 @@ def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
     """A table for the page, every cell escaped; a ``verdict`` column becomes a badge."""
 
     def badge(value: object) -> str:
-        kind = html.escape(str(value))
+        kind = for_page(value)
         return f'<span class="nbutils-badge {kind}">{kind}</span>'
 
     def cell(value: object) -> str:
-        text = html.escape(str(value))
+        text = for_page(value)
         # Long text keeps a readable width on a phone, where the table scrolls.
         return f'<span class="nbutils-long">{text}</span>' if len(text) > 60 else text
 
@@ -312,7 +313,7 @@ def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
             shown[column] = shown[column].map(badge)
         elif not pd.api.types.is_numeric_dtype(shown[column]):
             shown[column] = shown[column].map(cell)
-    shown.columns = [html.escape(str(c).replace("_", " ")) for c in shown.columns]
+    shown.columns = [for_page(str(c).replace("_", " ")) for c in shown.columns]
     body = shown.to_html(
         index=False, escape=False, border=0, classes="nbutils-table",
         float_format=lambda v: f"{v:.{digits}f}",
@@ -322,7 +323,7 @@ def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
 
 def said(lines: Iterable[str]) -> HTML:
     """Computed sentences for the page, escaped, one a line."""
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{for_page(line)}</li>" for line in lines)
     return HTML(f'<ul class="nbutils-said">{items}</ul>' if items else _NOTHING)
 
 
@@ -349,10 +350,10 @@ def provenance(manifests: pd.DataFrame, runs: Iterable[str]) -> HTML:
         when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
         versions = {f"{k} {v}" for row in part["versions"] for k, v in dict(row).items()}
         devices = ", ".join(sorted(set(part["device"].astype(str))))
-        keys = " ".join(f"<code>{html.escape(str(k)[:10])}</code>" for k in part["key"].unique())
+        keys = " ".join(f"<code>{for_page(str(k)[:10])}</code>" for k in part["key"].unique())
         line = f"{label}: {part['key'].nunique()} runs, {when}, on {devices}"
         parts.append(
-            f"<details><summary>{html.escape(line)}</summary>"
-            f"<p>{html.escape(', '.join(sorted(versions)))}</p><p>{keys}</p></details>"
+            f"<details><summary>{for_page(line)}</summary>"
+            f"<p>{for_page(', '.join(sorted(versions)))}</p><p>{keys}</p></details>"
         )
     return HTML(f'<div class="nbutils-provenance">{"".join(parts)}</div>')

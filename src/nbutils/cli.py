@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from nbutils import costs, failures, forms, grid, pairings, params, plans, results, upkeep
+from nbutils import costs, failures, forms, grid, notation, pairings, params, plans, results, upkeep
+from nbutils.escaping import Terminal
 from nbutils.runs import Run, RunError, Store, project_root
 
 app = typer.Typer(
@@ -23,8 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # A pipe has no width: wide enough there for a run on one line.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Terminal(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+err = Terminal(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 TierArgument = Annotated[str, typer.Argument(help="a file under notebooks/tiers/: tiny, smoke")]
 
@@ -53,10 +52,10 @@ def _print_card(runs: list[Run], planned: plans.Plan, root: Path, workers: int) 
     rows = costs.rows(card)
     table = Table(*rows.columns, box=None, pad_edge=False)
     for row in rows.itertuples(index=False):
-        table.add_row(*map(str, row))
+        table.add_row(*(escape(str(cell)) for cell in row))
     out.print(table)
     for sentence in costs.sentences(card):
-        out.print(sentence)
+        out.print(escape(sentence))
 
 
 @app.command()
@@ -253,7 +252,7 @@ def notebook(
         return _print_card(planned.report(cell), planned, root, workers=1)
     place = output or root / "runs" / "executed" / f"{name}.ipynb"
     notebooks.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, root)
-    out.print(f"Executed: {place}")
+    out.print(f"Executed: {escape(str(place))}")
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:
@@ -265,10 +264,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise params.ParameterError(f"parameter {text!r} has no value: write -p {text} VALUE")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise params.ParameterError(f"the value of {key!r} is not valid YAML: {value!r}") from None
+    return key, notation.read(value, where=f"the value {value!r} of {key!r}")
 
 
 def join_pairs(arguments: list[str]) -> list[str]:

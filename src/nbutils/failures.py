@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nbutils.runs import Run, Store, StoreError, flush
+from nbutils.runs import Run, RunError, Store, StoreError, flush
 
 
 class Failure(BaseModel):
@@ -71,9 +71,25 @@ def forget(store: Store, run: Run) -> None:
 def of(store: Store, run: Run) -> Failure | None:
     """The failure of a run as it is now, or None."""
     key = store.key(run)
-    if key is None or not place(store, key).is_file():
+    return None if key is None else read(store, key)
+
+
+def read(store: Store, key: str) -> Failure | None:
+    """What is kept of a run that failed, or None.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    path = place(store, key)
+    if not path.is_file():
         return None
-    return Failure.model_validate_json(place(store, key).read_text("utf-8"))
+    try:
+        found = Failure.model_validate_json(path.read_bytes())
+    except ValidationError:
+        found = None
+    if found is None or found.key != key:
+        raise RunError(f"{path} is damaged: delete it and run again")
+    return found
 
 
 def last_checkpoint(store: Store, run: Run) -> str:

@@ -5,8 +5,10 @@ An origin is one line: ``hub:OWNER/NAME@REVISION``, ``folder:PATH``, ``gguf:PATH
 """
 
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from nbutils import wheels
 from nbutils.params import ParameterError, UserError, unknown
@@ -39,14 +41,21 @@ def content(origin: str) -> str | None:
     """SHA-256 over the local files that loading reads; None where the origin itself pins them.
 
     Raises:
-        OriginError: There is no such folder or file, or no safetensors in it.
+        OriginError: There is no such folder or file, or what is there is not all and safe.
     """
     kind, place, _ = parts(origin)
     if kind == "wheel":
         return WHEELS[place][0].sha256
     if kind == "hub":
         return None
-    path = Path(place).expanduser()
+    try:
+        return _content(kind, Path(place).expanduser())
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody has that home folder
+        cause = getattr(error, "strerror", None) or error
+        raise OriginError(f"{place} cannot be read: {cause}") from None
+
+
+def _content(kind: str, path: Path) -> str:
     files = [path] if kind == "gguf" else sorted(f for w in WANTED for f in path.glob(w))
     if kind == "gguf" and not path.is_file():
         raise OriginError(f"there is no GGUF file {path}")
@@ -67,7 +76,10 @@ def _sha256(file: Path, mtime_ns: int, size: int) -> bytes:
 
 
 def check_folder(path: Path) -> None:
-    """Raise ``OriginError`` unless a folder holds a configuration and safetensors."""
+    """Raise ``OriginError`` unless a folder holds a configuration and safetensors.
+
+    Nor may it name other files as weights: they would be read, pickles or not, and not be hashed.
+    """
     if not (path / "config.json").is_file():
         raise OriginError(f"{path} is no model folder: it has no config.json")
     if not list(path.glob("*.safetensors")):
@@ -76,3 +88,26 @@ def check_folder(path: Path) -> None:
         raise OriginError(
             f"{path} has no safetensors weights ({told}): convert them first (save_pretrained does)"
         )
+    if (path / "adapter_config.json").is_file():
+        raise OriginError(f"{path} holds an adapter: merge it into its model first, and save that")
+    if "transformers_weights" in _json(path / "config.json"):
+        raise OriginError(f"{path}/config.json names other weights: leave out transformers_weights")
+    for index in path.glob("*.index.json"):
+        shards = _json(index).get("weight_map")
+        named = set(map(str, shards.values())) if isinstance(shards, dict) else set()
+        wrong = sorted(s for s in named if not s.endswith(".safetensors") or Path(s).name != s)
+        if wrong:
+            raise OriginError(
+                f"{index} names {wrong[0]!r}: allowed are safetensors files beside it"
+            )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The mapping in a file of JSON."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise OriginError(f"{path} is damaged: copy or download the model again")
+    return values

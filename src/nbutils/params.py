@@ -6,18 +6,30 @@ values, and nothing else, enter the identity of a run. ``tiers`` adds the schema
 """
 
 import difflib
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+import re
+import reprlib
+from collections.abc import Iterable, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError, model_validator
 
 Architecture = Literal["gpt_neox", "llama", "qwen3"]
 DomainName = Literal["speeches", "encyclopedia", "scripture"]
 Method = Literal["full", "lora"]
 Control = Literal["real", "shuffled", "noise", "frozen"]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
-ORIGIN = r"^(hub:[\w.-]+/[\w.-]+@[0-9a-f]{40}|folder:.+|gguf:.+\.gguf|wheel:[a-z0-9-]+)$"
-"""A pretrained model: a full revision on the hub, a folder, a GGUF file, or one in a wheel."""
+SLUG = r"^[a-z0-9][a-z0-9-]{0,39}$"
+Slug = Annotated[str, Field(pattern=SLUG)]
+ORIGIN = r"^(hub:[\w.-]+/[\w.-]+@[0-9a-f]{40}|folder:\PC+|gguf:\PC+\.gguf|wheel:[a-z0-9-]+)$"
+"""A pretrained model: a full revision on the hub, a folder, a GGUF file, or one in a wheel.
+
+No part of it holds a control character."""
+PATTERNS = {
+    SLUG: "small letters, digits and hyphens, at most 40, a letter or digit first",
+    ORIGIN: "hub:OWNER/NAME@REVISION with all 40 digits of a commit, folder:PATH, gguf:PATH.gguf "
+    "or wheel:NAME",
+}
+"""What patterns allow, for people."""
 Precision = Literal["float32", "bfloat16", "float16"]
 Count = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0.01, le=5)]
@@ -35,7 +47,7 @@ class ParameterError(UserError):
 class Parameters(BaseModel):
     """Base of every schema: unknown fields are refused, types are strict, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 # --- Recipes, shared by tiers and stages ----------------------------------------------------
@@ -262,6 +274,10 @@ class Diagnose(Parameters):
 # --- Validation -----------------------------------------------------------------------------
 
 Schema = TypeVar("Schema", bound=Parameters)
+PROBLEMS = 20
+"""As many problems are told at once; of more, the number is told."""
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 120
 
 
 def check(schema: type[Schema], values: Mapping[str, Any], where: str = "") -> Schema:
@@ -274,53 +290,91 @@ def check(schema: type[Schema], values: Mapping[str, Any], where: str = "") -> S
     try:
         return schema.model_validate(dict(values))
     except ValidationError as error:
-        lines = [_explain(schema, problem) for problem in error.errors()]
+        problems = error.errors()
+        lines = [_explain(schema, problem) for problem in problems[:PROBLEMS]]
+        if len(problems) > PROBLEMS:
+            lines.append(f"and {len(problems) - PROBLEMS} problems more")
         prefix = f"{where}: " if where else ""
         raise ParameterError("\n".join(prefix + line for line in lines)) from None
 
 
 def _explain(schema: type[BaseModel], problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return unknown("parameter", path, _siblings(schema, problem["loc"]))
-    if problem["type"] == "missing":
+    parts, owner = _place(schema, problem["loc"])
+    path, kind, given = ".".join(parts), problem["type"], _short.repr(problem["input"])
+    if kind == "extra_forbidden":
+        return unknown("parameter", path, owner.model_fields)
+    if kind == "missing":
         return f"parameter {path!r} is missing"
-    if problem["type"] == "value_error":
+    if kind == "value_error":
         message = str(problem["ctx"]["error"])
         return f"{path}: {message}" if path else message
-    return f"parameter {path!r} is {problem['input']!r}: {problem['msg'].lower()}"
+    allowed = problem["msg"][0].lower() + problem["msg"][1:]
+    if kind == "string_pattern_mismatch":
+        allowed = f"allowed are {PATTERNS[problem['ctx']['pattern']]}"
+    elif kind == "model_type":
+        allowed = f"it should be a mapping of {', '.join(owner.model_fields)}"
+    elif kind == "literal_error":
+        allowed += nearest(str(problem["input"]), re.findall("'([^']*)'", allowed))
+    return f"parameter {path!r} is {given}: {allowed}"
 
 
-def _siblings(schema: Any, location: tuple[Any, ...]) -> list[str]:
-    """Names that are allowed where an unknown name stood."""
-    for part in location[:-1]:
-        field = schema.model_fields.get(part) if _is_schema(schema) else None
-        schema = field.annotation if field is not None else _inner(schema)
-    schema = schema if _is_schema(schema) else _inner(schema)
-    return list(schema.model_fields) if _is_schema(schema) else []
+def _place(schema: Any, location: tuple[int | str, ...]) -> tuple[list[str], Any]:
+    """The parts of a path as people write it, and the schema at its end, or around its end.
+
+    Pydantic's own path also names the kind that a value of several kinds was taken for.
+    """
+    parts, owner = [], schema
+    for part in location:
+        fields = owner.model_fields if _is_schema(owner) else {}
+        kinds = {tag.tag: kind for kind in get_args(owner) for tag in _tags(kind)}
+        if part in kinds:
+            owner = _plain(kinds[part])
+            continue
+        if part != "[key]":  # of a mapping: the part before is that name
+            parts.append(str(part))
+        if fields:
+            owner = _plain(fields[part].annotation) if part in fields else owner
+        elif get_origin(owner) in (list, dict):
+            owner = _plain(get_args(owner)[-1])
+    return parts, owner
+
+
+def _tags(kind: Any) -> list[Tag]:
+    return [note for note in getattr(kind, "__metadata__", ()) if isinstance(note, Tag)]
+
+
+def _plain(annotation: Any) -> Any:
+    """A type without its notes, and without None beside it."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, UnionType):
+        some = [kind for kind in get_args(annotation) if kind is not NoneType]
+        return _plain(some[0]) if len(some) == 1 else annotation
+    return annotation
 
 
 def _is_schema(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _inner(annotation: Any) -> Any:
-    arguments = getattr(annotation, "__args__", ())
-    return next((a for a in arguments if _is_schema(a)), annotation)
-
-
 LISTED = 100
 """As many names are listed in a message; of more, the number is told."""
 
 
-def unknown(kind: str, name: str, known: Any, where: str = "") -> str:
+def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> str:
     """One line for a name that does not exist: what is allowed, or how many, and the nearest."""
     allowed = sorted(known)
     told = ", ".join(allowed) if len(allowed) <= LISTED else f"{len(allowed)} others"
-    near = difflib.get_close_matches(name.rsplit(".", 1)[-1], allowed, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     place = f" ({where})" if where else ""
-    return f"unknown {kind} {name!r}{place}: allowed are {told}{hint}"
+    may = f"allowed are {told}" if allowed else "there is none"
+    hint = nearest(name.rsplit(".", 1)[-1], allowed)
+    return f"unknown {kind} {_short.repr(name)}{place}: {may}{hint}"
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """A question after a wrong name, where one that is allowed is near it; else nothing."""
+    near = difflib.get_close_matches(name[:100], list(allowed), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -269,7 +269,7 @@ class Plan:
     def diagnose(self, source: str, student: str, temperature: float, seed: int) -> Run:
         """Compare a corpus and its source with a student; the own corpus is of another seed."""
         seeds = self.tier.grid.seeds
-        other = next((s for s in seeds if s != seed), seed + 1)
+        other = next((s for s in seeds if s != seed), (seed + 1) % 2**31)
         stage = params.Diagnose(documents=self.tier.proxies.documents)
         inputs = {
             "corpus": self.corpus(source, temperature, seed),

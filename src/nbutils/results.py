@@ -16,10 +16,11 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock
+from pydantic import ValidationError
 
 from nbutils.cells import LABELS
 from nbutils.digests import module_digest
-from nbutils.runs import Manifest, Run, Store, UnwritableError, sync
+from nbutils.runs import Manifest, Run, RunError, Store, UnwritableError, sync
 from nbutils.tiers import Tier
 
 PUBLISHED = Path("book/results")
@@ -130,16 +131,31 @@ def manifests(root: Path) -> pd.DataFrame:
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a file; none where there is no file."""
-    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines]
+    # lines of bytes: in text, JSON may hold what Python takes for the end of a line
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    try:
+        return [json.loads(line) for line in lines]
+    except (ValueError, RecursionError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> RunError:
+    return RunError(f"{path} is damaged: restore it from git, or run its tier again")
 
 
 def read_manifests(folder: Path) -> list[Manifest]:
-    """The manifests of a folder of tables, in its order; none where the folder has no file."""
+    """The manifests of a folder of tables, in its order; none where the folder has no file.
+
+    Raises:
+        RunError: The file is damaged.
+    """
     path = folder / MANIFESTS
     if not path.is_file():
         return []
-    return [Manifest.model_validate_json(x) for x in path.read_text("utf-8").splitlines()]
+    try:
+        return [Manifest.model_validate_json(line) for line in path.read_bytes().splitlines()]
+    except ValidationError:
+        raise _damaged(path) from None
 
 
 def without_manifest(folder: Path) -> set[str]:

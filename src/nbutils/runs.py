@@ -152,7 +152,7 @@ def _refuse_newer(path: Path, content: bytes) -> None:
     """Raise ``RunError`` where a manifest says that a later version of this package wrote it."""
     try:
         version = json.loads(content)["schema_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return
     if isinstance(version, int) and version > SCHEMA:
         raise RunError(
@@ -203,12 +203,18 @@ class Store:
                 content = path.read_bytes()
             except FileNotFoundError:
                 return None
+            except OSError as error:
+                raise RunError(f"{path} cannot be read: {error.strerror}") from error
             try:
-                self._manifests[stage, key] = Manifest.model_validate_json(content)
+                found = Manifest.model_validate_json(content)
             except ValidationError as error:
                 _refuse_newer(path, content)
                 raise RunError(f"{path} is damaged ({error.error_count()} errors): delete "
                                f"{path.parent} and run again") from None  # fmt: skip
+            if (found.stage, found.key) != (stage, key):  # or it would lead out of its folder
+                raise RunError(f"{path} is of another run, {found.stage!r} {found.key!r}: delete "
+                               f"{path.parent} and run again")  # fmt: skip
+            self._manifests[stage, key] = found
         return self._manifests[stage, key]
 
     def code(self, stage: str) -> str:

@@ -6,9 +6,9 @@ A tier is also the registry of its models: relations are computed from it.
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from nbutils import notation
 from nbutils.params import (
     ORIGIN,
     Architecture,
@@ -68,6 +68,15 @@ class Member(Parameters):
     recipe: Recipe
     seed: Seed = 0
 
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "Member":
+        if self.hidden % (2 * self.heads):
+            raise ValueError(
+                f"hidden is {self.hidden} and heads is {self.heads}: allowed are multiples of "
+                f"{2 * self.heads}, for every head has the same even number of dimensions"
+            )
+        return self
+
 
 def _kind(values: Any) -> str:
     """Which of the two a model is: only a pretrained one has an origin."""
@@ -112,12 +121,16 @@ class Trajectory(Parameters):
     )
 
 
+Multiple = Annotated[float, Field(gt=0)]
+Rank = Annotated[int, Field(ge=1, le=1024)]
+
+
 class RecipeMap(Parameters):
     """Self pairings over recipes: every combination."""
 
-    learning_rates: list[float] = Field(min_length=1, description="multiples of the tier's own")
+    learning_rates: list[Multiple] = Field(min_length=1, description="multiples of the tier's own")
     steps: list[Count] = Field(min_length=1)
-    ranks: list[Count] = Field(default=[], description="LoRA ranks, beside full fine-tuning")
+    ranks: list[Rank] = Field(default=[], description="LoRA ranks, beside full fine-tuning")
     items: int | None = Field(
         default=None, ge=1, description="first items of each task; all if null"
     )
@@ -189,6 +202,31 @@ class Tier(Parameters):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Tier":
+        plantings = {f"families.{name}.planting": f.planting for name, f in self.families.items()}
+        for name, planting in ({"planting": self.planting} | plantings).items():
+            if planting and planting.prefix + planting.suffix + 2 >= self.context:
+                raise ValueError(
+                    f"{name}: prefix {planting.prefix} and suffix {planting.suffix} make a passage "
+                    f"that no document holds; with two tokens more they must stay below context, "
+                    f"{self.context}"
+                )
+        steps, trajectory, recipes = self.self_train.steps, self.grid.trajectory, self.grid.recipes
+        if trajectory and max(trajectory.points) > steps:
+            raise ValueError(
+                f"grid.trajectory.points: {max(trajectory.points)} lies beyond the last of the "
+                f"{steps} steps of self_train"
+            )
+        for name, own in (("self_train", self.self_train), ("lora", self.lora)):
+            highest = max(recipes.learning_rates) if recipes else 1
+            if highest * own.learning_rate > 1:
+                raise ValueError(
+                    f"grid.recipes.learning_rates: {highest:g} times that of {name} is "
+                    f"{highest * own.learning_rate:g}; allowed are learning rates up to 1"
+                )
+        return self
+
     def judge(self, source: str) -> str | None:
         """The largest other member of a model's family, or None where no other is larger."""
 
@@ -214,7 +252,7 @@ def load_tier(name: str, root: Path) -> Tier:
     """Read and validate ``notebooks/tiers/<name>.yml``.
 
     Raises:
-        ParameterError: The tier does not exist, is no YAML, or breaks the schema.
+        ParameterError: The tier does not exist, cannot be read, is no YAML, or breaks the schema.
     """
     folder = root / "notebooks" / "tiers"
     names = [path.stem for path in folder.glob("*.yml")]
@@ -222,9 +260,10 @@ def load_tier(name: str, root: Path) -> Tier:
         raise ParameterError(unknown("tier", name, names, f"in {folder}"))
     path = folder / f"{name}.yml"
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path} is not valid YAML: {error}") from None
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path} cannot be read: {error}") from None
+    values = notation.read(text, where=str(path))
     if not isinstance(values, dict):
         raise ParameterError(f"{path} must hold a mapping, not {type(values).__name__}")
     return check(Tier, values, where=str(path))

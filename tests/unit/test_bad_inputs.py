@@ -151,8 +151,43 @@ def renamed_pickle(place: Place) -> Run:
     return place.fetch()
 
 
+def pickle_as_gguf(place: Place) -> Run:
+    path = place.folder / "model.gguf"
+    torch.save(AutoModelForCausalLM.from_pretrained(place.folder).state_dict(), path)
+    return place.fetch(f"gguf:{path}")
+
+
+def indexed(shard: str) -> Callable[[Place], Run]:
+    """A folder whose index of weights names a pickle of them, here or elsewhere."""
+
+    def make(place: Place) -> Run:
+        model = AutoModelForCausalLM.from_pretrained(place.folder)
+        torch.save(model.state_dict(), place.folder / shard)
+        (place.folder / "model.safetensors").rename(place.folder / "other.safetensors")
+        index = {"metadata": {}, "weight_map": dict.fromkeys(model.state_dict(), shard)}
+        (place.folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        return place.fetch()
+
+    return make
+
+
+def other_weights(place: Place) -> Run:
+    place.write("config.json", lambda c: c.replace(b"{", b'{"transformers_weights": "x",', 1))
+    return place.fetch()
+
+
+def adapter(place: Place) -> Run:
+    (place.folder / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}')
+    return place.fetch()
+
+
 def no_config(place: Place) -> Run:
     (place.folder / "config.json").unlink()
+    return place.fetch()
+
+
+def damaged_config(place: Place) -> Run:
+    place.write("config.json", lambda c: c[:-20])
     return place.fetch()
 
 
@@ -223,6 +258,12 @@ CASES: dict[str, tuple[Callable[[Place], Run], str]] = {
     "flipped header": (flipped, "cannot be loaded .*: are its files whole"),
     "pickle": (pickle_only, "no safetensors weights .only pytorch_model.bin, .*: convert them"),
     "renamed pickle": (renamed_pickle, "cannot be loaded .*: are its files whole"),
+    "pickle as GGUF": (pickle_as_gguf, "does not start with the GGUF magic bytes"),
+    "index of a pickle": (indexed("weights.bin"), "names 'weights.bin': allowed are safetensors"),
+    "index of another folder": (indexed("../w.safetensors"), "names '../w.safetensors': allowed"),
+    "configuration of other weights": (other_weights, "leave out transformers_weights"),
+    "adapter": (adapter, "holds an adapter: merge it into its model first"),
+    "damaged configuration": (damaged_config, "config.json is damaged: copy or download"),
     "no configuration": (no_config, "is no model folder: it has no config.json"),
     "remote code": (
         remote_code,

@@ -72,7 +72,7 @@ def test_a_parameter_without_a_value_says_how_to_write_it() -> None:
 
 
 def test_a_value_that_is_no_yaml_is_an_error() -> None:
-    with pytest.raises(ParameterError, match=r"value of 'seed' is not valid YAML: '\[1'"):
+    with pytest.raises(ParameterError, match=r"value '\[1' of 'seed' is not valid YAML: line 1"):
         cli.parse_parameter("seed=[1")
 
 

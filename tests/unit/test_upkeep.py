@@ -1,5 +1,6 @@
 """Upkeep: what is listed, deleted and found damaged, and what is left alone."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +83,21 @@ def test_a_file_that_is_not_as_it_was_written_is_named(
     assert status == 1
     assert "embed_texts of gone: a corpus" in told
     assert ("another" if harm is added else "folder/file") in told
+
+
+@pytest.mark.parametrize("name", ["stage", "key"])
+def test_a_manifest_never_leads_out_of_its_folder(
+    name: str, store: Store, project: Path, run: Callable[..., Answer]
+) -> None:
+    """Or `nbutils gc --delete` would delete whatever a manifest of somebody else names."""
+    path = store.path(STRAY) / MANIFEST
+    values = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(values | {name: "../../../precious"}), "utf-8")
+    (project / "precious").mkdir()
+    status, _, errors = run("gc", "--delete")
+    assert (status, "is of another run" in errors) == (1, True)
+    assert (project / "precious").is_dir()
+    assert path.is_file()
 
 
 def test_a_manifest_of_a_later_version_is_refused_as_that(store: Store, project: Path) -> None:
