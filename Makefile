@@ -25,10 +25,11 @@ test: lint ## lint, type-check and run every test
 bench: $(READY) ## time sampling, training and scoring beside what you would otherwise run
 	cd tests && ../$(BIN)/python -m benchmarks.bench
 
-lint: $(READY) ## check style and types
+lint: $(READY) ## check style, types and the order of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(READY) ## format the code
 	$(BIN)/ruff check --fix
