@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import vl_convert
 
-from nbutils import charts, launch, notebooks, results, speed
+from nbutils import charts, launch, links, notebooks, results, speed
 from nbutils.forms import FINDINGS, REPORT, STAGES
 from nbutils.params import UserError
 from nbutils.runs import module_digest
@@ -45,7 +45,8 @@ def build(root: Path) -> Path:
     """Build the whole book under the project's root and return the path of its first page.
 
     Findings whose source, tables and code are unchanged are not executed again. Raises
-    ``BookError`` with Sphinx's own lines when the build warns about anything.
+    ``BookError`` with Sphinx's own lines when the build warns about anything, and with the dead
+    links of the pages where there are some.
     """
     start = time.monotonic()
     for tables in results.available(root):
@@ -64,6 +65,9 @@ def build(root: Path) -> Path:
     for name, path in zip([*FINDINGS, *STAGES], [*findings, *stages], strict=True):
         stage(path, pages / f"{name}.ipynb", launch.buttons(name, root))
     render(root)
+    dead = links.dead(root / HTML)
+    if dead:
+        raise BookError("the book has dead links:\n" + "\n".join(dead))
     print(f"The book is built ({time.monotonic() - start:.0f} s): {root / HTML / 'index.html'}")
     return root / HTML / "index.html"
 

@@ -48,7 +48,7 @@ def test_without_an_address_the_workflow_names_it(
 @pytest.mark.parametrize("url", ["git@github.com:a/b.git", "https://example.org/a/b", "a/b"])
 def test_an_address_that_nobody_can_open_is_refused(root: Path, url: str) -> None:
     configure(root, url)
-    with pytest.raises(launch.LaunchError, match="write https://github.com/OWNER/NAME, or leave"):
+    with pytest.raises(launch.LaunchError, match=r"write https://github\.com/OWNER/NAME, or leave"):
         launch.buttons("self_train", root)
 
 

@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from guide import table
 from tiny import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
@@ -68,20 +69,12 @@ def test_conda_brings_python_and_the_lock_the_rest(file: str, up: str) -> None:
     assert Version(python) in SpecifierSet(PROJECT["project"]["requires-python"])
 
 
-def table(heading: str) -> list[list[str]]:
-    """Names in the first column of the table under a heading of CONTRIBUTING.md, row by row."""
-    text = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
-    section = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")][2:]
-    return [re.findall(r"[\w-]+", re.sub(r"\(.*?\)", "", row)) for row in rows]
-
-
 def test_every_dependency_is_justified() -> None:
-    justified = {canonicalize_name(name) for row in table("Dependencies") for name in row}
+    justified = {canonicalize_name(name) for row in table("## Dependencies") for name in row}
     assert justified == {canonicalize_name(wanted.name) for wanted in DIRECT}
 
 
 def test_the_order_of_modules_is_the_one_that_the_linter_checks() -> None:
     contract = PROJECT["tool"]["importlinter"]["contracts"][0]
     layers = [layer.split(" : ") for layer in contract["layers"]]
-    assert table("Architecture") == layers[::-1]
+    assert table("## Architecture") == layers[::-1]
