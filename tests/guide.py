@@ -6,7 +6,7 @@ from tiny import REPOSITORY
 
 
 def section(heading: str) -> str:
-    """The text under a heading, such as ``## Architecture``, up to the next of its rank or higher."""
+    """The text under a heading, such as ``## Words``, up to the next of its rank or higher."""
     text = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
     rank = len(heading.partition(" ")[0])
     return re.split(rf"\n#{{1,{rank}}} ", text.split(f"\n{heading}\n", 1)[1])[0]

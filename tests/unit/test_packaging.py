@@ -78,3 +78,13 @@ def test_the_order_of_modules_is_the_one_that_the_linter_checks() -> None:
     contract = PROJECT["tool"]["importlinter"]["contracts"][0]
     layers = [layer.split(" : ") for layer in contract["layers"]]
     assert table("## Architecture") == layers[::-1]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text("utf-8"))
+    version = PROJECT["project"]["version"]
+    assert cited["version"] == version
+    assert cited["license"] == PROJECT["project"]["license"]
+    newest = re.search(r"^## (\S+?),", (REPOSITORY / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert newest is not None
+    assert newest[1] == version
