@@ -6,6 +6,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 
+TEMPLATES = "_static"
+"""Where the theme leaves its templates: they end in ``.html`` and are no pages."""
+
+
 class _Page(HTMLParser):
     """Anchors of a page, and the addresses that it links to or loads."""
 
@@ -35,7 +39,8 @@ def dead(site: Path) -> list[str]:
     """
     _read.cache_clear()  # the site may have been built again
     found = []
-    for path in sorted(site.rglob("*.html")):
+    pages = (p for p in site.rglob("*.html") if TEMPLATES not in p.relative_to(site).parts)
+    for path in sorted(pages):
         for address in dict.fromkeys(_read(path).addresses):
             problem = _problem(address, path)
             if problem:

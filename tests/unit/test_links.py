@@ -16,6 +16,12 @@ def site(folder: Path, body: str) -> Path:
     return folder
 
 
+def test_templates_of_the_theme_are_no_pages(tmp_path: Path) -> None:
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static" / "macros.html").write_text('<script src="{{ path }}">', "utf-8")
+    assert links.dead(site(tmp_path, "")) == []
+
+
 @pytest.mark.parametrize(
     "body",
     [
