@@ -35,10 +35,11 @@ fuzz: $(READY) ## throw broken files at the parsers, SECONDS=300 each
 	  ../$(BIN)/python -m fuzz.run $$name $(SECONDS) || exit 1; \
 	done
 
-lint: $(READY) ## check style and types
+lint: $(READY) ## check style, types and the order of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(READY) ## format the code
 	$(BIN)/ruff check --fix

@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import vl_convert
 
-from nbutils import charts, notebooks, results, speed
+from nbutils import charts, launch, links, notebooks, results, speed
 from nbutils.digests import module_digest
 from nbutils.forms import FINDINGS, REPORT, STAGES
 from nbutils.params import UserError
@@ -45,7 +45,8 @@ def build(root: Path) -> Path:
     """Build the whole book under the project's root and return the path of its first page.
 
     Findings whose source, tables and code are unchanged are not executed again. Raises
-    ``BookError`` with Sphinx's own lines when the build warns about anything.
+    ``BookError`` with Sphinx's own lines when the build warns about anything, and with the dead
+    links of the pages where there are some.
     """
     start = time.monotonic()
     for tables in results.available(root):
@@ -62,8 +63,11 @@ def build(root: Path) -> Path:
         findings = list(pool.map(lambda name: executed(name, {}, root), FINDINGS))
         stages = list(pool.map(lambda name: stage_page(name, root), STAGES))
     for name, path in zip([*FINDINGS, *STAGES], [*findings, *stages], strict=True):
-        stage(path, pages / f"{name}.ipynb")
+        stage(path, pages / f"{name}.ipynb", launch.buttons(name, root))
     render(root)
+    dead = links.dead(root / HTML)
+    if dead:
+        raise BookError("the book has dead links:\n" + "\n".join(dead))
     print(f"The book is built ({time.monotonic() - start:.0f} s): {root / HTML / 'index.html'}")
     return root / HTML / "index.html"
 
@@ -136,9 +140,15 @@ def stage_page(name: str, root: Path) -> Path:
     return notebooks.convert(name, root)
 
 
-def stage(source: Path, target: Path) -> None:
-    """Copy a notebook to the book's pages, its charts turned into what the page can draw."""
+def stage(source: Path, target: Path, buttons: str) -> None:
+    """Copy a notebook to the book's pages, its charts turned into what the page can draw.
+
+    ``buttons``, HTML or nothing, go below its title.
+    """
     notebook = nbformat.read(source, as_version=4)
+    if buttons:
+        title, _, rest = notebook.cells[0].source.partition("\n")
+        notebook.cells[0].source = f"{title}\n\n{buttons}\n{rest}"
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             spec = output.get("data", {}).pop(charts.MIME, None)

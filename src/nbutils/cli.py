@@ -293,6 +293,17 @@ def convert(
 
 
 @app.command()
+def launch(
+    folder: Annotated[Path, typer.Argument(help="where they go; Binder expects runs/launch")],
+) -> None:
+    """Write the notebooks that the pages' buttons open on Colab and Binder."""
+    from nbutils import launch as launching
+
+    launching.write(folder, project_root())
+    out.print(f"Notebooks to launch: {folder}/")
+
+
+@app.command()
 def html() -> None:
     """Build the book from the published tables and, where present, your run."""
     from nbutils import book

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from nbutils import origins, results, wheels
+from nbutils.params import Mixture
 from nbutils.plans import Plan
 from nbutils.runs import Manifest, Run, Store
 from nbutils.tiers import Pretrained
@@ -140,7 +141,7 @@ def _items(plan: Plan, limit: int | None) -> int:
         counts = [benchmarks.items or ITEMS] * len(benchmarks.tasks)
     else:
         assert size is not None
-        counts = 3 * [size.cloze, size.agreement, size.preposition]  # a task for every domain
+        counts = len(Mixture.model_fields) * [size.cloze, size.agreement, size.preposition]
     return sum(min(count, limit or count) for count in counts)
 
 

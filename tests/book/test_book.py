@@ -18,7 +18,7 @@ import pytest
 from browser import CHROMIUM, SIZES, Server, chromium, open_page, pages_of
 from playwright.sync_api import Browser, Page
 
-from nbutils import book, forms, notebooks, results, speed
+from nbutils import book, forms, launch, notebooks, results, speed
 from synthetic import measurement, write_tables
 
 REPOSITORY = Path(__file__).parents[2]
@@ -32,6 +32,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(REPOSITORY / name, root / name)
+    config = root / "_config.yml"  # with an address, so that pages have their buttons
+    named = config.read_text("utf-8").replace('url: ""', 'url: "https://github.com/someone/a-book"')
+    config.write_text(named, "utf-8")
     shutil.copytree(REPOSITORY / "notebooks", root / "notebooks")
     shutil.copytree(REPOSITORY / "book", root / "book", ignore=GENERATED)
     published = root / results.PUBLISHED
@@ -201,6 +204,25 @@ def test_a_warning_fails_the_build_and_is_shown(project: Path) -> None:
             book.render(project)
     finally:
         page.write_text(text, "utf-8")
+
+
+def test_a_dead_link_fails_the_build_and_is_shown(project: Path) -> None:
+    """Sphinx does not read HTML; what leads nowhere in it is found all the same."""
+    page = project / "book/references.md"
+    text = page.read_text("utf-8")
+    try:
+        page.write_text(text + '\n<a href="pages/nowhere.html">nowhere</a>\n', "utf-8")
+        with pytest.raises(book.BookError, match=r"references\.html: pages/nowhere\.html does not"):
+            book.build(project)
+    finally:
+        page.write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize("name", forms.NOTEBOOKS)
+def test_every_notebook_opens_elsewhere(project: Path, name: str) -> None:
+    """The buttons stand on the page."""
+    page = (project / book.HTML / f"book/pages/{name}.html").read_text("utf-8")
+    assert launch.buttons(name, project) in page
 
 
 def test_an_unknown_parameter_is_refused_before_a_kernel_starts(project: Path) -> None:
