@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book html serve test bench lint format clean
+.PHONY: help book html serve workshop test bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,6 +18,9 @@ html: $(READY) ## build the book from the published tables (and your run, if the
 
 serve: html ## build the book and serve it on this machine
 	$(BIN)/nbutils serve
+
+workshop: $(READY) ## write the workshop's notebooks, and rehearse it with times
+	$(BIN)/nbutils workshop --rehearse
 
 test: lint ## lint, type-check and run every test
 	$(BIN)/python -m pytest
