@@ -27,6 +27,7 @@ charts.enable()
 # %% tags=["parameters"]
 tier: str = "workshop"  # scale: a file under notebooks/tiers/
 source: str = "qwen-small"  # model that writes the corpus
+other: str = "llama-small"  # another voice, for comparison
 seed: int = 0  # seed of sampling
 
 # %%
@@ -36,14 +37,15 @@ root = runs.project_root()
 plan = plans.of(values.tier, root)
 
 # %% [markdown]
-# ## A model, made here
+# ## Two models, made here
 #
-# Nothing is downloaded. This cell pre-trains the source from scratch on text that installed packages
-# ship. It is tiny: it has its domain's manner of speaking, and little to say.
+# Nothing is downloaded. This cell pre-trains two models from scratch on text that installed packages
+# ship, each mostly on a kind of its own. They are tiny: each has its domain's manner of speaking, and
+# little to say.
 
 # %%
-grid.compute(plan.model(source), plan, root)
-plan.tier.families[plan.tier.models[source].family]
+grid.side_by_side([plan.model(source), plan.model(other)], plan, root)
+{name: plan.tier.families[plan.tier.models[name].family] for name in (source, other)}
 
 # %% [markdown]
 # ## Gap 1: two corpora
@@ -144,6 +146,17 @@ charts.table(pd.DataFrame(rows).rename_axis("temperature").reset_index())
 # %% [markdown]
 # Write one sentence on the board: which of the two would you rather learn from, and why?
 #
+# ## Another voice
+#
+# The same at temperature 1, of the model from the other family. Nobody told it what to write about
+# either.
+
+# %%
+folder = grid.compute(plan.corpus(other, 1.0, seed), plan, root)
+voices = {source: own, other: pd.read_parquet(folder / "corpus.parquet")}
+charts.table(pd.DataFrame({name: corpus["text"].head(6) for name, corpus in voices.items()}))
+
+# %% [markdown]
 # ## Where this comes from
 
 # %%
@@ -155,5 +168,4 @@ charts.provenance(rows, rows["key"])
 # ## If there is time
 #
 # - Sample at a temperature of 2. At what point does it stop being language?
-# - Another voice: set `source` to `llama-small` above and run all again. Exercise 3 needs that model
-#   anyway.
+# - How many documents did each source end by itself, before the length limit? See `finished`.

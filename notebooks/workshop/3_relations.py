@@ -110,8 +110,8 @@ print(checks.control(control, student, seed))
 # %% [markdown]
 # ## Before you measure
 #
-# Write on the board which source you expect to come first and which last. Then compute. Three more
-# models are pre-trained, four corpora sampled and five students trained; what exists is reused.
+# Write on the board which source you expect to come first and which last. Then compute. The
+# models that are missing are pre-trained, corpora sampled and students trained; what exists is reused.
 
 # %%
 asked = {source: plan.utility(student, cell) for source, cell in pairings.items()}
