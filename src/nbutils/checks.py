@@ -150,7 +150,7 @@ def reading(given: Any, gains: pd.DataFrame) -> str:
     low, high = gains.loc[gains["task"].eq(summaries.SUITE), ["low", "high"]].iloc[0]
     right = "a gain" if low > 0 else "a loss" if high < 0 else "not told apart"
     if given == right:
-        return f"Right: the interval [{100 * low:+.2f}, {100 * high:+.2f}] points is {right}."
+        return f"Right: [{100 * low:+.2f}, {100 * high:+.2f}] points on the suite: {right}."
     if right == "not told apart":
         raise GapError(
             f"`reading` is {given!r}, but zero lies inside [{low:.4f}, {high:.4f}]: with other "
@@ -298,7 +298,7 @@ def fall(given: Any, first: pd.DataFrame, after: pd.DataFrame) -> str:
         ),
     }
     answers.number(given, "fall", 1 - kept / start, mistakes)
-    return f"Right: of {start} passages that were extracted before, {kept} survive."
+    return f"Right: survivors are {kept} of the {start} passages extracted before."
 
 
 # ---------------------------------------------------------------- 5: predict, then measure
