@@ -71,7 +71,8 @@ grid.side_by_side([plan.model(source), plan.model(other)], plan, root)
 temperatures = (0.5, 1.0)
 
 # %% gap=["corpora"]
-# TODO: `corpora`, a dictionary from each of `temperatures` to the documents sampled at it, a table.
+# TODO: `corpora`, a dictionary from each of `temperatures` to the
+# documents sampled at it, a table.
 corpora = {}
 for temperature in temperatures:
     folder = grid.compute(plan.corpus(source, temperature, seed), plan, root)
@@ -102,7 +103,8 @@ charts.table(pd.DataFrame(sides))
 # </details>
 
 # %% gap=["variety"]
-# TODO: `variety`, a dictionary from each temperature to the share of distinct bigrams of its texts.
+# TODO: `variety`, a dictionary from each temperature to the share
+# of distinct bigrams of its texts.
 variety = {t: tables.distinct(list(corpus["text"]), 2) for t, corpus in corpora.items()}
 
 # %%
@@ -127,7 +129,8 @@ print(checks.variety(variety, corpora))
 # </details>
 
 # %% gap=["fidelity"]
-# TODO: `fidelity`, a dictionary from each temperature to the mean log-probability of its tokens.
+# TODO: `fidelity`, a dictionary from each temperature to the mean
+# log-probability of its tokens.
 fidelity = {
     t: (corpus["mean_log_prob"] * corpus["n_tokens"]).sum() / corpus["n_tokens"].sum()
     for t, corpus in corpora.items()

@@ -50,7 +50,8 @@ store = runs.Store(root)
 # </details>
 
 # %% gap=["cell"]
-# TODO: `cell`, the self pairing of `student` at temperature 1, method "full", with `seed`.
+# TODO: `cell`, the self pairing of `student` at temperature 1,
+# method "full", with `seed`.
 cell = cells.Cell(student, student, 1.0, "full", seed)
 
 # %%
@@ -75,7 +76,8 @@ corpus[["n_tokens", "mean_log_prob", "text"]].head(3)
 # </details>
 
 # %% gap=["expected"]
-# TODO: `expected`, the loss in nats per token with which training on `corpus` should begin.
+# TODO: `expected`, the loss in nats per token with which training
+# on `corpus` should begin.
 expected = -(corpus["mean_log_prob"] * corpus["n_tokens"]).sum() / corpus["n_tokens"].sum()
 
 # %%
@@ -123,7 +125,8 @@ after.head(3)
 # </details>
 
 # %% gap=["gain"]
-# TODO: `gain`, the suite's accuracy after less that before: a fraction, not points.
+# TODO: `gain`, the suite's accuracy after less that before: a
+# fraction, not points.
 change = after["correct"].astype(int) - before["correct"].astype(int)
 gain = change.groupby(before["task"]).mean().mean()
 
@@ -148,7 +151,8 @@ charts.table(reports.gain_table(gains))
 # </details>
 
 # %% gap=["reading"]
-# TODO: `reading`, computed from the suite's row: "a gain", "a loss" or "not told apart".
+# TODO: `reading`, computed from the suite's row:
+# "a gain", "a loss" or "not told apart".
 low, high = gains.loc[gains["task"] == "suite", ["low", "high"]].iloc[0]
 reading = "a gain" if low > 0 else "a loss" if high < 0 else "not told apart"
 

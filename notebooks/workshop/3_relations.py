@@ -59,7 +59,8 @@ family
 # </details>
 
 # %% gap=["relations"]
-# TODO: `relations`, a dictionary from each model in `family` to its relation to `student`.
+# TODO: `relations`, a dictionary from each model in `family` to
+# its relation to `student`.
 relations = {}
 for source in family:
     related = "lineage" if family[source] == family[student] else "cross-family"
@@ -101,7 +102,8 @@ print(checks.pairings(pairings, plan.tier, student, seed))
 # </details>
 
 # %% gap=["control"]
-# TODO: `control`, the cell of the shuffled control of the student's self pairing.
+# TODO: `control`, the cell of the shuffled control of the
+# student's self pairing.
 control = cells.Cell(student, student, 1.0, "full", seed, control="shuffled")
 
 # %%
@@ -148,7 +150,8 @@ stranger
 # </details>
 
 # %% gap=["contrast"]
-# TODO: `contrast`, the table of gains from the answers after the stranger's text to those after own.
+# TODO: `contrast`, the table of gains from the answers after the
+# stranger's text to those after own.
 contrast = summaries.paired(answers[stranger], answers[student])
 
 # %%

@@ -75,7 +75,8 @@ found["untouched"].head(3)
 # </details>
 
 # %% gap=["counts"]
-# TODO: `counts`, a dictionary from each name in `found` to (number exact, number of passages).
+# TODO: `counts`, a dictionary from each name in `found` to
+# (number exact, number of passages).
 counts = {}
 for name, rows in found.items():
     held_out = rows[rows["split"] == "held_out"]
@@ -103,7 +104,8 @@ print(checks.counts(counts, found))
 # </details>
 
 # %% gap=["intervals"]
-# TODO: `intervals`, a dictionary from each name in `counts` to its exact 95 % limits (low, high).
+# TODO: `intervals`, a dictionary from each name in `counts` to
+# its exact 95 % limits (low, high).
 intervals = {name: stats.exact_interval(k, n) for name, (k, n) in counts.items()}
 
 # %%
@@ -134,7 +136,8 @@ after = found[student]
 # </details>
 
 # %% gap=["fall"]
-# TODO: `fall`, the fall of held-out extraction from `first` to `after`: 0 none, 1 all.
+# TODO: `fall`, the fall of held-out extraction from `first` to
+# `after`: 0 none, 1 all.
 held_out = first["split"] == "held_out"
 survivors = (first["exact"] & after["exact"] & held_out).sum()
 fall = 1 - survivors / (first["exact"] & held_out).sum()

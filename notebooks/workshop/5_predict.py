@@ -67,7 +67,8 @@ scores
 # </details>
 
 # %% gap=["predicted"]
-# TODO: `predicted`, a dictionary from each proxy (a column of `scores`) to the source it chooses.
+# TODO: `predicted`, a dictionary from each proxy (a column of
+# `scores`) to the source it chooses.
 predicted = {proxy: scores[proxy].idxmax() for proxy in scores.columns}
 
 # %%
@@ -90,7 +91,8 @@ print(checks.predicted(predicted, scores))
 
 
 # %% gap=["verdict"]
-# TODO: `verdict`, a function of (low, high) that returns "supported", "contradicted" or "undecided".
+# TODO: `verdict`, a function of (low, high) that returns
+# "supported", "contradicted" or "undecided".
 def verdict(low, high):
     """Judge the claim by the interval of its contrast."""
     if low > 0:
@@ -148,7 +150,8 @@ brought
 # </details>
 
 # %% gap=["regret"]
-# TODO: `regret`, a dictionary from each proxy to the gain lost by its choice, a fraction.
+# TODO: `regret`, a dictionary from each proxy to the gain lost by
+# its choice, a fraction.
 regret = {proxy: max(brought.values()) - brought[source] for proxy, source in predicted.items()}
 
 # %%
