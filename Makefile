@@ -5,7 +5,7 @@ READY := .venv/.ready
 SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help book html serve test faults bench fuzz lint format clean
+.PHONY: help book html serve workshop test faults bench fuzz lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,6 +19,9 @@ html: $(READY) ## build the book from the published tables (and your run, if the
 
 serve: html ## build the book and serve it on this machine
 	$(BIN)/nbutils serve
+
+workshop: $(READY) ## write the workshop's notebooks, and rehearse it with times
+	$(BIN)/nbutils workshop --rehearse
 
 test: lint ## lint, type-check and run every test
 	$(BIN)/python -m pytest

@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import vl_convert
 
-from nbutils import charts, launch, links, notebooks, results, speed
+from nbutils import charts, launch, links, notebooks, results, speed, workshop
 from nbutils.digests import module_digest
 from nbutils.forms import FINDINGS, REPORT, STAGES
 from nbutils.params import UserError
@@ -64,6 +64,7 @@ def build(root: Path) -> Path:
         stages = list(pool.map(lambda name: stage_page(name, root), STAGES))
     for name, path in zip([*FINDINGS, *STAGES], [*findings, *stages], strict=True):
         stage(path, pages / f"{name}.ipynb", launch.buttons(name, root))
+    stage_workshop(root)
     render(root)
     dead = links.dead(root / HTML)
     if dead:
@@ -154,10 +155,22 @@ def stage(source: Path, target: Path, buttons: str) -> None:
             spec = output.get("data", {}).pop(charts.MIME, None)
             if spec is not None:
                 output["data"] = {"text/html": charts.embed(spec)}
-    text = nbformat.writes(notebook) + "\n"
-    # An unchanged page keeps its time, so that Sphinx does not read it again.
+    place(nbformat.writes(notebook) + "\n", target)
+
+
+def place(text: str, target: Path) -> None:
+    """Write a page; an unchanged one keeps its time, so that Sphinx does not read it again."""
     if not target.exists() or target.read_text("utf-8") != text:
         target.write_text(text, "utf-8")
+
+
+def stage_workshop(root: Path) -> None:
+    """Put the exercises, their solutions for download and the agenda where pages find them."""
+    target = root / PAGES / "workshop"
+    (target / workshop.SOLUTIONS).mkdir(parents=True, exist_ok=True)
+    for name, notebook in workshop.made(root).items():
+        place(nbformat.writes(notebook) + "\n", target / name)
+    place(workshop.agenda(workshop.load(root)), target / "agenda.md")
 
 
 def render(root: Path) -> None:

@@ -293,6 +293,22 @@ def _loss(rows: pd.DataFrame) -> alt.Chart:
     )
 
 
+def gains(rows: pd.DataFrame) -> ChartType:
+    """The gain of one student from each of several sources, with its interval."""
+    told = "Gain from each source, in points, with its interval."
+    columns = ["source", "relation", *GAIN]
+    base = alt.Chart(in_points(checked(rows[columns])), description=told)
+    y = alt.Y("source:N", title=None, sort=None)
+    x = alt.X("gain:Q", title="gain (points)")
+    color = relation_color(rows)
+    tips = tooltips("source", "relation", *GAIN)
+    spans = base.mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q"), x2="high:Q", color=color)
+    dots = base.mark_point(filled=True, opacity=1).encode(
+        y=y, x=x, color=color, size=SIZE, tooltip=tips
+    )
+    return alt.layer(dashed("x"), spans, dots).properties(width=WIDTH, height=alt.Step(30))
+
+
 def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
     """A table for the page, every cell escaped; a ``verdict`` column becomes a badge."""
 

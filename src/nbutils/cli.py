@@ -304,6 +304,26 @@ def launch(
 
 
 @app.command()
+def workshop(
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="execute every solution, and print its time")
+    ] = False,
+) -> None:
+    """Write the workshop's notebooks to runs/workshop/, with and without gaps."""
+    from nbutils import workshop as exercises
+
+    root = project_root()
+    for path in exercises.hand_out(root):
+        out.print(f"Kept, since it may hold answers: {path.relative_to(root)}")
+    out.print(f"For participants: {exercises.HANDED_OUT}/; the solutions lie in a folder there.")
+    if not rehearse:
+        return
+    found = exercises.rehearse(root, lambda name, s: out.print(f"{name}: {s:.0f} s"))
+    seconds = sum(row["seconds"] for row in found["rows"])
+    out.print(f"Every solution passes its checks; {seconds:.0f} s of computing, from nothing.")
+
+
+@app.command()
 def html() -> None:
     """Build the book from the published tables and, where present, your run."""
     from nbutils import book

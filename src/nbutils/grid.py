@@ -5,7 +5,7 @@ A run that several others need is one run, computed once.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from nbutils import failures, upkeep
 from nbutils.params import UserError
-from nbutils.plans import Plan, with_inputs
+from nbutils.plans import Plan, each_once, with_inputs
 from nbutils.runs import (
     ClaimedError,
     Manifest,
@@ -255,6 +255,19 @@ def compute(run: Run, plan: Plan, root: Path) -> Path:
                     store, needed, plan.tier.threads, lambda s: bar.update(int(100 * s) - bar.n)
                 )
     return store.path(run)
+
+
+def side_by_side(wanted: Iterable[Run], plan: Plan, root: Path) -> None:
+    """Compute several runs, and first whatever they need, with a printed line each.
+
+    For notebooks that need many at once; what failed before is tried again.
+    """
+
+    def report(done: Run, seconds: float, count: int, total: int, left: float | None) -> None:
+        print(f"{count}/{total} {done.stage} · {done.name} ({seconds:.0f} s)")
+
+    runs = each_once(list(wanted))
+    execute(runs, root, plan.tier.threads, {}, report, retry_failed=True)
 
 
 def execute(

@@ -31,8 +31,13 @@ class NotebookError(UserError):
 
 
 def sources(root: Path) -> dict[str, Path]:
-    """The notebook sources under the project's root, by name, in alphabetical order."""
-    return {path.stem: path for path in sorted((root / SOURCES).glob("*.py"))}
+    """The notebook sources under the project's root, by name, in alphabetical order.
+
+    The name of one in a folder begins with that folder: ``workshop/1_sample``.
+    """
+    folder = root / SOURCES
+    found = sorted(folder.rglob("*.py"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
 
 
 def source_digest(path: Path) -> str:

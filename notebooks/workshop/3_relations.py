@@ -1,0 +1,177 @@
+# %% [markdown]
+# # 3. Whose text?
+#
+# **One student reads four corpora: its own, a relative's, and two strangers'. Does it matter whose?**
+#
+# ## What you will learn
+#
+# - what a relation is, and that it is computed, never typed;
+# - what a fair comparison keeps equal;
+# - what a control is for.
+#
+# ## What this exercise establishes, and what it does not
+#
+# It compares the sources of one student with one seed. The book asks the same of several students, and
+# of several seeds where it can.
+
+# %%
+import pandas as pd
+
+from nbutils import cells, charts, checks, forms, grid, params, plans, runs, summaries
+
+charts.enable()
+
+# %% [markdown]
+# ## Parameters
+
+# %% tags=["parameters"]
+tier: str = "workshop"  # scale: a file under notebooks/tiers/
+student: str = "qwen-small"  # model that is fine-tuned on the corpus
+seed: int = 0  # seed of sampling and of fine-tuning
+
+# %%
+given = {"tier": tier, "student": student, "seed": seed}
+values = params.check(forms.PairingNotebook, given, where="3_relations")
+root = runs.project_root()
+plan = plans.of(values.tier, root)
+store = runs.Store(root)
+
+# %% [markdown]
+# ## Gap 1: relations
+#
+# A family shares tokenizer, architecture and pre-training text. Here are the models and their families.
+
+# %%
+family = {name: model.family for name, model in plan.tier.models.items()}
+family
+
+# %% [markdown]
+# <details><summary>Hint: what are the three?</summary>
+#
+# *self*: source and student are the same model. *lineage*: two members of one family. *cross-family*:
+# anything else.
+#
+# </details>
+# <details><summary>Hint: in what order to ask?</summary>
+#
+# A model is in its own family, too. So ask first whether it is the student.
+#
+# </details>
+
+# %% gap=["relations"]
+# TODO: `relations`, a dictionary from each model in `family` to
+# its relation to `student`.
+relations = {}
+for source in family:
+    related = "lineage" if family[source] == family[student] else "cross-family"
+    relations[source] = "self" if source == student else related
+
+# %%
+print(checks.relations(relations, plan.tier, student))
+
+# %% [markdown]
+# ## Gap 2: a fair comparison
+#
+# One cell for each source. Only the source may differ.
+
+# %% [markdown]
+# <details><summary>Hint: what is the same in all?</summary>
+#
+# The student, the temperature (1), the method (`"full"`) and the seed.
+#
+# </details>
+
+# %% gap=["pairings"]
+# TODO: `pairings`, a dictionary from each source to its cell.
+pairings = {source: cells.Cell(source, student, 1.0, "full", seed) for source in family}
+
+# %%
+print(checks.pairings(pairings, plan.tier, student, seed))
+
+# %% [markdown]
+# ## Gap 3: a control
+#
+# Suppose that own text does more than a stranger's. Is it what the text *says*, or merely which words
+# it uses? Add a control: the student's own corpus, with the tokens of every document in random order.
+
+# %% [markdown]
+# <details><summary>Hint: what is it called?</summary>
+#
+# A cell takes `control="shuffled"`. The source of a control is the student.
+#
+# </details>
+
+# %% gap=["control"]
+# TODO: `control`, the cell of the shuffled control of the
+# student's self pairing.
+control = cells.Cell(student, student, 1.0, "full", seed, control="shuffled")
+
+# %%
+print(checks.control(control, student, seed))
+
+# %% [markdown]
+# ## Before you measure
+#
+# Write on the board which source you expect to come first and which last. Then compute. The
+# models that are missing are pre-trained, corpora sampled and students trained; what exists is reused.
+
+# %%
+asked = {source: plan.utility(student, cell) for source, cell in pairings.items()}
+asked["shuffled self"] = plan.utility(student, control)
+asked["untouched"] = plan.utility(student)
+grid.side_by_side(asked.values(), plan, root)
+
+# %%
+answers = {
+    name: pd.read_parquet(store.path(run) / "utility.parquet") for name, run in asked.items()
+}
+untouched = answers.pop("untouched")
+suite = [summaries.paired(untouched, rows).iloc[-1] for rows in answers.values()]  # its last row
+gains = pd.DataFrame(suite).assign(source=list(answers))
+gains["relation"] = gains["source"].map(relations).fillna("control")
+charts.gains(gains)
+
+# %% [markdown]
+# ## Gap 4: a contrast
+#
+# Two intervals that overlap do not say that two sources are equal. Ask directly: how much better are
+# the answers after own text than after the *first* stranger's, paired on the same items?
+
+# %%
+stranger = next(source for source, relation in relations.items() if relation == "cross-family")
+stranger
+
+# %% [markdown]
+# <details><summary>Hint: which function?</summary>
+#
+# `summaries.paired(first, second)` is the gain from the first to the second table of answers, and both
+# may be those of a trained student.
+#
+# </details>
+
+# %% gap=["contrast"]
+# TODO: `contrast`, the table of gains from the answers after the
+# stranger's text to those after own.
+contrast = summaries.paired(answers[stranger], answers[student])
+
+# %%
+print(checks.contrast(contrast, answers[student], answers[stranger], untouched))
+
+# %%
+charts.table(contrast[["task", "gain", "low", "high"]])
+
+# %% [markdown]
+# Compare with what you wrote on the board. Then look at the control: if shuffled text does as little
+# harm as whole text, then the order of the words was not what mattered to the *suite*.
+#
+# ## Where this comes from
+
+# %%
+rows = pd.DataFrame([store.finished(r).model_dump() | {"results": tier} for r in asked.values()])
+charts.provenance(rows, rows["key"])
+
+# %% [markdown]
+# ## If there is time
+#
+# - Look at single tasks. In whose domain does a stranger's text cost most, and in whose does it help?
+# - Another control: `"noise"` moves the weights as far in a random direction.
