@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import vl_convert
 
-from nbutils import charts, notebooks, results, speed
+from nbutils import charts, explore, notebooks, results, speed
 from nbutils.forms import FINDINGS, REPORT, STAGES
 from nbutils.params import UserError
 from nbutils.runs import module_digest
@@ -56,6 +56,7 @@ def build(root: Path) -> Path:
                 f"{min(unknown)}: publish or run tier {tables.tier!r} again"
             )
     generate_scripts(root)
+    explore.write(root, root / GENERATED / "explore")
     pages = root / PAGES
     pages.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from nbutils import documents
 from nbutils.cells import LABELS
 from nbutils.runs import Manifest, Run, Store, module_digest
 from nbutils.tiers import Tier
@@ -60,6 +61,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("share", "share_low", "share_high", "fall", "low", "high"),
     ),
 }  # fmt: skip
+DOCUMENTS = "documents"
+"""A table beside those: a few documents of every corpus. Tiers published before have none."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,12 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
     return {name: pd.read_parquet(folder / f"{name}.parquet") for name in COLUMNS}
 
 
+def read_documents(folder: Path) -> pd.DataFrame | None:
+    """A few documents of every corpus of a tier; None where it was published without them."""
+    path = folder / f"{DOCUMENTS}.parquet"
+    return pd.read_parquet(path, columns=list(documents.COLUMNS)) if path.is_file() else None
+
+
 def manifests(root: Path) -> pd.DataFrame:
     """One row a run over every available tier: its manifest's fields, flattened one level.
 
@@ -148,6 +157,8 @@ def without_manifest(folder: Path) -> set[str]:
         if named:
             table = pd.read_parquet(folder / f"{name}.parquet", columns=named)
             keys |= {key.partition("@")[0] for c in named for key in table[c].dropna().unique()}
+    sampled = read_documents(folder)
+    keys |= set() if sampled is None else set(sampled["run"])
     return keys - {m.key for m in read_manifests(folder)}
 
 
@@ -176,6 +187,8 @@ def collect(tier: Tier, name: str, runs: list[Run], root: Path) -> bool:
     frames |= summaries.summarize(frames)
     with replacing(place) as scratch:
         write(frames, scratch)
+        sampled = documents.first(runs, store)
+        sampled.to_parquet(scratch / f"{DOCUMENTS}.parquet", index=False)
         for file, content in stamps.items():
             (scratch / file).write_text(content, "utf-8")
     return True
