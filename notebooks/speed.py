@@ -16,7 +16,7 @@
 # processors and larger models will differ: `make bench` measures yours.
 
 # %%
-from nbutils import charts, forms, params, speed
+from nbutils import charts, footers, forms, params, speed
 
 charts.enable()
 
@@ -56,6 +56,12 @@ speed.throughput(measured)
 
 # %%
 charts.table(speed.shown(measured))
+
+# %% [markdown]
+# ## What is behind the chart
+
+# %%
+footers.note(speed.said(found))
 
 # %% [markdown]
 # ## Try it

@@ -46,9 +46,9 @@
     return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
   }
 
-  // A true minus, and always a sign, as in the book's charts.
+  // A true minus, and always a sign, as in the book's charts; a zero has none.
   function signed(value, digits) {
-    return (value < 0 ? "\u2212" : "+") + Math.abs(value).toFixed(digits);
+    return (value < 0 ? "\u2212" : value > 0 ? "+" : "") + Math.abs(value).toFixed(digits);
   }
 
   // ------------------------------------------------------------ state and address
@@ -266,7 +266,7 @@
       count: make("span", { class: "explore-count", role: "status" }),
       problems: make("p", { class: "explore-problems", role: "alert" }),
     };
-    const controls = make("div", { class: "nbutils-controls explore-controls" },
+    const controls = make("div", { class: "explore-controls" },
       chooser("results", "Results"), chooser("setting", "Method and temperature"),
       chooser("seed", "Seed"), parts.count);
     root.replaceChildren(controls, parts.problems, parts.scroll, parts.detail);

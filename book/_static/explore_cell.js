@@ -4,7 +4,6 @@
   "use strict";
 
   const { load, make, draw, signed } = window.nbutilsExplore;
-  const WIDE = 640;
   const HIGH = 190;
   const EDGE = { left: 46, right: 62, top: 12, bottom: 34 };
 
@@ -45,23 +44,25 @@
     return { low, high, at: function (v) { return from + (v - low) / span * (to - from); } };
   }
 
+  let wide = 640;  // of a chart, in pixels: less on a phone
+
   // Lines over steps: [{label, points: [[x, y, low, high]]}], limits where there are any.
   function lines(series, format, axis, description) {
     const all = series.flatMap(function (s) { return s.points; });
     const heights = all.flatMap(function (p) { return p.slice(1).filter(Number.isFinite); });
-    const x = scale(all.map(function (p) { return p[0]; }), EDGE.left, WIDE - EDGE.right);
+    const x = scale(all.map(function (p) { return p[0]; }), EDGE.left, wide - EDGE.right);
     const y = scale(heights, HIGH - EDGE.bottom, EDGE.top);
     const chart = draw("svg", {
-      viewBox: "0 0 " + WIDE + " " + HIGH, role: "img", "aria-label": description, class: "explore-lines",
+      viewBox: "0 0 " + wide + " " + HIGH, role: "img", "aria-label": description, class: "explore-lines",
     });
     [y.low, y.high].forEach(function (value) {
-      chart.append(draw("line", { class: "rule", x1: EDGE.left, x2: WIDE - EDGE.right, y1: y.at(value), y2: y.at(value) }),
+      chart.append(draw("line", { class: "rule", x1: EDGE.left, x2: wide - EDGE.right, y1: y.at(value), y2: y.at(value) }),
         draw("text", { x: EDGE.left - 6, y: y.at(value) + 4, "text-anchor": "end" }, format(value)));
     });
     [x.low, x.high].forEach(function (value) {
       chart.append(draw("text", { x: x.at(value), y: HIGH - 16, "text-anchor": "middle" }, String(value)));
     });
-    chart.append(draw("text", { x: (EDGE.left + WIDE - EDGE.right) / 2, y: HIGH - 4, "text-anchor": "middle" }, axis));
+    chart.append(draw("text", { x: (EDGE.left + wide - EDGE.right) / 2, y: HIGH - 4, "text-anchor": "middle" }, axis));
     series.forEach(function (s) {
       s.points.forEach(function (p) {
         if (p.length > 2) {
@@ -116,15 +117,16 @@
 
   function loss(seeds) {
     const series = seeds.filter(function (s) { return s.curve.length; }).map(function (s) {
-      return { label: "seed " + s.seed, points: s.curve };
+      return { label: "loss", points: s.curve };
     });
+    if (series.length > 1) series.forEach(function (s) { s.label = ""; });  // they would overlap
     if (!series.length) return section("Loss", absent("The tables hold no loss curve of this cell."));
     const told = series.map(function (s) {
       const [first, last] = [s.points[0], s.points[s.points.length - 1]];
-      return s.label + ": from " + first[1].toFixed(2) + " to " + last[1].toFixed(2);
+      return "from " + first[1].toFixed(2) + " to " + last[1].toFixed(2);
     });
-    return section("Loss", lines(series, function (v) { return v.toFixed(2); }, "step",
-      "Training loss in nats per token over steps. " + told.join("; ") + "."));
+    return section("Loss, in nats per token", lines(series, function (v) { return v.toFixed(2); }, series.length > 1 ? "step, one line a seed" : "step",
+      "Training loss in nats per token over steps, one line a seed: " + told.join("; ") + "."));
   }
 
   function along(cell) {
@@ -211,13 +213,11 @@
       make("pre", { tabindex: 0, "aria-label": "Command" }, text), copy));
   }
 
-  // The footers are markup that the build made and escaped.
-  function footer(seeds) {
-    return make("div", {}, ...seeds.map(function (s) {
-      const box = make("div", {});
-      box.innerHTML = s.footer;
-      return box;
-    }));
+  // The footer is markup that the build made and escaped.
+  function footer(cell, choice) {
+    const box = make("div", {});
+    box.innerHTML = cell.footers[choice];
+    return box;
   }
 
   window.nbutilsExplore.detail = function (box, cell, state) {
@@ -226,6 +226,7 @@
       return state.seed === "all" || state.seed === seed;
     });
     const seeds = names.map(function (seed) { return Object.assign({ seed }, cell.seeds[seed]); });
+    wide = Math.min(640, box.clientWidth || 640);
     const badge = make("span", { class: "explore-badge" }, cell.relation);
     badge.style.setProperty("--relation", "var(--relation-" + cell.relation + ")");
     box.style.setProperty("--relation", "var(--relation-" + cell.relation + ")");
@@ -234,6 +235,6 @@
       make("p", { class: "explore-facts" }, state.results + " \u00b7 " + state.setting + " \u00b7 "
         + (state.seed === "all" ? names.length + (names.length === 1 ? " seed" : " seeds") : "seed " + state.seed)),
       tasks(found), extraction(found), loss(seeds), along(cell), scores(seeds),
-      documents(cell, seeds), command(seeds), footer(seeds));
+      documents(cell, seeds), command(seeds), footer(cell, state.seed));
   };
 })();

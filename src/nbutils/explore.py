@@ -31,20 +31,23 @@ CURVE = 60  # points of a loss curve
 Key = tuple[Any, ...]
 Row = dict[str, Any]
 Tables = Mapping[str, pd.DataFrame]
+Choices = Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]
+"""Choice of a seed, or of all together, to gains and falls."""
 
 
 @dataclass(frozen=True)
 class Told:
     """Everything that is known of one tier, ready to be asked for one cell.
 
-    ``tables`` are those of ``results.read``, ``manifests`` rows of ``results.manifests``,
-    ``sampled`` the documents or None where none were published, ``origins`` where models come
-    from that the pairing notebook does not know by name.
+    ``tables`` are those of ``results.read``, ``choices`` what ``measured`` makes of them,
+    ``manifests`` rows of ``results.manifests``, ``sampled`` the documents or None where none were
+    published, ``origins`` where models come from that the pairing notebook does not know by name.
     """
 
     label: str
     tier: str
     tables: Tables
+    choices: Choices
     manifests: pd.DataFrame
     sampled: pd.DataFrame | None
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -60,7 +63,8 @@ def write(root: Path, folder: Path) -> int:
     for t in results.available(root):
         theirs = known[known["results"].str.startswith(t.label)]
         tables, sampled = results.read(t.folder), results.read_documents(t.folder)
-        told.append(Told(t.label, t.tier, tables, theirs, sampled, _origins(theirs, t.tier, root)))
+        origins = _origins(theirs, t.tier, root)
+        told.append(Told(t.label, t.tier, tables, measured(tables), theirs, sampled, origins))
     return write_told(told, folder)
 
 
@@ -122,8 +126,8 @@ def grouped(frame: pd.DataFrame, *by: str) -> dict[Key, list[Row]]:
 # ---------------------------------------------------------------- one tier
 
 
-def measured(tables: Tables) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
-    """Choice of a seed to gains and falls: all seeds together, and each of several."""
+def measured(tables: Tables) -> Choices:
+    """Gains and falls of all seeds together, and of each where there are several."""
     states = tables["states"]
     states = states[states["experiment"].isin([*SHOWN, "untouched"])]
     seeds = sorted(states["seed"].dropna().unique())
@@ -139,9 +143,8 @@ def measured(tables: Tables) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
 
 def of_tier(told: Told) -> tuple[Row, dict[str, Any]]:
     """A tier's entry in the index, and the files of its cells and corpora."""
-    choices = measured(told.tables)
-    tasks = {c: grouped(_shown(g), *KEY) for c, (g, _) in choices.items()}
-    passages = {c: grouped(_shown(f), *KEY) for c, (_, f) in choices.items()}
+    tasks = {c: grouped(_shown(g), *KEY) for c, (g, _) in told.choices.items()}
+    passages = {c: grouped(_shown(f), *KEY) for c, (_, f) in told.choices.items()}
     keys = list(dict.fromkeys(key for part in tasks.values() for key in part))
     students = list(dict.fromkeys(key[1] for key in keys))
     names = sorted({key[0] for key in keys}, key=lambda s: (s in CONTROL_NAMES.values(), s))
@@ -167,14 +170,14 @@ def of_tier(told: Told) -> tuple[Row, dict[str, Any]]:
                     "tasks": [_task(row) for row in tasks[choice][key]],
                     "passages": [_passages(row) for row in passages[choice].get(key, [])],
                 }
-                for choice in choices
+                for choice in told.choices
                 if key in tasks[choice]
             },
             **details.of(key),
         }
     entry = {
         "label": told.label,
-        "seeds": list(choices),
+        "seeds": list(told.choices),
         "settings": [f"{method}, T = {value:g}" for method, value in settings],
         "students": students,
         "sources": names,
@@ -239,7 +242,8 @@ class Details:
     def of(self, key: Key) -> Row:
         """The parts of a cell's file that come a seed at a time, and its trajectory."""
         source, student, method, temperature = key
-        by_seed = {}
+        by_seed: dict[str, Row] = {}
+        behind: dict[str, list[str | None]] = {ALL: []}
         for state in self._states[key]:
             seed = state["seed"]
             curve = self._curves.get((*key, seed), [])
@@ -248,18 +252,20 @@ class Details:
             own = self._corpus(student, student, temperature, seed)
             runs = [state["state"], state["extraction_run"], read]
             runs += [row["run"] for row in (*curve[:1], *scores)]
+            behind[str(seed)] = runs
+            behind[ALL] += runs
             by_seed[str(seed)] = {
                 "curve": [[row["step"], plain(row["loss"], 4)] for row in thinned(curve)],
                 "scores": _scored(scores),
                 "corpus": read,
                 "own": own,
-                "footer": self._footer(runs),
                 "commands": self._commands(key, seed),
             }
         plainly = method == "full" and temperature == TEMPERATURE
         along = self._along.get((source, student), []) if plainly else []
         return {
             "seeds": by_seed,
+            "footers": {c: self._footer(r) for c, r in behind.items() if c in self.told.choices},
             "along": [[row["step"], *points(row), *self._share(row)] for row in along],
         }
 
