@@ -210,13 +210,13 @@
     const text = [...new Set(seeds.flatMap(function (s) { return s.commands; }))].join("\n");
     const copy = make("button", { type: "button", class: "nbutils-copy", "data-copy": text }, "Copy");
     return section("Make this cell", make("div", { class: "explore-command" },
-      make("pre", { tabindex: 0, "aria-label": "Command" }, text), copy));
+      make("pre", { tabindex: 0, role: "group", "aria-label": "Command" }, text), copy));
   }
 
   // The footer is markup that the build made and escaped.
-  function footer(cell, choice) {
+  function footer(cell) {
     const box = make("div", {});
-    box.innerHTML = cell.footers[choice];
+    box.innerHTML = cell.footer;
     return box;
   }
 
@@ -235,6 +235,6 @@
       make("p", { class: "explore-facts" }, state.results + " \u00b7 " + state.setting + " \u00b7 "
         + (state.seed === "all" ? names.length + (names.length === 1 ? " seed" : " seeds") : "seed " + state.seed)),
       tasks(found), extraction(found), loss(seeds), along(cell), scores(seeds),
-      documents(cell, seeds), command(seeds), footer(cell, state.seed));
+      documents(cell, seeds), command(seeds), footer(cell));
   };
 })();

@@ -111,7 +111,11 @@ def plain(value: Any, digits: int = 3) -> Any:
 
 def points(row: Row) -> list[Any]:
     """Gain and its limits, in percentage points."""
-    return [plain(100 * row[name]) for name in ("gain", "low", "high")]
+    return [_hundred(row[name]) for name in ("gain", "low", "high")]
+
+
+def _hundred(value: float | None) -> Any:
+    return plain(None if value is None else 100 * value)
 
 
 def grouped(frame: pd.DataFrame, *by: str) -> dict[Key, list[Row]]:
@@ -119,7 +123,7 @@ def grouped(frame: pd.DataFrame, *by: str) -> dict[Key, list[Row]]:
     found: dict[Key, list[Row]] = defaultdict(list)
     kept = frame.astype(object).where(frame.notna(), None)
     for row in kept.to_dict("records"):
-        found[tuple(row[name] for name in by)].append(row)
+        found[tuple(row[name] for name in by)].append({str(k): v for k, v in row.items()})
     return found
 
 
@@ -196,8 +200,7 @@ def _suite(rows: list[Row]) -> Row | None:
 
 def _task(row: Row) -> list[Any]:
     shares = [plain(row[name], 4) for name in ("chance", "base_accuracy", "accuracy")]
-    detectable = plain(None if row["detectable"] is None else 100 * row["detectable"])
-    return [row["task"], row["items"], *shares, *points(row), detectable]
+    return [row["task"], row["items"], *shares, *points(row), _hundred(row["detectable"])]
 
 
 def _passages(row: Row) -> list[Any]:
@@ -243,17 +246,15 @@ class Details:
         """The parts of a cell's file that come a seed at a time, and its trajectory."""
         source, student, method, temperature = key
         by_seed: dict[str, Row] = {}
-        behind: dict[str, list[str | None]] = {ALL: []}
+        behind: list[str | None] = []
         for state in self._states[key]:
             seed = state["seed"]
             curve = self._curves.get((*key, seed), [])
             scores = self._scores.get((source, student, temperature, seed), [])
             read = self._corpus(source, student, temperature, seed)
             own = self._corpus(student, student, temperature, seed)
-            runs = [state["state"], state["extraction_run"], read]
-            runs += [row["run"] for row in (*curve[:1], *scores)]
-            behind[str(seed)] = runs
-            behind[ALL] += runs
+            behind += [state["state"], state["extraction_run"], read]
+            behind += [row["run"] for row in (*curve[:1], *scores)]
             by_seed[str(seed)] = {
                 "curve": [[row["step"], plain(row["loss"], 4)] for row in thinned(curve)],
                 "scores": _scored(scores),
@@ -265,7 +266,7 @@ class Details:
         along = self._along.get((source, student), []) if plainly else []
         return {
             "seeds": by_seed,
-            "footers": {c: self._footer(r) for c, r in behind.items() if c in self.told.choices},
+            "footer": self._footer(behind),
             "along": [[row["step"], *points(row), *self._share(row)] for row in along],
         }
 
@@ -293,8 +294,8 @@ class Details:
         return [[visible(row["text"]), row["characters"] - len(row["text"])] for row in rows]
 
     def _footer(self, runs: list[str | None]) -> str:
-        known = [run for run in dict.fromkeys(runs) if run in self._manifests.index]
-        return charts.provenance(self._manifests.loc[known], known).data
+        known = [run for run in dict.fromkeys(runs) if run and run in self._manifests.index]
+        return str(charts.provenance(self._manifests.loc[known], known).data)
 
     def _commands(self, key: Key, seed: int) -> list[str]:
         """What makes the cell: raw Papermill for a pairing, the tier for a control."""
@@ -302,7 +303,7 @@ class Details:
         if source in CONTROL_NAMES.values():
             return [f"nbutils run {self.told.tier}"]
         names = self.told.origins
-        values = {"tier": self.told.tier, "source": names.get(source, source)}
+        values: Row = {"tier": self.told.tier, "source": names.get(source, source)}
         values |= {"student": names.get(student, student), "temperature": temperature}
         values |= {"method": method, "seed": seed}
         given = " ".join(f"-p {name} {shlex.quote(str(v))}" for name, v in values.items())

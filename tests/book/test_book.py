@@ -36,8 +36,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     published = root / results.PUBLISHED
     for tier in published.glob("*/pages"):  # `pages` of a published tier belong to the copy
         shutil.rmtree(tier)
-    for pages in (REPOSITORY / results.PUBLISHED).glob("*/pages"):
-        shutil.copytree(pages, published / pages.parent.name / "pages")
+    for given in (REPOSITORY / results.PUBLISHED).glob("*/pages"):
+        shutil.copytree(given, published / given.parent.name / "pages")
     write_tables(published / "lab", "supported")
     (published / speed.MEASURED).write_text(json.dumps(measurement("here")), "utf-8")
     book.build(root)

@@ -72,7 +72,7 @@ def test_a_cell_says_what_the_tables_say(root: Path, lab: dict[str, Any]) -> Non
     assert len(cell["seeds"]["1"]["curve"]) == 12
     assert {name for _, name, _ in cell["seeds"]["1"]["scores"]} >= {"log_likelihood"}
     assert [row[0] for row in cell["along"]] == [0, 20, 60]
-    assert "lab · published: " in cell["footers"]["0"]
+    assert "lab · published: " in cell["footer"]
 
 
 def test_what_is_missing_is_missing_and_not_invented(root: Path, lab: dict[str, Any]) -> None:

@@ -112,7 +112,8 @@ def test_a_chart_without_runs_is_refused_and_a_note_is_escaped() -> None:
 
 def test_a_built_page_that_is_missing_old_or_lost_a_chart_is_refused(tmp_path: Path) -> None:
     staged, site = tmp_path / "staged", tmp_path / "site"
-    staged.mkdir(), site.mkdir()
+    staged.mkdir()
+    site.mkdir()
     nbformat.write(executed(CHART, provenance(*KEYS)), staged / "some.ipynb")
     with pytest.raises(pages.PageError, match=r"page some is not in the book.*_toc\.yml"):
         pages.check_site(staged, site)
