@@ -17,7 +17,7 @@
 # seed leave uncertain, three of them are too few, and the intervals hold the truth less often.
 
 # %%
-from nbutils import charts, forms, params, resampling, results, simulation
+from nbutils import charts, footers, forms, params, resampling, results, simulation
 
 charts.enable()
 
@@ -77,6 +77,12 @@ gains = results.load("gains", project)
 suite = gains[gains["task"].eq("suite") & gains["error"].gt(0)]
 by = suite.groupby(["results", "experiment"], sort=False)["detectable"]
 charts.table((100 * by.agg(["median", "max"])).reset_index(), digits=2)
+
+# %% [markdown]
+# ## What is behind the chart
+
+# %%
+footers.note(f"{worlds} made-up worlds for each number; no run of a model is behind the chart")
 
 # %% [markdown]
 # ## Try it

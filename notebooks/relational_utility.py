@@ -199,9 +199,8 @@ charts.table(by_student)
 
 # %%
 states = results.load("states", project)
-charts.provenance(
-    results.manifests(project), reports.runs(states, "untouched", "pairings", "controls")
-)
+runs = [*reports.runs(states, "untouched", "pairings", "controls"), *curves["run"].unique()]
+charts.provenance(results.manifests(project), runs)
 
 # %% [markdown]
 # ## Try it

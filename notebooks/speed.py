@@ -16,7 +16,7 @@
 # processors and larger models will differ: `make bench` measures yours.
 
 # %%
-from nbutils import charts, forms, params, speed
+from nbutils import charts, footers, forms, params, speed
 
 charts.enable()
 
@@ -66,6 +66,12 @@ charts.table(speed.shown(measured))
 
 # %%
 charts.table(speed.exponents(found).round(2))
+
+# %% [markdown]
+# ## What is behind the chart
+
+# %%
+footers.note(speed.said(found))
 
 # %% [markdown]
 # ## Try it

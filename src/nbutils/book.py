@@ -20,10 +20,23 @@ from pathlib import Path
 import nbformat
 import vl_convert
 
-from nbutils import charts, launch, links, notebooks, results, speed, workshop
+from nbutils import (
+    charts,
+    explore,
+    footers,
+    launch,
+    links,
+    notebooks,
+    pages,
+    publish,
+    results,
+    speed,
+    workshop,
+)
 from nbutils.digests import module_digest
 from nbutils.forms import FINDINGS, REPORT, STAGES
 from nbutils.params import UserError
+from nbutils.tiers import load_tier
 
 MAIN_TIER = "tiny"  # whose runs the stage pages show, where there is a choice
 PAGES = Path("book/pages")
@@ -32,7 +45,7 @@ GENERATED = Path("book/_static/generated")
 HTML = Path("book/_build/html")
 CODE = (
     *("findings", "beyond", "reports", "predictors", "simulation", "speed"),
-    *("results", "notebooks"),
+    *("results", "notebooks", "history", "footers"),
 )
 WORKERS = 2
 
@@ -57,15 +70,18 @@ def build(root: Path) -> Path:
                 f"{min(unknown)}: publish or run tier {tables.tier!r} again"
             )
     generate_scripts(root)
-    pages = root / PAGES
-    pages.mkdir(parents=True, exist_ok=True)
+    explored(root)
+    place = root / PAGES
+    place.mkdir(parents=True, exist_ok=True)
+    keys = {m.key for t in results.available(root) for m in results.read_manifests(t.folder)}
     with ThreadPoolExecutor(WORKERS) as pool:
         findings = list(pool.map(lambda name: executed(name, {}, root), FINDINGS))
         stages = list(pool.map(lambda name: stage_page(name, root), STAGES))
     for name, path in zip([*FINDINGS, *STAGES], [*findings, *stages], strict=True):
-        stage(path, pages / f"{name}.ipynb", launch.buttons(name, root))
+        stage(path, place / f"{name}.ipynb", keys, root)
     stage_workshop(root)
     render(root)
+    pages.check_site(place, root / HTML / PAGES)
     dead = links.dead(root / HTML)
     if dead:
         raise BookError("the book has dead links:\n" + "\n".join(dead))
@@ -100,6 +116,13 @@ def stamp(name: str, parameters: dict[str, str], root: Path) -> str:
     digest = hashlib.sha256(json.dumps([name, parameters]).encode())
     digest.update(notebooks.source_digest(notebooks.sources(root)[name]).encode())
     digest.update("".join(module_digest(module) for module in CODE).encode())
+    digest.update(tables_digest(root).encode())
+    return digest.hexdigest()
+
+
+def tables_digest(root: Path) -> str:
+    """The digest of every table that pages read, and of their labels."""
+    digest = hashlib.sha256()
     tables = [p for t in results.available(root) for p in sorted(t.folder.glob("*.*"))]
     bench = (root / "runs" / speed.MEASURED, root / results.PUBLISHED / speed.MEASURED)
     tables += [path for path in bench if path.is_file()]
@@ -108,6 +131,17 @@ def stamp(name: str, parameters: dict[str, str], root: Path) -> str:
     labels = [t.label for t in results.available(root)]
     digest.update(json.dumps(labels).encode())
     return digest.hexdigest()
+
+
+def explored(root: Path) -> None:
+    """Write the explore page's data unless they were made of the same tables by the same code."""
+    place, mark = root / GENERATED / "explore", root / EXECUTED / "explore.stamp"
+    wanted = tables_digest(root) + module_digest("explore")
+    if not (place.is_dir() and mark.exists() and mark.read_text("utf-8") == wanted):
+        mark.unlink(missing_ok=True)
+        explore.write(root, place)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(wanted, "utf-8")
 
 
 def executed(name: str, parameters: dict[str, str], root: Path) -> Path:
@@ -136,29 +170,37 @@ def stage_page(name: str, root: Path) -> Path:
             if name == REPORT:
                 continue
             return executed(name, {"tier": tables.tier}, root)
-        if (tables.folder / "pages" / f"{name}.ipynb").is_file():
-            return tables.folder / "pages" / f"{name}.ipynb"
+        published = tables.folder / publish.PAGES
+        if (published / f"{name}.ipynb").is_file():
+            return published / f"{name}.ipynb"
+        if published.is_dir() and name in publish.owed(load_tier(tables.tier, root)):
+            raise BookError(
+                f"{published} lacks the page {name}: run `nbutils publish {tables.tier}` again"
+            )
     return notebooks.convert(name, root)
 
 
-def stage(source: Path, target: Path, buttons: str) -> None:
+def stage(source: Path, target: Path, keys: set[str], root: Path) -> None:
     """Copy a notebook to the book's pages, its charts turned into what the page can draw.
 
-    ``buttons``, HTML or nothing, go below its title.
+    ``keys`` are those of all runs with a manifest. Raises ``PageError`` for a hollow or stale page,
+    and ``FooterError`` where a chart has no runs.
     """
-    notebook = nbformat.read(source, as_version=4)
-    if buttons:
-        title, _, rest = notebook.cells[0].source.partition("\n")
-        notebook.cells[0].source = f"{title}\n\n{buttons}\n{rest}"
+    notebook, name = nbformat.read(source, as_version=4), target.stem
+    if source.parent != root / notebooks.CONVERTED:  # a source that no tier has executed
+        pages.check(notebook, name, keys)
+    launch.introduce(notebook, launch.buttons(name, root))
+    pages.introduce(notebook, name, root)
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             spec = output.get("data", {}).pop(charts.MIME, None)
             if spec is not None:
                 output["data"] = {"text/html": charts.embed(spec)}
-    place(nbformat.writes(notebook) + "\n", target)
+    footers.add(notebook, name, [t.tier for t in results.available(root)])
+    put(nbformat.writes(notebook) + "\n", target)
 
 
-def place(text: str, target: Path) -> None:
+def put(text: str, target: Path) -> None:
     """Write a page; an unchanged one keeps its time, so that Sphinx does not read it again."""
     if not target.exists() or target.read_text("utf-8") != text:
         target.write_text(text, "utf-8")
@@ -169,8 +211,8 @@ def stage_workshop(root: Path) -> None:
     target = root / PAGES / "workshop"
     (target / workshop.SOLUTIONS).mkdir(parents=True, exist_ok=True)
     for name, notebook in workshop.made(root).items():
-        place(nbformat.writes(notebook) + "\n", target / name)
-    place(workshop.agenda(workshop.load(root)), target / "agenda.md")
+        put(nbformat.writes(notebook) + "\n", target / name)
+    put(workshop.agenda(workshop.load(root)), target / "agenda.md")
 
 
 def render(root: Path) -> None:

@@ -106,6 +106,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "recipe_map": TablesNotebook,
     "how_sure": SimulationNotebook,
     "speed": TablesNotebook,
+    "status": TablesNotebook,
 }
 STAGES = [name for name, form in NOTEBOOKS.items() if "tier" in form.model_fields]
 """Notebooks that compute, or reuse, runs of a tier."""

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import nbformat
 import yaml
+from nbformat import NotebookNode
 
 from nbutils import notebooks
 from nbutils.forms import NOTEBOOKS
@@ -107,6 +108,13 @@ def buttons(name: str, root: Path) -> str:
         for where, url in (("Colab", colab), ("Binder", binder))
     )
     return f'<p class="nbutils-launch">{links}</p>'
+
+
+def introduce(notebook: NotebookNode, buttons: str) -> None:
+    """Put buttons, where there are some, below the title of a page."""
+    if buttons:
+        title, _, rest = notebook.cells[0].source.partition("\n")
+        notebook.cells[0].source = f"{title}\n\n{buttons}\n{rest}"
 
 
 def write(folder: Path, root: Path) -> None:

@@ -11,7 +11,7 @@ from nbutils.forms import NOTEBOOKS, REPORT, STAGES
 from nbutils.params import UserError, unknown
 from nbutils.results import SUMS
 from nbutils.runs import Run, RunError, Store
-from nbutils.tiers import load_tier
+from nbutils.tiers import Tier, load_tier
 
 PAGES = "pages"
 
@@ -20,15 +20,19 @@ class PublishError(UserError):
     """A tier is not complete, or its tables do not belong to its runs."""
 
 
-def stage_pages(name: str, root: Path, output: Path) -> None:
-    """Execute the stage notebooks of a finished tier for its first student; they reuse its runs.
+def owed(tier: Tier) -> list[str]:
+    """The pages that a tier is published with.
 
     A tier of pretrained models has no pre-training to show: it gives the report of one pairing.
     """
+    return [REPORT] if tier.benchmarks else [page for page in STAGES if page != REPORT]
+
+
+def stage_pages(name: str, root: Path, output: Path) -> None:
+    """Execute the stage notebooks of a finished tier for its first student; they reuse its runs."""
     tier = load_tier(name, root)
     student = tier.grid.students[0]
-    pages = [REPORT] if tier.benchmarks else [page for page in STAGES if page != REPORT]
-    for page in pages:
+    for page in owed(tier):
         fields = NOTEBOOKS[page].model_fields
         models = {role: student for role in ("model", "source", "student") if role in fields}
         notebooks.execute(page, {"tier": name} | models, output / f"{page}.ipynb", root)

@@ -18,6 +18,7 @@ import pandas as pd
 from filelock import FileLock
 from pydantic import ValidationError
 
+from nbutils import documents
 from nbutils.cells import LABELS
 from nbutils.digests import module_digest
 from nbutils.runs import Manifest, Run, RunError, Store, UnwritableError, sync
@@ -63,6 +64,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("share", "share_low", "share_high", "fall", "low", "high"),
     ),
 }  # fmt: skip
+DOCUMENTS = "documents"
+"""A table beside those: a few documents of every corpus. Tiers published before have none."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,12 @@ def load(name: str, root: Path) -> pd.DataFrame:
 def read(folder: Path) -> dict[str, pd.DataFrame]:
     """Every table of one folder, by name."""
     return {name: pd.read_parquet(folder / f"{name}.parquet") for name in COLUMNS}
+
+
+def read_documents(folder: Path) -> pd.DataFrame | None:
+    """A few documents of every corpus of a tier; None where it was published without them."""
+    path = folder / f"{DOCUMENTS}.parquet"
+    return pd.read_parquet(path, columns=list(documents.COLUMNS)) if path.is_file() else None
 
 
 def manifests(root: Path) -> pd.DataFrame:
@@ -166,6 +175,8 @@ def without_manifest(folder: Path) -> set[str]:
         if named:
             table = pd.read_parquet(folder / f"{name}.parquet", columns=named)
             keys |= {key.partition("@")[0] for c in named for key in table[c].dropna().unique()}
+    sampled = read_documents(folder)
+    keys |= set() if sampled is None else set(sampled["run"])
     return keys - {m.key for m in read_manifests(folder)}
 
 
@@ -199,6 +210,7 @@ def collect(tier: Tier, name: str, runs: list[Run], root: Path) -> bool:
 
     frames = tables(tier, runs, store)
     frames |= summaries.summarize(frames)
+    sampled = documents.first(runs, store)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(place.with_name(f".{name}.lock")):
@@ -206,6 +218,7 @@ def collect(tier: Tier, name: str, runs: list[Run], root: Path) -> bool:
                 return False
             with replacing(place) as scratch:
                 write(frames, scratch)
+                sampled.to_parquet(scratch / f"{DOCUMENTS}.parquet", index=False)
                 for file, content in stamps.items():
                     (scratch / file).write_text(content, "utf-8")
     except OSError as error:

@@ -50,6 +50,14 @@ def machine(found: dict[str, Any] | None) -> pd.DataFrame:
     return pd.DataFrame([values | versions])
 
 
+def said(found: dict[str, Any] | None) -> str:
+    """Where and with what it was measured, in a sentence."""
+    if not found:
+        return "nothing was measured yet; make bench does it"
+    versions = ", ".join(f"{name} {value}" for name, value in sorted(found["versions"].items()))
+    return f"measured by make bench on {found['device']}, {found['threads']} threads; {versions}"
+
+
 def shown(measured: pd.DataFrame) -> pd.DataFrame:
     """The rows for people: rate with its range, ratio, share of the ceiling, memory."""
     if measured.empty:

@@ -1,5 +1,6 @@
 """A browser without a network, pointed at a built book."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -49,6 +51,16 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser
         browser.close()
+
+
+def for_tests() -> Iterator[Browser]:
+    """One Chromium for all tests of a module, to be made a fixture."""
+    if not CHROMIUM.exists():
+        missing = f"the book is tested in {CHROMIUM}: install the package chromium"
+        # A person may lack it; continuous integration must not pass without having looked.
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    with chromium() as found:
+        yield found
 
 
 def pages_of(site: Path) -> list[str]:

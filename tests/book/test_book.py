@@ -5,7 +5,6 @@ are made up stands beside what is published, so that every chart has something t
 """
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,15 +14,15 @@ from typing import Literal
 import nbformat
 import pandas as pd
 import pytest
-from browser import CHROMIUM, SIZES, Server, chromium, open_page, pages_of
+from browser import SIZES, Server, for_tests, open_page, pages_of
 from playwright.sync_api import Browser, Page
 
-from nbutils import book, forms, launch, notebooks, results, speed
+from nbutils import book, footers, forms, launch, notebooks, pages, results, speed
 from synthetic import measurement, write_tables
 
 REPOSITORY = Path(__file__).parents[2]
 GENERATED = shutil.ignore_patterns("_build", "pages", "generated")
-CHARTS = {name: f"book/pages/{name}.html" for name in forms.FINDINGS}
+CHARTS = {name: f"book/pages/{name}.html" for name in forms.FINDINGS if name != "status"}
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +39,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     published = root / results.PUBLISHED
     for tier in published.glob("*/pages"):  # `pages` of a published tier belong to the copy
         shutil.rmtree(tier)
-    for pages in (REPOSITORY / results.PUBLISHED).glob("*/pages"):
-        shutil.copytree(pages, published / pages.parent.name / "pages")
+    for given in (REPOSITORY / results.PUBLISHED).glob("*/pages"):
+        shutil.copytree(given, published / given.parent.name / "pages")
     write_tables(published / "lab", "supported")
     (published / speed.MEASURED).write_text(json.dumps(measurement("here")), "utf-8")
     book.build(root)
@@ -55,15 +54,7 @@ def address(project: Path) -> Iterator[str]:
         yield where
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One Chromium for all tests."""
-    if not CHROMIUM.exists():
-        missing = f"the book is tested in {CHROMIUM}: install the package chromium"
-        # A person may lack it; continuous integration must not pass without having looked.
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    with chromium() as found:
-        yield found
+browser = pytest.fixture(scope="module")(for_tests)
 
 
 def _findings(browser: Browser, address: str, name: str, size: str = "desktop") -> Page:
@@ -189,6 +180,33 @@ def test_a_row_without_a_manifest_fails_the_build(project: Path) -> None:
         kept = [line for line in whole.splitlines(keepends=True) if f'"key":"{key}"' not in line]
         path.write_text("".join(kept), "utf-8")
         with pytest.raises(book.BookError, match="1 runs without a manifest"):
+            book.build(project)
+    finally:
+        path.write_text(whole, "utf-8")
+
+
+def test_every_chart_stands_over_its_runs(project: Path) -> None:
+    """And over the command that repeats it, which a click copies."""
+    charts = 0
+    for path in (project / book.HTML / book.PAGES).glob("*.html"):
+        text = path.read_text("utf-8")
+        charts += text.count(footers.CHART)
+        assert text.count(footers.CHART) <= text.count('class="nbutils-reproduce"'), path.stem
+    assert charts >= len(CHARTS)
+
+
+def test_a_hollow_page_fails_the_build(project: Path) -> None:
+    """A published page that lost what it printed is not shown as if it had none."""
+    path = project / results.PUBLISHED / "tiny" / "pages" / "self_train.ipynb"
+    whole = path.read_text("utf-8")
+    notebook = nbformat.reads(whole, 4)
+    notebook.cells[-2].execution_count = None
+    try:
+        nbformat.write(notebook, path)
+        with pytest.raises(pages.PageError, match=r"self_train is hollow, 1 of \d+ cells were not"):
+            book.build(project)
+        path.unlink()
+        with pytest.raises(book.BookError, match="tiny/pages lacks the page self_train"):
             book.build(project)
     finally:
         path.write_text(whole, "utf-8")

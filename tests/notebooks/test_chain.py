@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from nbutils import cells, plans, publish, results
+from nbutils import cells, documents, plans, publish, results
 from nbutils.runs import Store
 from project import NBUTILS, nbutils, new_project
 
@@ -50,6 +50,13 @@ def test_every_table_has_its_columns_and_rows(smoke: Path) -> None:
         "diagnostic": 6,
         "proxy": 3,
     }
+
+
+def test_every_corpus_keeps_a_few_documents(smoke: Path) -> None:
+    found = results.read_documents(smoke / results.YOURS / "smoke")
+    assert found is not None
+    assert set(tables(smoke, "smoke")["corpora"]["run"]) <= set(found["run"])
+    assert found.groupby("run").size().le(documents.KEPT).all()
 
 
 def test_every_row_has_a_manifest(smoke: Path) -> None:

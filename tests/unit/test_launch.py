@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from nbutils import book, forms, launch, notebooks, results
+from nbutils import forms, launch, notebooks, results
 from project import nbutils, new_project
 from synthetic import write_tables
 
@@ -52,13 +52,13 @@ def test_an_address_that_nobody_can_open_is_refused(root: Path, url: str) -> Non
         launch.buttons("self_train", root)
 
 
-def test_buttons_stand_below_the_title_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_buttons_stand_below_the_title_and_nothing_is_lost() -> None:
     cell = nbformat.v4.new_markdown_cell("# Title\n\nThe claim.")
-    source, target = tmp_path / "source.ipynb", tmp_path / "page.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), source)
-    for buttons, shown in (("<p>Open</p>", "# Title\n\n<p>Open</p>\n\nThe claim."), ("", cell.source)):
-        book.stage(source, target, buttons)
-        assert nbformat.read(target, as_version=4).cells[0].source == shown
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    launch.introduce(notebook, "")
+    assert notebook.cells[0].source == "# Title\n\nThe claim."
+    launch.introduce(notebook, "<p>Open</p>")
+    assert notebook.cells[0].source == "# Title\n\n<p>Open</p>\n\nThe claim."
 
 
 def test_every_page_has_a_notebook_that_gets_ready_first(root: Path) -> None:

@@ -1,0 +1,73 @@
+# %% [markdown]
+# # Status
+#
+# **The question.** What ran to make this book: when, where, for how long, and with which versions?
+#
+# ## What you will learn
+#
+# - which tiers stand behind the pages, and whose runs they are;
+# - what each stage took;
+# - which versions of which libraries computed.
+#
+# ## What this notebook establishes, and what it does not
+#
+# It repeats the manifests that runs leave behind. A manifest says how a run was made; that it can be made
+# again is for you to try. The book is not built when a table has a row of a run without a manifest, or
+# when a page has a cell that failed or was not executed, or shows runs that were not published.
+
+# %%
+from nbutils import charts, forms, history, params, results
+
+charts.enable()
+
+# %% [markdown]
+# ## Parameters
+
+# %% tags=["parameters"]
+root: str = "."  # project folder that holds book/results and runs/tables
+
+# %%
+project = params.check(forms.TablesNotebook, {"root": root}).root
+manifests = results.manifests(project)
+print(results.found(project))
+
+# %% [markdown]
+# ## Tier by tier
+#
+# A commit that is marked *changed* had edits that no commit holds. What others computed stands apart, as
+# *contributed*.
+
+# %%
+charts.table(history.tiers(manifests))
+
+# %% [markdown]
+# ## Stage by stage
+#
+# Runs go side by side, so a tier took less time than its runs together. `code` begins the digest of the
+# code that made them: runs of one digest are made alike.
+
+# %%
+charts.table(history.stages(manifests))
+
+# %% [markdown]
+# ## The longest runs
+
+# %%
+charts.table(history.longest(manifests))
+
+# %% [markdown]
+# ## Versions
+
+# %%
+charts.table(history.versions(manifests))
+
+# %% [markdown]
+# ## Try it
+#
+# ```
+# nbutils status          # what is done and missing on this machine
+# nbutils verify tiny     # is a published tier as it was published?
+# ```
+#
+# - Which stage would you make faster first?
+# - Does your run of a tier have other versions than the published one? Do its gains differ?

@@ -1,0 +1,89 @@
+"""Pages: whether what the book is about to show was executed, and belongs to what it publishes."""
+
+import re
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from nbutils import footers, notebooks
+from nbutils.params import UserError
+
+KEY = re.compile(r"<code>([0-9a-f]{10})</code>")  # as charts.provenance shows it
+
+
+_REMEDY = "execute it again (nbutils publish TIER for a published one)"
+
+
+class PageError(UserError):
+    """A page is hollow or stale."""
+
+
+def check(notebook: NotebookNode, name: str, keys: set[str]) -> None:
+    """Raise unless a page may be shown. ``keys`` are those of all runs with a manifest.
+
+    Raises:
+        PageError: The page is hollow (a cell failed or was not executed, or nothing came out), or
+            stale (all runs that it names are others than those of the tables).
+    """
+    code = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+    outputs = [output for cell in code for output in cell.outputs]
+    skipped = sum(cell.execution_count is None for cell in code)
+    failed = [output.ename for output in outputs if output.output_type == "error"]
+    if skipped or failed or not outputs:
+        why = f"a cell failed with {failed[0]}" if failed else "no cell printed anything"
+        why = f"{skipped} of {len(code)} cells were not executed" if skipped else why
+        raise PageError(f"page {name} is hollow, {why}: {_REMEDY}")
+    texts = [output.get("data", {}).get("text/html", "") for output in outputs]
+    named = {key for text in texts if footers.PROVENANCE in text for key in KEY.findall(text)}
+    if named and named.isdisjoint(key[:10] for key in keys):
+        raise PageError(
+            f"page {name} is stale, none of the runs that it names has rows in a table, for "
+            f"instance {min(named)}: {_REMEDY}"
+        )
+
+
+def introduce(notebook: NotebookNode, name: str, root: Path) -> None:
+    """Say so under the title of a page that is not what its source would make now."""
+    if all(c.get("execution_count") is None for c in notebook.cells if c.cell_type == "code"):
+        said = (
+            "No published tier has executed this page, so it has no results. "
+            f"`nbutils notebook {name}` executes it on your machine."
+        )
+    elif _source(notebook) != notebooks.source_digest(notebooks.sources(root)[name]):
+        said = (
+            "The source of this page was edited after it was executed. Text, code and results "
+            "below are those of its execution."
+        )
+    else:
+        return
+    cell = nbformat.v4.new_markdown_cell(f":::{{note}}\n{said}\n:::", id="introduction")
+    notebook.cells.insert(1, cell)
+
+
+def _source(notebook: NotebookNode) -> str | None:
+    """Digest of the source that a notebook was converted from."""
+    digest: str | None = notebook.metadata.get("nbutils", {}).get("source_sha256")
+    return digest
+
+
+def check_site(pages: Path, site: Path) -> None:
+    """Raise unless every staged page was rendered after it was staged, with all of its charts.
+
+    Raises:
+        PageError: A page is missing from the built book, is older than what it shows, or lost a
+            chart.
+    """
+    for path in sorted(pages.glob("*.ipynb")):
+        built = site / f"{path.stem}.html"
+        if not built.is_file():
+            raise PageError(f"page {path.stem} is not in the book: give it a line in _toc.yml")
+        if built.stat().st_mtime < path.stat().st_mtime:
+            raise PageError(f"page {path.stem} is stale: delete book/_build and build again")
+        wanted = sum(
+            output.get("data", {}).get("text/html", "").count(footers.CHART)
+            for cell in nbformat.read(path, as_version=4).cells
+            for output in cell.get("outputs", ())
+        )
+        if built.read_text("utf-8").count(footers.CHART) < wanted:
+            raise PageError(f"page {path.stem} is hollow: a chart of its {wanted} was not rendered")
