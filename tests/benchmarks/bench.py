@@ -63,7 +63,7 @@ def _scored(size: int, items: int) -> Contest:
 def scaling() -> list[dict[str, Any]]:
     """A row a stage and amount of work, done our way on the smallest model: its median seconds."""
     student = peers.model(SIZES[0])
-    growing = {
+    growing: dict[str, dict[int, Callable[[], int]]] = {
         "sampling": {n * 64 * peers.LENGTH: partial(peers.write, student, n) for n in STEPS},
         "training": {n * 2048: peers.trained(student, n, lora=False).ways["ours"] for n in STEPS},
         "scoring": {n * 10: peers.scored(student, tokenizer(), n * 10).ways["ours"] for n in STEPS},

@@ -80,7 +80,7 @@ def manifest(root: Path) -> Check:
         if isinstance(found, Manifest):
             assert (found.stage, found.key) == ("embed_texts", KEY)
             assert store.folder(found.stage, found.key) == folder
-        told(lambda: list(upkeep.damage(Store(root))))
+        told(lambda: list(upkeep.damage(store, store.all())))
         (published / results.MANIFESTS).write_bytes(data)
         told(lambda: results.read_manifests(published))
         told(lambda: archives.read_manifests(data))
