@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbutils import provenance
-from nbutils.digests import canonical, module_digest, sha256
+from nbutils.digests import canonical, module_digest, of_file, sha256
 from nbutils.params import Parameters, UserError
 
 SCHEMA = 1
@@ -354,7 +354,7 @@ def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress
         function(run.params, inputs, out, progress)
     seconds = time.monotonic() - started
     files = sorted(p for p in out.rglob("*") if p.is_file())
-    outputs = {str(p.relative_to(out)): sha256(p.read_bytes()) for p in files}
+    outputs = {str(p.relative_to(out)): of_file(p) for p in files}
     done = {role: store.finished(source) for role, source in run.inputs.items()}
     manifest = Manifest(
         schema_version=SCHEMA,

@@ -26,13 +26,14 @@ def trace(p: Trace, inputs: dict[str, Path], out: Path, progress: training.Progr
         )
     model, tokenizer, rows = finetune.read(inputs)
     passages = pd.read_parquet(inputs["base"] / "passages.parquet")
+    begin = models.bos_policy(inputs["base"]).scoring
     utilities: list[pd.DataFrame] = []
     extractions: list[pd.DataFrame] = []
 
     def measure(step: int) -> None:
         was_training = model.training
         model.eval()
-        scored = utility.score(model, tokenizer, inputs["suite"], p.items)
+        scored = utility.score(model, tokenizer, inputs["suite"], p.items, begin)
         utilities.append(scored.assign(step=step))
         extractions.append(extraction.rows(model, passages).assign(step=step))
         model.train(was_training)

@@ -1,6 +1,5 @@
 """Upkeep of the store: what no tier needs any more, and what is not as it was written."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from nbutils import plans
+from nbutils.digests import of_file
 from nbutils.runs import MANIFEST, ClaimedError, Manifest, Store, StoreError
 
 
@@ -67,9 +67,7 @@ def damage(store: Store, manifests: Iterable[Manifest]) -> Iterator[str]:
         files.pop(MANIFEST, None)
         wrong = sorted(files.keys() ^ manifest.outputs.keys())
         for name in sorted(files.keys() & manifest.outputs.keys()):
-            with files[name].open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != manifest.outputs[name]:
+            if of_file(files[name]) != manifest.outputs[name]:
                 wrong.append(name)
         if wrong:
             yield (

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fuzz import targets
 from fuzz.targets import EDITS, VALUES, edited, places, replaced
+from nbutils.tiers import load_tier
 from tiny import REPOSITORY
 
 TIER = (REPOSITORY / "notebooks" / "tiers" / "smoke.yml").read_bytes()
