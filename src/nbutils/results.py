@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 from pydantic import ValidationError
 
 from nbutils import documents
@@ -212,8 +211,7 @@ def collect(tier: Tier, name: str, runs: list[Run], root: Path) -> bool:
     frames |= summaries.summarize(frames)
     sampled = documents.first(runs, store)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(place.with_name(f".{name}.lock")):
+        with store.claim(f"tables-{name}"):
             if stands():
                 return False
             with replacing(place) as scratch:

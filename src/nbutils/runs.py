@@ -265,7 +265,7 @@ class Store:
         return sorted((m for m in found if m is not None), key=lambda m: m.created)
 
     def claim(self, key: str) -> FileLock:
-        """The lock of whoever computes a run; the system frees it when that process ends."""
+        """The lock of whoever writes under a key; the system frees it when that process ends."""
         return FileLock(self.root / "partial" / f"{key}.lock")
 
     def claimed(self, run: Run) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from filelock import FileLock
 
 from grid.harness import Grid
 from nbutils import grid, results
@@ -79,8 +78,7 @@ def collect(wanted: list[Run], root: Path) -> None:
     store = Store(root)
     parts = [pd.read_parquet(store.path(run) / "deep" / TABLE) for run in wanted]
     place = root / results.YOURS / "toy"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_name(".toy.lock")), results.replacing(place) as scratch:
+    with store.claim("tables-toy"), results.replacing(place) as scratch:
         pd.concat(parts).to_parquet(scratch / TABLE, index=False)
 
 
