@@ -310,7 +310,8 @@ def _explain(schema: type[BaseModel], problem: Any) -> str:
         return f"{path}: {message}" if path else message
     allowed = problem["msg"][0].lower() + problem["msg"][1:]
     if kind == "string_pattern_mismatch":
-        allowed = f"allowed are {PATTERNS[problem['ctx']['pattern']]}"
+        pattern = problem["ctx"]["pattern"]
+        allowed = f"allowed are {PATTERNS.get(pattern, pattern)}"
     elif kind == "model_type":
         allowed = f"it should be a mapping of {', '.join(owner.model_fields)}"
     elif kind == "literal_error":
