@@ -120,7 +120,9 @@
     }
     const pale = gain[1] <= 0 && gain[2] >= 0;
     box.className = "explore-cell " + (gain[0] < 0 ? "loss" : "win") + (pale ? " pale" : "");
-    box.style.setProperty("--share", (80 * Math.abs(gain[0]) / reach * (pale ? 0.35 : 1)).toFixed(0));
+    // Never the whole colour: the number must stay readable on it.
+    const share = 80 * Math.abs(gain[0]) / reach * (pale ? 0.35 : 1);
+    box.style.setProperty("--share", share.toFixed(0));
     box.style.setProperty("--relation", "var(--relation-" + cell[4] + ")");
     box.append(make("b", {}, signed(gain[0], 1)),
       make("small", {}, signed(gain[1], 1) + " \u2026 " + signed(gain[2], 1)));
@@ -135,8 +137,10 @@
     const cells = entry.cells.filter(function (c) { return c[3] === setting && c[5][choice]; });
     const at = new Map(cells.map(function (c) { return [c[1] + "/" + c[2], c]; }));
     const reach = Math.max(0.1, ...cells.map(function (c) { return Math.abs(c[5][choice][0]); }));
-    const rows = [...new Set(cells.map(function (c) { return c[1]; }))].sort(function (a, b) { return a - b; });
-    const columns = [...new Set(cells.map(function (c) { return c[2]; }))].sort(function (a, b) { return a - b; });
+    const [rows, columns] = [1, 2].map(function (place) {
+      const found = [...new Set(cells.map(function (c) { return c[place]; }))];
+      return found.sort(function (a, b) { return a - b; });
+    });
     const head = make("tr", {}, make("th", { scope: "col" }, "source \\ student"),
       ...columns.map(function (c) { return make("th", { scope: "col" }, entry.students[c]); }));
     const body = make("tbody");
@@ -162,14 +166,13 @@
   function mark() {
     const entry = entryOf(state.results);
     let chosen = null;
-    parts.scroll.querySelectorAll("td[tabindex='0'], td[aria-selected='true']").forEach(function (td) {
+    parts.scroll.querySelectorAll("td[tabindex='0'], td[aria-selected=true]").forEach(function (td) {
       td.tabIndex = -1;
       td.setAttribute("aria-selected", "false");
     });
+    const [row, column] = [entry.sources.indexOf(state.source), entry.students.indexOf(state.student)];
     for (const td of parts.scroll.querySelectorAll("td.explore-cell")) {
-      if (entry.sources[td.cell[1]] === state.source && entry.students[td.cell[2]] === state.student) {
-        chosen = td;
-      }
+      if (td.cell[1] === row && td.cell[2] === column) chosen = td;
     }
     if (chosen) {
       chosen.tabIndex = 0;
@@ -201,9 +204,10 @@
   async function show() {
     const chosen = parts.scroll.querySelector("td[aria-selected='true']");
     if (!chosen) {
-      parts.detail.replaceChildren(make("p", { class: "nbutils-empty" },
-        state.source ? "This pairing was not measured with this setting and seed. Choose another cell."
-          : "Choose a cell to see what is behind its number."));
+      const said = state.source
+        ? "This pairing was not measured with this setting and seed. Choose another cell."
+        : "Choose a cell to see what is behind its number.";
+      parts.detail.replaceChildren(make("p", { class: "nbutils-empty" }, said));
       parts.detail.dataset.shows = "";
       return;
     }

@@ -53,23 +53,29 @@
     const x = scale(all.map(function (p) { return p[0]; }), EDGE.left, wide - EDGE.right);
     const y = scale(heights, HIGH - EDGE.bottom, EDGE.top);
     const chart = draw("svg", {
-      viewBox: "0 0 " + wide + " " + HIGH, role: "img", "aria-label": description, class: "explore-lines",
+      viewBox: "0 0 " + wide + " " + HIGH, role: "img", "aria-label": description,
+      class: "explore-lines",
     });
     [y.low, y.high].forEach(function (value) {
-      chart.append(draw("line", { class: "rule", x1: EDGE.left, x2: wide - EDGE.right, y1: y.at(value), y2: y.at(value) }),
-        draw("text", { x: EDGE.left - 6, y: y.at(value) + 4, "text-anchor": "end" }, format(value)));
+      const [x1, x2, height] = [EDGE.left, wide - EDGE.right, y.at(value)];
+      chart.append(draw("line", { class: "rule", x1, x2, y1: height, y2: height }),
+        draw("text", { x: x1 - 6, y: height + 4, "text-anchor": "end" }, format(value)));
     });
     [x.low, x.high].forEach(function (value) {
-      chart.append(draw("text", { x: x.at(value), y: HIGH - 16, "text-anchor": "middle" }, String(value)));
+      const place = { x: x.at(value), y: HIGH - 16, "text-anchor": "middle" };
+      chart.append(draw("text", place, String(value)));
     });
-    chart.append(draw("text", { x: (EDGE.left + wide - EDGE.right) / 2, y: HIGH - 4, "text-anchor": "middle" }, axis));
+    const middle = { x: (EDGE.left + wide - EDGE.right) / 2, y: HIGH - 4, "text-anchor": "middle" };
+    chart.append(draw("text", middle, axis));
     series.forEach(function (s) {
       s.points.forEach(function (p) {
-        if (p.length > 2) {
-          chart.append(draw("line", { class: "span", x1: x.at(p[0]), x2: x.at(p[0]), y1: y.at(p[2]), y2: y.at(p[3]) }));
-        }
+        if (p.length === 2) return;
+        const at = { x1: x.at(p[0]), x2: x.at(p[0]), y1: y.at(p[2]), y2: y.at(p[3]) };
+        chart.append(draw("line", { class: "span", ...at }));
       });
-      const path = s.points.map(function (p) { return x.at(p[0]).toFixed(1) + "," + y.at(p[1]).toFixed(1); });
+      const path = s.points.map(function (p) {
+        return x.at(p[0]).toFixed(1) + "," + y.at(p[1]).toFixed(1);
+      });
       chart.append(draw("polyline", { points: path.join(" ") }));
       const last = s.points[s.points.length - 1];
       chart.append(draw("text", { x: x.at(last[0]) + 6, y: y.at(last[1]) + 4 }, s.label));
@@ -96,8 +102,9 @@
     return section("The gain, task by task", table(
       ["task", "items", "before", "after", "gain (points)", "", "detectable"],
       rows.map(function (row) {
-        return [row[0] === "suite" ? "whole suite" : row[0].replaceAll("_", " "), row[1], percent(row[3]),
-          percent(row[4]), points(row, 5), interval(row, reach), row[8] === null ? "" : row[8].toFixed(2)];
+        const name = row[0] === "suite" ? "whole suite" : row[0].replaceAll("_", " ");
+        return [name, row[1], percent(row[3]), percent(row[4]), points(row, 5), interval(row, reach),
+          row[8] === null ? "" : row[8].toFixed(2)];
       }), "Gain on every task"));
   }
 
@@ -125,13 +132,16 @@
       const [first, last] = [s.points[0], s.points[s.points.length - 1]];
       return "from " + first[1].toFixed(2) + " to " + last[1].toFixed(2);
     });
-    return section("Loss, in nats per token", lines(series, function (v) { return v.toFixed(2); }, series.length > 1 ? "step, one line a seed" : "step",
-      "Training loss in nats per token over steps, one line a seed: " + told.join("; ") + "."));
+    const axis = series.length > 1 ? "step, one line a seed" : "step";
+    const said = "Training loss in nats per token over steps, one line a seed: " + told.join("; ");
+    const shown = lines(series, function (v) { return v.toFixed(2); }, axis, said + ".");
+    return section("Loss, in nats per token", shown);
   }
 
   function along(cell) {
     const title = "Along fine-tuning";
-    if (!cell.along.length) return section(title, absent("This tier traced no trajectory of this cell."));
+    const none = "This tier traced no trajectory of this cell.";
+    if (!cell.along.length) return section(title, absent(none));
     const gains = cell.along.map(function (row) { return row.slice(0, 4); });
     const kept = cell.along.filter(function (row) { return row[4] !== null; });
     const shares = kept.map(function (row) { return [row[0], ...row.slice(4)]; });
@@ -155,7 +165,8 @@
     seeds.forEach(function (s, at) {
       s.scores.forEach(function ([kind, name, value]) {
         const key = kind + " " + name;
-        if (!named.has(key)) named.set(key, { kind, name, values: seeds.map(function () { return "\u2013"; }) });
+        const none = seeds.map(function () { return "\u2013"; });
+        if (!named.has(key)) named.set(key, { kind, name, values: none });
         named.get(key).values[at] = value === null ? "\u2013" : String(value);
       });
     });
@@ -171,8 +182,9 @@
     const box = make("div", { class: "explore-side" }, make("h4", {}, title));
     const corpus = await load("corpora/" + run);
     if (corpus.facts.length) {
-      box.append(make("p", { class: "explore-facts" }, corpus.facts.filter(function (f) { return f[1] !== null; })
-        .map(function ([name, value]) { return name + " " + value; }).join(" \u00b7 ")));
+      const known = corpus.facts.filter(function (fact) { return fact[1] !== null; });
+      const said = known.map(function (fact) { return fact.join(" "); }).join(" \u00b7 ");
+      box.append(make("p", { class: "explore-facts" }, said));
     }
     if (corpus.texts === null) {
       box.append(absent("This tier was published without sampled documents."));
@@ -202,8 +214,10 @@
     Promise.all(asked.map(function ([title, run]) { return side(title, run); }))
       .then(function (boxes) { sides.append(...boxes); })
       .catch(function (error) { sides.append(absent(error.message)); });
-    return section("What the student read, beside what it writes itself",
-      make("p", {}, "The first documents as they came: a model\u2019s text, which nobody said and which states no fact."), sides);
+    const caution = "The first documents as they came: a model\u2019s text, which nobody said and "
+      + "which states no fact.";
+    const title = "What the student read, beside what it writes itself";
+    return section(title, make("p", {}, caution), sides);
   }
 
   function command(seeds) {
@@ -226,14 +240,15 @@
       return state.seed === "all" || state.seed === seed;
     });
     const seeds = names.map(function (seed) { return Object.assign({ seed }, cell.seeds[seed]); });
+    const together = names.length === 1 ? "1 seed" : names.length + " seeds";
+    const which = state.seed === "all" ? together : "seed " + state.seed;
     wide = Math.min(640, box.clientWidth || 640);
     const badge = make("span", { class: "explore-badge" }, cell.relation);
     badge.style.setProperty("--relation", "var(--relation-" + cell.relation + ")");
     box.style.setProperty("--relation", "var(--relation-" + cell.relation + ")");
     box.replaceChildren(
       make("h2", {}, cell.student + " reads " + cell.source + " ", badge),
-      make("p", { class: "explore-facts" }, state.results + " \u00b7 " + state.setting + " \u00b7 "
-        + (state.seed === "all" ? names.length + (names.length === 1 ? " seed" : " seeds") : "seed " + state.seed)),
+      make("p", { class: "explore-facts" }, [state.results, state.setting, which].join(" \u00b7 ")),
       tasks(found), extraction(found), loss(seeds), along(cell), scores(seeds),
       documents(cell, seeds), command(seeds), footer(cell));
   };
