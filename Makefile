@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 SECONDS ?= 300
+CLUSTER := .venv-cluster/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book html serve workshop test faults bench fuzz lint format clean
+.PHONY: book html serve workshop test faults bench fuzz cluster-env lint format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 book: html ## build the book, run the tiny tier here, and rebuild with your run in it
 	$(BIN)/nbutils run tiny
@@ -38,6 +39,8 @@ fuzz: $(READY) ## throw broken files at the parsers, SECONDS=300 each
 	  ../$(BIN)/python -m fuzz.run $$name $(SECONDS) || exit 1; \
 	done
 
+cluster-env: $(CLUSTER) ## install Snakemake into an environment of its own
+
 lint: $(READY) ## check style, types and the order of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -49,7 +52,7 @@ format: $(READY) ## format the code
 	$(BIN)/ruff format
 
 clean: ## remove what was built; computed runs stay
-	rm -rf book/_build book/pages book/_static/generated .venv
+	rm -rf book/_build book/pages book/_static/generated .venv .venv-cluster
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -57,4 +60,10 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(CLUSTER): requirements-cluster.lock
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r requirements-cluster.lock
 	@touch $@
