@@ -6,7 +6,7 @@ SECONDS ?= 300
 CLUSTER := .venv-cluster/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: book html serve workshop test faults bench fuzz cluster-env lint format clean
+.PHONY: help book html serve workshop test faults bench fuzz cluster-env lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
