@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fuzz import targets
 from fuzz.targets import EDITS, VALUES, edited, places, replaced
+from nbutils.tiers import load_tier
 from tiny import REPOSITORY
 
 TIER = (REPOSITORY / "notebooks" / "tiers" / "smoke.yml").read_bytes()
@@ -63,7 +64,7 @@ def test_the_targets_take_what_is_valid(
     """Or no mutation would get far."""
     for check, valid in ((tier, TIER), (manifest, MANIFEST)):
         check(valid)
-    assert not isinstance(targets.told(lambda: targets.load_tier("smoke", REPOSITORY)), Exception)
+    assert not isinstance(targets.told(lambda: load_tier("smoke", REPOSITORY)), Exception)
 
 
 @pytest.mark.parametrize(
