@@ -2,7 +2,7 @@
 
     python -m fuzz.run tier|manifest|archive SECONDS|FILE
 
-A crash, an input that takes longer than ten seconds or a process that grows beyond its limit ends
+A crash, an input that takes longer than a minute or a process that grows beyond its limit ends
 it with a status that is not zero. The input lies in ``runs/fuzz/``; as FILE it is thrown again.
 """
 
@@ -43,7 +43,7 @@ def main(name: str, limit: str) -> None:
     FOUND.mkdir(parents=True, exist_ok=True)
     options = {
         "max_total_time": limit,
-        "timeout": 10,  # seconds of one input
+        "timeout": 60,  # seconds of one input, on a busy machine too
         "rss_limit_mb": 4096,  # of the process, in which torch is loaded
         "max_len": 60_000,
         "artifact_prefix": f"{FOUND}/{name}-",
