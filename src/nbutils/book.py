@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import vl_convert
 
-from nbutils import charts, notebooks, results, speed
+from nbutils import charts, figures, notebooks, results, speed
 from nbutils.forms import FINDINGS, REPORT, STAGES
 from nbutils.params import UserError
 from nbutils.runs import module_digest
@@ -72,9 +72,14 @@ def generate_scripts(root: Path) -> None:
     """Write the chart bundle and MathJax, from the installed packages, where pages find them."""
     place = root / GENERATED
     place.mkdir(parents=True, exist_ok=True)
-    stamp = place / f"vega-{version('vl-convert-python')}.txt"
+    stamp = place / f"vega-only-{version('vl-convert-python')}.txt"
     if not stamp.exists():
-        bundle = vl_convert.javascript_bundle("window.nbutilsVegaEmbed = vegaEmbed;")
+        # Charts are compiled when pages are staged, so of the bundle's libraries the page needs
+        # one, and of that two names. It lies in the package under this path.
+        vega = f"/npm/vega@{vl_convert.get_vega_version()}/+esm"
+        bundle = vl_convert.javascript_bundle(
+            f'import {{ View, parse }} from "{vega}";\nwindow.nbutilsVega = {{ View, parse }};'
+        )
         # A function scope keeps the bundle's names from meeting those of the page.
         (place / "vega.js").write_text(f"(function () {{\n{bundle}\n}})();\n", "utf-8")
         stamp.write_text("The chart bundle is of this version.\n", "utf-8")
@@ -143,7 +148,7 @@ def stage(source: Path, target: Path) -> None:
         for output in cell.get("outputs", ()):
             spec = output.get("data", {}).pop(charts.MIME, None)
             if spec is not None:
-                output["data"] = {"text/html": charts.embed(spec)}
+                output["data"] = {"text/html": figures.embed(spec)}
     text = nbformat.writes(notebook) + "\n"
     # An unchanged page keeps its time, so that Sphinx does not read it again.
     if not target.exists() or target.read_text("utf-8") != text:

@@ -2,7 +2,7 @@
 
 One theme, one colour for each relation, gains always in percentage points. A chart shows one
 result label (a tier, published or your own run) at a time and lets the reader choose. The spec
-carries no colour of text or background: the page that shows it supplies them, light or dark.
+carries the colours of a light page; those of text and axes follow the theme of the page that shows it.
 """
 
 import html
@@ -63,13 +63,18 @@ NUMBERS = {
 }
 """Titles and formats of the columns that tooltips show."""
 WIDTH = 600
+INK = {"text": "#22262b", "muted": "#5b6470", "grid": "#e2e5e9"}
+"""Colours of what is neither mark nor scale; on a page they follow its theme."""
+DRAWN_BY = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+"""The version of Vega-Lite that specifications are written for."""
 
 
 def enable() -> None:
     """Use the book's theme, and a renderer that stores the spec alone: no script, no network."""
     # The names of styles are ours, so the type of a theme's configuration does not know them.
-    style: Any = {"number": {"color": "#1b1b1b"}, "muted": {"color": "#8c8c8c"}}
-
+    names_of_text = ("number", "whisker", "dot")
+    style: Any = {name: {"color": INK["text"]} for name in names_of_text}
+    style["muted"] = {"color": INK["muted"]}
     names: Any = {"ticks": False, "domain": False, "grid": False, "labelPadding": 6}
 
     @alt.theme.register("nbutils", enable=True)
@@ -80,6 +85,12 @@ def enable() -> None:
                 "font": "system-ui, sans-serif",
                 "view": {"stroke": None},
                 "axis": {
+                    "labelColor": INK["text"],
+                    "titleColor": INK["muted"],
+                    "gridColor": INK["grid"],
+                    "domainColor": INK["grid"],
+                    "tickColor": INK["grid"],
+                    "labelLimit": 220,
                     "labelFontSize": 12,
                     "titleFontSize": 12,
                     "titleFontWeight": "normal",
@@ -90,13 +101,25 @@ def enable() -> None:
                 "axisXBand": names,
                 "axisYDiscrete": names,
                 "legend": {
+                    "labelColor": INK["text"],
+                    "titleColor": INK["muted"],
+                    "symbolBaseFillColor": INK["text"],
+                    "symbolStrokeWidth": 2,
                     "orient": "top",
                     "titleOrient": "left",
+                    "columns": 6,
                     "labelFontSize": 12,
                     "symbolOpacity": 1,
                 },
-                "title": {"anchor": "start", "fontSize": 14, "fontWeight": 600, "offset": 10},
-                "range": {"diverging": ["#d98a3d", "#f3f0ea", "#3f9cb8"], "category": STUDENTS},
+                "title": {
+                    "color": INK["text"],
+                    "anchor": "start",
+                    "fontSize": 14,
+                    "fontWeight": 600,
+                    "offset": 10,
+                },
+                "header": {"labelColor": INK["text"]},
+                "range": {"category": STUDENTS},
                 "style": style,
             }
         )
@@ -108,17 +131,6 @@ def enable() -> None:
 def _spec_only(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     text = spec.get("description", "An interactive chart.")
     return {MIME: spec, "text/plain": text}
-
-
-def embed(spec: dict[str, Any]) -> str:
-    """The HTML that the book's own script turns into a live chart; safe for any text inside."""
-    described = html.escape(spec.get("description", "An interactive chart."), quote=True)
-    data = json.dumps(spec, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
-    return (
-        f'<div class="nbutils-chart" role="figure" aria-label="{described}">'
-        f'<script type="application/json">{data}</script>'
-        f"<noscript>{described} Drawing it needs JavaScript.</noscript></div>"
-    )
 
 
 # ---------------------------------------------------------------- parts
@@ -157,6 +169,27 @@ def selectors(rows: pd.DataFrame, *columns: str) -> tuple[list[alt.Parameter], s
 def relation_scale() -> alt.Scale:
     """Relations to their colours."""
     return alt.Scale(domain=list(RELATIONS), range=list(RELATIONS.values()))
+
+
+DIVERGING = {
+    False: ("#e0954a", "#f6f4ef", "#58afca"),
+    True: ("#a85a1c", "#2a3038", "#1d7d9b"),
+}
+"""Colours of a loss, of nothing and of a gain: on a light page, and on a dark one."""
+
+
+def shades() -> alt.Parameter:
+    """The parameter that a page sets when its theme is dark; charts with ``diverging`` need it."""
+    return alt.param(name="dark", value=False)
+
+
+def diverging(reach: float | alt.ExprRef, least: float | alt.ExprRef) -> alt.Scale:
+    """Gains to colours, from ``least`` over zero to ``reach``, in the page's own theme."""
+    pairs = zip(DIVERGING[True], DIVERGING[False], strict=True)
+    colors = [alt.ExprRef(f"dark ? '{dark}' : '{light}'") for dark, light in pairs]
+    return alt.Scale(
+        range=colors, domainMin=least, domainMid=0, domainMax=reach, interpolate="lab"
+    )
 
 
 def relation_color(rows: pd.DataFrame) -> alt.Color:

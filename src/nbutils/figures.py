@@ -1,0 +1,107 @@
+"""Figures: a chart's specification made into what a page holds.
+
+A chart is compiled when the book is built, so the page needs no compiler and draws at once. Beside
+what the page's script makes live stands a still picture: for print, for a browser without scripts,
+and for the moment before the script is there. The heights of both are known beforehand, so nothing
+on the page moves when a chart is drawn.
+"""
+
+import hashlib
+import html
+import json
+import re
+from copy import deepcopy
+from typing import Any
+
+import vl_convert
+
+from nbutils.charts import DRAWN_BY, INK
+
+DIGITS = 6  # significant ones that a page's numbers keep
+WIDE, NARROW = 700, 330  # what a column of text offers on a desktop and on a phone, in pixels
+CONTROLS = {WIDE: 3, NARROW: 1}  # drop-downs side by side
+CONTROL = 42  # height of a row of them, in pixels; book.css says the same
+ON_A_PHONE: dict[str, Any] = {
+    "axis": {"labelFontSize": 11, "tickCount": 4, "labelLimit": 150},
+    "legend": {
+        "columns": 3,
+        "titleOrient": "top",
+        "labelFontSize": 11,
+        "layout": {"top": {"anchor": "start", "direction": "vertical"}},
+    },
+    "title": {"fontSize": 13},
+}
+"""What a narrow page changes in a compiled chart's configuration."""
+
+
+def compiled(spec: dict[str, Any]) -> dict[str, Any]:
+    """A Vega-Lite specification as Vega, its numbers rounded to what a chart can show."""
+    vega = vl_convert.vegalite_to_vega(spec, vl_version=DRAWN_BY)
+    short = json.loads(json.dumps(vega), parse_float=lambda x: float(f"{float(x):.{DIGITS}g}"))
+    return dict(short)
+
+
+def still(vega: dict[str, Any], width: int = WIDE) -> tuple[str, int]:
+    """A still picture about ``width`` pixels wide as SVG, and its height in pixels."""
+    sized = deepcopy(vega)
+    if width == NARROW:
+        sized["config"] = merged(sized.get("config", {}), ON_A_PHONE)
+    svg = vl_convert.vega_to_svg(sized)
+    # Labels take what they need; the marks get the rest.
+    drawn = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])  # type: ignore[index]
+    set_width(sized, lambda now: max(now + width - drawn, 120))
+    svg = vl_convert.vega_to_svg(sized)
+    height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg)[1])  # type: ignore[index]
+    return svg, round(height)
+
+
+def set_width(vega: dict[str, Any], change: Any) -> None:
+    """Change the width of a compiled chart's views, which is one number for all of them."""
+    if "width" in vega:
+        vega["width"] = change(vega["width"])
+    for signal in vega.get("signals", ()):
+        if signal["name"] in ("childWidth", "child_width"):
+            signal["value"] = change(signal["value"])
+
+
+def merged(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries as one; the second wins."""
+    joint = dict(base)
+    for key, value in extra.items():
+        both = isinstance(value, dict) and isinstance(joint.get(key), dict)
+        joint[key] = merged(joint[key], value) if both else value
+    return joint
+
+
+def _inked(text: str, quote: str) -> str:
+    """The colours of text and axes as the page's own, so that they follow its theme."""
+    for name, colour in INK.items():
+        text = text.replace(
+            f"{quote}{colour}{quote}", f"{quote}var(--nbutils-{name}, {colour}){quote}"
+        )
+    return text
+
+
+def embed(spec: dict[str, Any]) -> str:
+    """The HTML of a chart, which the book's own script makes live; safe for any text inside."""
+    vega = compiled(spec)
+    picture, tall = still(vega)
+    _, tall_narrow = still(vega, NARROW)
+    bound = sum("bind" in signal for signal in vega.get("signals", ()))
+    tall += -(-bound // CONTROLS[WIDE]) * CONTROL
+    tall_narrow += -(-bound // CONTROLS[NARROW]) * CONTROL
+    vega["usermeta"] = {"narrow": ON_A_PHONE}
+    described = html.escape(spec.get("description", "An interactive chart."), quote=True)
+    data = json.dumps(vega, separators=(",", ":"), ensure_ascii=True)
+    data = _inked(data, '"').replace("<", "\\u003c")
+    # The live chart speaks to screen readers; of the still one only the picture is wanted. Its
+    # names must not meet those of another picture in the page.
+    mark = hashlib.sha256(data.encode()).hexdigest()[:8]
+    picture = re.sub(r' (?:aria-[a-z]+|role)="[^"]*"', "", _inked(picture, '"'))
+    picture = re.sub(r'(\bid="|url\(#)', rf"\g<1>still-{mark}-", picture)
+    return (
+        f'<div class="nbutils-chart" role="group" aria-label="{described}" '
+        f'style="--tall: {tall}px; --tall-narrow: {tall_narrow}px">'
+        f'<script type="application/json">{data}</script>'
+        f'<div class="nbutils-still" aria-hidden="true">{picture}</div></div>'
+    )
