@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book html serve test bench lint format clean
+.PHONY: help book html pdf serve test bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -15,6 +15,9 @@ book: html ## build the book, run the tiny tier here, and rebuild with your run 
 
 html: $(READY) ## build the book from the published tables (and your run, if there is one)
 	$(BIN)/nbutils html
+
+pdf: html ## print the book into one PDF, with Chromium
+	$(BIN)/nbutils pdf
 
 serve: html ## build the book and serve it on this machine
 	$(BIN)/nbutils serve

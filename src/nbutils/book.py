@@ -30,8 +30,11 @@ PAGES = Path("book/pages")
 EXECUTED = Path("runs/pages")
 GENERATED = Path("book/_static/generated")
 HTML = Path("book/_build/html")
+ONE_PAGE = Path("book/_build/singlehtml/book/pages/opening.html")
+PAPER = Path("book/_build/book.pdf")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CODE = (
-    *("findings", "beyond", "reports", "predictors", "simulation", "speed"),
+    *("opening", "findings", "beyond", "reports", "predictors", "simulation", "speed"),
     *("results", "notebooks"),
 )
 WORKERS = 2
@@ -155,17 +158,43 @@ def stage(source: Path, target: Path) -> None:
         target.write_text(text, "utf-8")
 
 
-def render(root: Path) -> None:
+def render(root: Path, builder: str = "html") -> None:
     """Run Jupyter Book on the staged pages; any warning is an error."""
     run = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", run, "build", str(root)]
     command += ["--path-output", str(root / "book"), "-W", "-n", "--keep-going", "-q"]
+    command += ["--builder", builder]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root)
     if done.returncode == 0:
         return
     plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
     told = [line for line in plain.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
     raise BookError("the book was not built:\n" + "\n".join(told or plain.splitlines()[-20:]))
+
+
+def pdf(root: Path) -> Path:
+    """Print the book, as it was staged last, and return the path of the PDF.
+
+    All pages become one, which Chromium prints with still charts. Raises ``BookError`` where there
+    is no Chromium, or the book was never built.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise BookError(
+            f"printing needs one of {', '.join(BROWSERS)} on the path: install chromium, or print "
+            "single pages from any browser"
+        )
+    if not (root / HTML / "index.html").is_file():
+        raise BookError("there is no built book: run make html first")
+    render(root, "singlehtml")
+    page, paper = (root / place for place in (ONE_PAGE, PAPER))
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    command += ["--virtual-time-budget=60000", f"--print-to-pdf={paper}", page.resolve().as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0 or not paper.is_file():
+        raise BookError("the book was not printed:\n" + done.stderr[-1000:])
+    print(f"The book is printed: {paper}")
+    return paper
 
 
 def serve(root: Path, port: int = 8000) -> None:

@@ -2,11 +2,10 @@
 
 One theme, one colour for each relation, gains always in percentage points. A chart shows one
 result label (a tier, published or your own run) at a time and lets the reader choose. The spec
-carries the colours of a light page; those of text and axes follow the theme of the page that shows it.
+carries the colours of a light page; those of text and axes follow the theme of the page around it.
 """
 
 import html
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,6 +54,9 @@ NUMBERS = {
     "distinct_2": ("distinct bigrams", ".3f"),
     "mean_log_prob": ("mean log-probability", ".3f"),
     "share": ("extraction after", ".3f"),
+    "left": ("still extracted (%)", ".1f"),
+    "left_low": ("at least (%)", ".1f"),
+    "left_high": ("at most (%)", ".1f"),
     "passage_hits": ("documents that hold a passage", ".0f"),
     "step": ("step", "d"),
     "loss": ("loss", ".3f"),
@@ -63,7 +65,7 @@ NUMBERS = {
 }
 """Titles and formats of the columns that tooltips show."""
 WIDTH = 600
-INK = {"text": "#22262b", "muted": "#5b6470", "grid": "#e2e5e9"}
+INK = {"text": "#22262b", "muted": "#5b6470", "grid": "#e2e5e9", "page": "#fefefe"}
 """Colours of what is neither mark nor scale; on a page they follow its theme."""
 DRAWN_BY = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 """The version of Vega-Lite that specifications are written for."""
@@ -187,9 +189,7 @@ def diverging(reach: float | alt.ExprRef, least: float | alt.ExprRef) -> alt.Sca
     """Gains to colours, from ``least`` over zero to ``reach``, in the page's own theme."""
     pairs = zip(DIVERGING[True], DIVERGING[False], strict=True)
     colors = [alt.ExprRef(f"dark ? '{dark}' : '{light}'") for dark, light in pairs]
-    return alt.Scale(
-        range=colors, domainMin=least, domainMid=0, domainMax=reach, interpolate="lab"
-    )
+    return alt.Scale(range=colors, domainMin=least, domainMid=0, domainMax=reach, interpolate="lab")
 
 
 def relation_color(rows: pd.DataFrame) -> alt.Color:

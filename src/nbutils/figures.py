@@ -20,7 +20,7 @@ from nbutils.charts import DRAWN_BY, INK
 DIGITS = 6  # significant ones that a page's numbers keep
 WIDE, NARROW = 700, 330  # what a column of text offers on a desktop and on a phone, in pixels
 CONTROLS = {WIDE: 3, NARROW: 1}  # drop-downs side by side
-CONTROL = 42  # height of a row of them, in pixels; book.css says the same
+CONTROL, TOOLS = 42, 30  # height of a row of them, and of what stands below; as in book.css
 ON_A_PHONE: dict[str, Any] = {
     "axis": {"labelFontSize": 11, "tickCount": 4, "labelLimit": 150},
     "legend": {
@@ -88,8 +88,8 @@ def embed(spec: dict[str, Any]) -> str:
     picture, tall = still(vega)
     _, tall_narrow = still(vega, NARROW)
     bound = sum("bind" in signal for signal in vega.get("signals", ()))
-    tall += -(-bound // CONTROLS[WIDE]) * CONTROL
-    tall_narrow += -(-bound // CONTROLS[NARROW]) * CONTROL
+    tall += -(-bound // CONTROLS[WIDE]) * CONTROL + TOOLS
+    tall_narrow += -(-bound // CONTROLS[NARROW]) * CONTROL + TOOLS
     vega["usermeta"] = {"narrow": ON_A_PHONE}
     described = html.escape(spec.get("description", "An interactive chart."), quote=True)
     data = json.dumps(vega, separators=(",", ":"), ensure_ascii=True)

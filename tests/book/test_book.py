@@ -1,87 +1,23 @@
-"""The built book in a browser without a network: what it draws, what it asks for, what it answers.
+"""The built book in a browser without a network: what it draws and what it answers."""
 
-The book is built once, in a copy of what it is made of. A tier with every experiment whose numbers
-are made up stands beside what is published, so that every chart has something to draw.
-"""
-
-import json
-import os
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import nbformat
 import pandas as pd
 import pytest
-from browser import CHROMIUM, SIZES, Server, chromium, open_page, pages_of
+from browser import SIZES, open_page
 from playwright.sync_api import Browser, Page
 
-from nbutils import book, forms, notebooks, results, speed
-from synthetic import measurement, write_tables
+from nbutils import book, forms, notebooks, results
 
-REPOSITORY = Path(__file__).parents[2]
-GENERATED = shutil.ignore_patterns("_build", "pages", "generated")
 CHARTS = {name: f"book/pages/{name}.html" for name in forms.FINDINGS}
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with a built book."""
-    root = tmp_path_factory.mktemp("project")
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(REPOSITORY / name, root / name)
-    shutil.copytree(REPOSITORY / "notebooks", root / "notebooks")
-    shutil.copytree(REPOSITORY / "book", root / "book", ignore=GENERATED)
-    published = root / results.PUBLISHED
-    for tier in published.glob("*/pages"):  # `pages` of a published tier belong to the copy
-        shutil.rmtree(tier)
-    for pages in (REPOSITORY / results.PUBLISHED).glob("*/pages"):
-        shutil.copytree(pages, published / pages.parent.name / "pages")
-    write_tables(published / "lab", "supported")
-    (published / speed.MEASURED).write_text(json.dumps(measurement("here")), "utf-8")
-    book.build(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
-    """Where the built book is served."""
-    with Server(project / book.HTML) as where:
-        yield where
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One Chromium for all tests."""
-    if not CHROMIUM.exists():
-        missing = f"the book is tested in {CHROMIUM}: install the package chromium"
-        # A person may lack it; continuous integration must not pass without having looked.
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    with chromium() as found:
-        yield found
 
 
 def _findings(browser: Browser, address: str, name: str, size: str = "desktop") -> Page:
     page, problems = open_page(browser, address, CHARTS[name], SIZES[size], "light")
     assert problems == []
     return page
-
-
-@pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
-def test_every_page_is_quiet_and_fits(
-    project: Path, address: str, browser: Browser, size: str, theme: Literal["light", "dark"]
-) -> None:
-    """No console message, no foreign or failed request, no sideways scrolling."""
-    pages = pages_of(project / book.HTML)
-    assert len(pages) >= 15
-    for path in pages:
-        page, problems = open_page(browser, address, path, SIZES[size], theme)
-        assert problems == [], path
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= SIZES[size]["width"], f"{path} is {wide}px wide"
-        page.context.close()
 
 
 @pytest.mark.parametrize("name", list(CHARTS))
@@ -168,70 +104,70 @@ def test_mathematics_is_typeset_from_this_machine(address: str, browser: Browser
     page.context.close()
 
 
-def test_a_second_build_executes_nothing(project: Path) -> None:
+def test_a_second_build_executes_nothing(built: Path) -> None:
     """Unchanged tables and sources are not executed again."""
-    before = {p: p.stat().st_mtime_ns for p in (project / book.EXECUTED).glob("*.ipynb")}
+    before = {p: p.stat().st_mtime_ns for p in (built / book.EXECUTED).glob("*.ipynb")}
     start = time.monotonic()
-    book.build(project)
+    book.build(built)
     assert time.monotonic() - start < 60
-    assert before == {p: p.stat().st_mtime_ns for p in (project / book.EXECUTED).glob("*.ipynb")}
+    assert before == {p: p.stat().st_mtime_ns for p in (built / book.EXECUTED).glob("*.ipynb")}
 
 
-def test_a_row_without_a_manifest_fails_the_build(project: Path) -> None:
+def test_a_row_without_a_manifest_fails_the_build(built: Path) -> None:
     """No number is shown whose run nobody can name."""
-    path = results.available(project)[0].folder / results.MANIFESTS
+    path = results.available(built)[0].folder / results.MANIFESTS
     whole = path.read_text("utf-8")
     try:
         key = pd.read_parquet(path.with_name("states.parquet"))["extraction_run"].iloc[-1]
         kept = [line for line in whole.splitlines(keepends=True) if f'"key":"{key}"' not in line]
         path.write_text("".join(kept), "utf-8")
         with pytest.raises(book.BookError, match="1 runs without a manifest"):
-            book.build(project)
+            book.build(built)
     finally:
         path.write_text(whole, "utf-8")
 
 
-def test_a_warning_fails_the_build_and_is_shown(project: Path) -> None:
+def test_a_warning_fails_the_build_and_is_shown(built: Path) -> None:
     """A dead reference is an error that names the page."""
-    page = project / "book/references.md"
+    page = built / "book/references.md"
     text = page.read_text("utf-8")
     try:
         page.write_text(text + "\nSee {ref}`nowhere`.\n", "utf-8")
         with pytest.raises(book.BookError, match=r"references\.md.*nowhere"):
-            book.render(project)
+            book.render(built)
     finally:
         page.write_text(text, "utf-8")
 
 
-def test_an_unknown_parameter_is_refused_before_a_kernel_starts(project: Path) -> None:
+def test_an_unknown_parameter_is_refused_before_a_kernel_starts(built: Path) -> None:
     """The message names the parameter, the nearest one and all that are allowed."""
-    output = project / "out.ipynb"
+    output = built / "out.ipynb"
     with pytest.raises(
         notebooks.NotebookError, match=r"unknown parameter 'sead'.*did you mean 'seed'\?"
     ):
-        notebooks.execute("proxies_fail", {"sead": 1}, output, project)
+        notebooks.execute("proxies_fail", {"sead": 1}, output, built)
     assert not output.exists()
     with pytest.raises(
         notebooks.NotebookError, match=r"unknown notebook 'temprature'.*'temperature'"
     ):
-        notebooks.convert("temprature", project)
+        notebooks.convert("temprature", built)
 
 
-def test_a_failing_notebook_is_kept_and_told_in_one_line(project: Path) -> None:
+def test_a_failing_notebook_is_kept_and_told_in_one_line(built: Path) -> None:
     """The partly executed notebook stays; the error holds the cell's own message."""
-    output = project / "failed.ipynb"
+    output = built / "failed.ipynb"
     with pytest.raises(notebooks.NotebookError, match="parameter 'seed' is -1") as told:
-        notebooks.execute("proxies_fail", {"seed": -1}, output, project)
+        notebooks.execute("proxies_fail", {"seed": -1}, output, built)
     assert "\n" not in str(told.value)
     assert output.exists()
 
 
-def test_conversion_is_stable_and_executions_hold_no_address(project: Path) -> None:
+def test_conversion_is_stable_and_executions_hold_no_address(built: Path) -> None:
     """The same source gives the same bytes; nothing of this machine's folders is kept."""
-    first = notebooks.convert("temperature", project).read_bytes()
-    assert first == notebooks.convert("temperature", project).read_bytes()
-    executed = (project / book.EXECUTED / "temperature.ipynb").read_text("utf-8")
-    assert str(project) not in executed
+    first = notebooks.convert("temperature", built).read_bytes()
+    assert first == notebooks.convert("temperature", built).read_bytes()
+    executed = (built / book.EXECUTED / "temperature.ipynb").read_text("utf-8")
+    assert str(built) not in executed
     assert "papermill" not in executed
 
 
