@@ -43,8 +43,12 @@ opening.picture(verdicts.decoupling_cells(tables["gains"], tables["falls"]), str
 # The models here are thousands of times smaller than those of the paper. They are big enough to show
 # how each quantity is measured, and where an ordering appears they show that too. They are not
 # evidence about large models. Where a result at this scale disagrees with the paper, the page says so
-# as plainly as where it agrees. Of each claim the answer above gives the number that speaks most
-# against it, whichever way the verdict went; each page gives all of them, and the rule.
+# as plainly as where it agrees.
+#
+# Of each claim the answer above gives the number that speaks most against it, whichever way the verdict
+# went: a contrast as a mean over students, in points, or the pairing that forgot least. In brackets
+# stand its interval, and how the parts of the claim came out. A verdict is about every student, so one
+# for whom the opposite holds contradicts, whatever the mean. Each page gives all numbers, and the rule.
 #
 # ## Four findings
 #

@@ -7,7 +7,7 @@ from altair.typing import ChartType
 from nbutils import charts, verdicts
 from nbutils.summaries import TEMPERATURE
 
-KINDS = {"proxy": "#8c8c8c", "diagnostic": "#8a5cc2"}
+KINDS = {"proxy": "#6c6c6c", "diagnostic": "#8a5cc2"}
 """What may predict a gain, and its colour."""
 
 

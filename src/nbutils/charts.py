@@ -17,9 +17,9 @@ from IPython.display import HTML
 
 RELATIONS = {
     "self": "#1f82c0",
-    "lineage": "#0f9d76",
+    "lineage": "#009e73",
     "cross-family": "#dd6227",
-    "control": "#8c8c8c",
+    "control": "#6c6c6c",
 }
 STUDENTS = ["#8a5cc2", "#b8860b", "#c2477f", "#4f8f9d", "#7a7a3a", "#a0522d"]
 MIME = "application/vnd.vegalite.v5+json"
@@ -300,7 +300,9 @@ def loss_curves(curves: pd.DataFrame) -> ChartType:
     if curves.empty:
         return nothing()
     place = curves.groupby(["results", "run"]).cumcount()
-    rows = curves[place % (1 + len(curves) // MAX_ROWS) == 0]
+    columns = ["results", "method", "student", "source", "relation", "run", "step", "loss"]
+    rows = curves.loc[place % (1 + len(curves) // MAX_ROWS) == 0, columns]
+    rows = rows.assign(run=rows["run"].str[:8])
     choices, chosen = selectors(rows, "method", "student")
     return (
         _loss(rows)

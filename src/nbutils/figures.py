@@ -15,7 +15,7 @@ from typing import Any
 
 import vl_convert
 
-from nbutils.charts import DRAWN_BY, INK
+from nbutils.charts import DRAWN_BY, INK, WIDTH
 
 DIGITS = 6  # significant ones that a page's numbers keep
 WIDE, NARROW = 700, 330  # what a column of text offers on a desktop and on a phone, in pixels
@@ -41,27 +41,38 @@ def compiled(spec: dict[str, Any]) -> dict[str, Any]:
     return dict(short)
 
 
-def still(vega: dict[str, Any], width: int = WIDE) -> tuple[str, int]:
-    """A still picture about ``width`` pixels wide as SVG, and its height in pixels."""
-    sized = deepcopy(vega)
-    if width == NARROW:
-        sized["config"] = merged(sized.get("config", {}), ON_A_PHONE)
-    svg = vl_convert.vega_to_svg(sized)
+def still(vega: dict[str, Any]) -> tuple[str, int]:
+    """A still picture as wide as a desktop's column, as SVG, and its height in pixels."""
+    drawn, _ = _size(vl_convert.vega_to_svg(vega))
     # Labels take what they need; the marks get the rest.
-    drawn = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])  # type: ignore[index]
-    set_width(sized, lambda now: max(now + width - drawn, 120))
-    svg = vl_convert.vega_to_svg(sized)
-    height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg)[1])  # type: ignore[index]
-    return svg, round(height)
+    svg = vl_convert.vega_to_svg(_widened(vega, WIDE - drawn))
+    return svg, round(_size(svg)[1])
 
 
-def set_width(vega: dict[str, Any], change: Any) -> None:
-    """Change the width of a compiled chart's views, which is one number for all of them."""
-    if "width" in vega:
-        vega["width"] = change(vega["width"])
-    for signal in vega.get("signals", ()):
-        if signal["name"] in ("childWidth", "child_width"):
-            signal["value"] = change(signal["value"])
+def tall_on_a_phone(vega: dict[str, Any]) -> int:
+    """The height of a chart on a phone, in pixels; labels about as wide as a third of it."""
+    narrow = _widened(vega, NARROW * 2 / 3 - WIDTH)
+    narrow["config"] = merged(narrow.get("config", {}), ON_A_PHONE)
+    return round(_size(vl_convert.vega_to_svg(narrow))[1])
+
+
+def _size(svg: str) -> tuple[float, float]:
+    """Width and height of a drawing."""
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    if box is None:
+        raise ValueError(f"a drawing without a size: {svg[:200]}")
+    return float(box[1]), float(box[2])
+
+
+def _widened(vega: dict[str, Any], by: float) -> dict[str, Any]:
+    """A compiled chart with wider views; one number, or one signal, holds the width of all."""
+    wider = deepcopy(vega)
+    holders = [(signal, "value") for signal in wider.get("signals", ())
+               if signal["name"] == "child_width"]  # fmt: skip
+    for holder, key in [*holders, (wider, "width")]:
+        if key in holder:
+            holder[key] += by
+    return wider
 
 
 def merged(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +97,7 @@ def embed(spec: dict[str, Any]) -> str:
     """The HTML of a chart, which the book's own script makes live; safe for any text inside."""
     vega = compiled(spec)
     picture, tall = still(vega)
-    _, tall_narrow = still(vega, NARROW)
+    tall_narrow = tall_on_a_phone(vega)
     bound = sum("bind" in signal for signal in vega.get("signals", ()))
     tall += -(-bound // CONTROLS[WIDE]) * CONTROL + TOOLS
     tall_narrow += -(-bound // CONTROLS[NARROW]) * CONTROL + TOOLS

@@ -82,7 +82,8 @@ def _contrast(judged: pd.DataFrame) -> str:
     rows = judged if means.empty else means
     worst = rows.loc[(rows["value"] - rows["threshold"]).idxmin()]
     number = verdicts.points(worst["value"], worst["low"], worst["high"])
-    return f"{worst['first']} minus {worst['second']}, {worst['student']}: {number} points"
+    who = "" if len(means) else f" for {worst['student']}"
+    return f"{worst['first']} minus {worst['second']}{who}: {number} points"
 
 
 def _correlation(judged: pd.DataFrame) -> str:
@@ -99,8 +100,8 @@ def _fall(judged: pd.DataFrame) -> str:
     gain = reports.in_points(least)[0]
     named = least.iloc[0]
     return (
-        f"{named['student']} on text of {named['source']}: extraction fell by {fall}, "
-        f"utility changed by {gain} points"
+        f"{named['student']} ← {named['source']}: extraction fell by {fall}, "
+        f"utility changed by {gain}"
     )
 
 
@@ -124,7 +125,9 @@ def shown(found: pd.DataFrame, results: str) -> HTML:
         for row in found.itertuples()
     ]
     told = html.escape(summary(found, results))
-    return HTML(f'<p>{told}</p><ul class="nbutils-answers">{"".join(items)}</ul>')
+    return HTML(
+        f'<p class="nbutils-answer">{told}</p><ul class="nbutils-answers">{"".join(items)}</ul>'
+    )
 
 
 def picture(cells: pd.DataFrame, first: str = "") -> ChartType:
@@ -186,7 +189,7 @@ def picture(cells: pd.DataFrame, first: str = "") -> ChartType:
     )
     return (
         alt.layer(charts.dashed("x"), paths, across, up, ends, halo, names, start)
-        .properties(width=charts.WIDTH, height=300)
+        .properties(width=charts.WIDTH, height=250)
         .add_params(*choices, single)
         .properties(
             description="Change of utility against what can still be extracted: one line a "

@@ -47,7 +47,7 @@ def address(built: Path) -> Iterator[str]:
         yield where
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One Chromium for all tests."""
     if not CHROMIUM.exists():
