@@ -15,13 +15,14 @@ import pandas as pd
 from altair.typing import ChartType
 from IPython.display import HTML
 
+from nbutils import theme
+
 RELATIONS = {
     "self": "#1f82c0",
     "lineage": "#009e73",
     "cross-family": "#dd6227",
     "control": "#6c6c6c",
 }
-STUDENTS = ["#8a5cc2", "#b8860b", "#c2477f", "#4f8f9d", "#7a7a3a", "#a0522d"]
 MIME = "application/vnd.vegalite.v5+json"
 """The type that JupyterLab and VS Code draw from their own copy of Vega, without a network."""
 MAX_ROWS = 5_000
@@ -65,66 +66,16 @@ NUMBERS = {
 }
 """Titles and formats of the columns that tooltips show."""
 WIDTH = 600
-INK = {"text": "#22262b", "muted": "#5b6470", "grid": "#e2e5e9", "page": "#fefefe"}
-"""Colours of what is neither mark nor scale; on a page they follow its theme."""
 DRAWN_BY = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 """The version of Vega-Lite that specifications are written for."""
 
 
 def enable() -> None:
     """Use the book's theme, and a renderer that stores the spec alone: no script, no network."""
-    # The names of styles are ours, so the type of a theme's configuration does not know them.
-    names_of_text = ("number", "whisker", "dot")
-    style: Any = {name: {"color": INK["text"]} for name in names_of_text}
-    style["muted"] = {"color": INK["muted"]}
-    names: Any = {"ticks": False, "domain": False, "grid": False, "labelPadding": 6}
 
     @alt.theme.register("nbutils", enable=True)
-    def theme() -> alt.theme.ThemeConfig:
-        return alt.theme.ThemeConfig(
-            config={
-                "background": "transparent",
-                "font": "system-ui, sans-serif",
-                "view": {"stroke": None},
-                "axis": {
-                    "labelColor": INK["text"],
-                    "titleColor": INK["muted"],
-                    "gridColor": INK["grid"],
-                    "domainColor": INK["grid"],
-                    "tickColor": INK["grid"],
-                    "labelLimit": 220,
-                    "labelFontSize": 12,
-                    "titleFontSize": 12,
-                    "titleFontWeight": "normal",
-                    "labelFlush": False,
-                    "tickCount": 7,
-                },
-                "axisY": {"titleAnchor": "end"},
-                "axisXBand": names,
-                "axisYDiscrete": names,
-                "legend": {
-                    "labelColor": INK["text"],
-                    "titleColor": INK["muted"],
-                    "symbolBaseFillColor": INK["text"],
-                    "symbolStrokeWidth": 2,
-                    "orient": "top",
-                    "titleOrient": "left",
-                    "columns": 6,
-                    "labelFontSize": 12,
-                    "symbolOpacity": 1,
-                },
-                "title": {
-                    "color": INK["text"],
-                    "anchor": "start",
-                    "fontSize": 14,
-                    "fontWeight": 600,
-                    "offset": 10,
-                },
-                "header": {"labelColor": INK["text"]},
-                "range": {"category": STUDENTS},
-                "style": style,
-            }
-        )
+    def look() -> alt.theme.ThemeConfig:
+        return alt.theme.ThemeConfig(config=theme.config())
 
     alt.renderers.register("nbutils", _spec_only)
     alt.renderers.enable("nbutils")
@@ -173,13 +124,6 @@ def relation_scale() -> alt.Scale:
     return alt.Scale(domain=list(RELATIONS), range=list(RELATIONS.values()))
 
 
-DIVERGING = {
-    False: ("#e0954a", "#f6f4ef", "#58afca"),
-    True: ("#a85a1c", "#2a3038", "#1d7d9b"),
-}
-"""Colours of a loss, of nothing and of a gain: on a light page, and on a dark one."""
-
-
 def shades() -> alt.Parameter:
     """The parameter that a page sets when its theme is dark; charts with ``diverging`` need it."""
     return alt.param(name="dark", value=False)
@@ -187,7 +131,7 @@ def shades() -> alt.Parameter:
 
 def diverging(reach: float | alt.ExprRef, least: float | alt.ExprRef) -> alt.Scale:
     """Gains to colours, from ``least`` over zero to ``reach``, in the page's own theme."""
-    pairs = zip(DIVERGING[True], DIVERGING[False], strict=True)
+    pairs = zip(theme.DIVERGING[True], theme.DIVERGING[False], strict=True)
     colors = [alt.ExprRef(f"dark ? '{dark}' : '{light}'") for dark, light in pairs]
     return alt.Scale(range=colors, domainMin=least, domainMid=0, domainMax=reach, interpolate="lab")
 

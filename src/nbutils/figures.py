@@ -15,7 +15,8 @@ from typing import Any
 
 import vl_convert
 
-from nbutils.charts import DRAWN_BY, INK, WIDTH
+from nbutils.charts import DRAWN_BY, WIDTH
+from nbutils.theme import INK
 
 DIGITS = 6  # significant ones that a page's numbers keep
 WIDE, NARROW = 700, 330  # what a column of text offers on a desktop and on a phone, in pixels

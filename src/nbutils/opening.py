@@ -8,7 +8,7 @@ import pandas as pd
 from altair.typing import ChartType
 from IPython.display import HTML
 
-from nbutils import charts, predictors, reports, verdicts
+from nbutils import charts, predictors, reports, theme, verdicts
 from nbutils.summaries import SUITE, TEMPERATURE
 
 METHOD = "full"
@@ -180,7 +180,7 @@ def picture(cells: pd.DataFrame, first: str = "") -> ChartType:
         )
     )
     written: dict = {"dy": -15, "fontSize": 14, "fontWeight": 700, "aria": False}
-    halo = labels.mark_text(stroke=charts.INK["page"], strokeWidth=5, strokeJoin="round", **written)
+    halo = labels.mark_text(stroke=theme.INK["page"], strokeWidth=5, strokeJoin="round", **written)
     names = labels.mark_text(**written).encode(color=charts.relation_color(rows).legend(None))
     start = (
         alt.Chart(alt.InlineData(values=[START | {"text": "before training"}]))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nbutils import charts, figures
+from nbutils import charts, figures, theme
 
 STATIC = Path(__file__).parents[2] / "book/_static"
 EVIL = '</script><img src=x onerror="alert(1)">'
@@ -61,7 +61,7 @@ def test_text_follows_the_page_and_keeps_a_colour_without_one(spec: dict) -> Non
     page = figures.embed(spec)
     body, picture = page.split("</script>")
     sheet = (STATIC / "book.css").read_text("utf-8")
-    for name, colour in charts.INK.items():
+    for name, colour in theme.INK.items():
         assert f"--nbutils-{name}:" in sheet
         if name != "page":  # the halo of a label, which this chart has not
             assert f"var(--nbutils-{name}, {colour})" in body
