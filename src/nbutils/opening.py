@@ -88,7 +88,7 @@ def _contrast(judged: pd.DataFrame) -> str:
 
 def _correlation(judged: pd.DataFrame) -> str:
     """The proxy that ranks best."""
-    best = judged.loc[judged["rho"].idxmax()]
+    best = judged.sort_values("rho", ascending=False).iloc[0]
     number = f"{best['rho']:+.2f} [{best['low']:+.2f}, {best['high']:+.2f}]"
     return f"{best['proxy'].replace('_', ' ')}: rank correlation {number}"
 

@@ -163,7 +163,7 @@ def test_a_keyboard_reads_and_chooses(address: str, browser: Browser) -> None:
     """Arrow keys move through the marks and show what they say; Enter clicks."""
     with opened(browser, address, MATRIX) as page:
         chart = page.locator(".nbutils-chart").first
-        title = chart.locator("svg .role-title-text").last
+        title = chart.locator(".nbutils-canvas svg .role-title-text").last
         before = title.text_content()
         chart.locator(".nbutils-canvas").focus()
         said = set()

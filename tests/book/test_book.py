@@ -30,7 +30,7 @@ def test_findings_draw_their_charts(address: str, browser: Browser, name: str, s
     assert page.locator(".nbutils-chart svg [role='graphics-symbol']").count() > 5
     boxes = page.evaluate(
         "[...document.querySelectorAll('.nbutils-chart')].map("
-        "c => [c.clientWidth, c.querySelector('svg').getBoundingClientRect().width])"
+        "c => [c.clientWidth, c.querySelector('.nbutils-canvas svg').getBoundingClientRect().width])"
     )
     assert all(svg <= box + 4 for box, svg in boxes), boxes
     page.context.close()
@@ -40,9 +40,9 @@ def test_a_click_on_a_cell_changes_the_linked_bars(address: str, browser: Browse
     """The bars' title names the pairing of the cell that was clicked, on a square or its number."""
     page = _findings(browser, address, "relational_utility")
     chart = page.locator(".nbutils-chart").first
-    title = chart.locator("svg .role-title-text").last
+    title = chart.locator(".nbutils-canvas svg .role-title-text").last
     seen = {title.text_content()}
-    squares = chart.locator("svg [aria-roledescription='rect mark']")
+    squares = chart.locator(".nbutils-canvas svg [aria-roledescription='rect mark']")
     for index in (3, squares.count() - 2):
         squares.nth(index).scroll_into_view_if_needed()
         box = squares.nth(index).bounding_box()
@@ -59,9 +59,11 @@ def test_a_click_on_a_point_shows_before_and_after(address: str, browser: Browse
     """The same link, on the plane of utility and extraction."""
     page = _findings(browser, address, "memorization_decoupling")
     chart = page.locator(".nbutils-chart").first
-    title = chart.locator("svg .role-title-text").last
+    title = chart.locator(".nbutils-canvas svg .role-title-text").last
     before = title.text_content()
-    points = chart.locator("svg .mark-symbol.role-mark [aria-roledescription='point']")
+    points = chart.locator(
+        ".nbutils-canvas svg .mark-symbol.role-mark [aria-roledescription='point']"
+    )
     points.last.scroll_into_view_if_needed()
     points.last.click(force=True)
     page.wait_for_timeout(150)
@@ -73,10 +75,10 @@ def test_the_selector_changes_what_is_drawn(address: str, browser: Browser) -> N
     """Another proxy, other points."""
     page = _findings(browser, address, "proxies_fail")
     chart = page.locator(".nbutils-chart").first
-    before = chart.locator("svg").inner_html()
+    before = chart.locator(".nbutils-canvas svg").inner_html()
     chart.locator("select").last.select_option(index=1)
     page.wait_for_timeout(200)
-    assert chart.locator("svg").inner_html() != before
+    assert chart.locator(".nbutils-canvas svg").inner_html() != before
     page.context.close()
 
 
@@ -86,7 +88,7 @@ def test_the_theme_redraws_and_keeps_the_choice(address: str, browser: Browser) 
     chart = page.locator(".nbutils-chart").first
     chart.locator("select").last.select_option(index=1)
     colour = (
-        "getComputedStyle(document.querySelector('.nbutils-chart svg .role-axis-label text')).fill"
+        "getComputedStyle(document.querySelector('.nbutils-canvas svg .role-axis-label text')).fill"
     )
     light = page.evaluate(colour)
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
