@@ -32,6 +32,7 @@ GENERATED = Path("book/_static/generated")
 HTML = Path("book/_build/html")
 ONE_PAGE = Path("book/_build/singlehtml/book/pages/opening.html")
 PAPER = Path("book/_build/book.pdf")
+DRAWN = "figures"  # below the staged pages: charts that were compiled before
 ICON = re.compile(r"\bfa-[\w-]+")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CODE = (
@@ -152,7 +153,7 @@ def stage(source: Path, target: Path) -> None:
         for output in cell.get("outputs", ()):
             spec = output.get("data", {}).pop(charts.MIME, None)
             if spec is not None:
-                output["data"] = {"text/html": figures.embed(spec)}
+                output["data"] = {"text/html": figures.kept(spec, target.parent / DRAWN)}
     text = nbformat.writes(notebook) + "\n"
     # An unchanged page keeps its time, so that Sphinx does not read it again.
     if not target.exists() or target.read_text("utf-8") != text:

@@ -11,11 +11,14 @@ import html
 import json
 import re
 from copy import deepcopy
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import vl_convert
 
 from nbutils.charts import DRAWN_BY, WIDTH
+from nbutils.runs import module_digest
 from nbutils.theme import INK
 
 DIGITS = 6  # significant ones that a page's numbers keep
@@ -92,6 +95,18 @@ def _inked(text: str, quote: str) -> str:
             f"{quote}{colour}{quote}", f"{quote}var(--nbutils-{name}, {colour}){quote}"
         )
     return text
+
+
+def kept(spec: dict[str, Any], folder: Path) -> str:
+    """The HTML of a chart out of ``folder``, where ``embed`` wrote it if it was made before."""
+    made_of = json.dumps(spec) + module_digest("figures") + version("vl-convert-python")
+    path = folder / f"{hashlib.sha256(made_of.encode()).hexdigest()[:32]}.html"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(embed(spec), "utf-8")
+        partial.replace(path)
+    return path.read_text("utf-8")
 
 
 def embed(spec: dict[str, Any]) -> str:

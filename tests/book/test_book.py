@@ -30,7 +30,8 @@ def test_findings_draw_their_charts(address: str, browser: Browser, name: str, s
     assert page.locator(".nbutils-chart svg [role='graphics-symbol']").count() > 5
     boxes = page.evaluate(
         "[...document.querySelectorAll('.nbutils-chart')].map("
-        "c => [c.clientWidth, c.querySelector('.nbutils-canvas svg').getBoundingClientRect().width])"
+        "c => [c.clientWidth,"
+        " c.querySelector('.nbutils-canvas svg').getBoundingClientRect().width])"
     )
     assert all(svg <= box + 4 for box, svg in boxes), boxes
     page.context.close()

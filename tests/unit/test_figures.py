@@ -89,6 +89,17 @@ def test_the_place_of_a_chart_counts_its_controls(spec: dict) -> None:
     assert f"repeat({figures.CONTROLS[figures.WIDE]}, " in sheet
 
 
+def test_a_chart_is_compiled_once(
+    spec: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second build of the book reads what the first one made; another chart is made anew."""
+    first = figures.kept(spec, tmp_path)
+    assert first == figures.embed(spec)
+    monkeypatch.setattr(figures, "embed", lambda _: "made anew")
+    assert figures.kept(spec, tmp_path) == first
+    assert figures.kept(spec | {"height": 101}, tmp_path) == "made anew"
+
+
 def _linear(colour: str) -> np.ndarray:
     shares = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     return np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
