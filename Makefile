@@ -6,7 +6,7 @@ SECONDS ?= 300
 CLUSTER := .venv-cluster/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book html serve workshop test faults bench fuzz cluster-env lint format clean
+.PHONY: help book html pdf serve workshop test faults bench fuzz cluster-env lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ book: html ## build the book, run the tiny tier here, and rebuild with your run 
 
 html: $(READY) ## build the book from the published tables (and your run, if there is one)
 	$(BIN)/nbutils html
+
+pdf: html ## print the book into one PDF, with Chromium
+	$(BIN)/nbutils pdf
 
 serve: html ## build the book and serve it on this machine
 	$(BIN)/nbutils serve

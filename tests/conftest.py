@@ -12,7 +12,7 @@ import tiny
 from nbutils import cli, digests
 from project import Answer, nbutils, new_project
 
-pytest_plugins = ["contributed"]
+pytest_plugins = ["built", "contributed"]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,7 @@ from altair.typing import ChartType
 from nbutils import charts, verdicts
 from nbutils.summaries import TEMPERATURE
 
-KINDS = {"proxy": "#8c8c8c", "diagnostic": "#8a5cc2"}
+KINDS = {"proxy": "#6c6c6c", "diagnostic": "#8a5cc2"}
 """What may predict a gain, and its colour."""
 
 
@@ -97,6 +97,7 @@ def recipe_map(rows: pd.DataFrame) -> ChartType:
     rows = charts.in_points(charts.checked(rows[columns]))
     rows["forgotten"] = (100 * rows["fall"]).round().astype("Float64")
     choices, chosen = charts.selectors(rows, "student")
+    choices.append(charts.shades())
     reach = float(rows["gain"].abs().max()) or 1.0
     tip = charts.tooltips(
         "update", "learning_rate", "steps", *charts.GAIN, "p_value", "before", "after"
@@ -110,7 +111,7 @@ def recipe_map(rows: pd.DataFrame) -> ChartType:
     )
     squares = base.mark_rect(cornerRadius=4).encode(
         fill=alt.Fill("gain:Q", title="gain (points)")
-        .scale(range="diverging", domainMin=-reach, domainMid=0, domainMax=reach, interpolate="lab")
+        .scale(charts.diverging(reach, -reach))
         .legend(gradientLength=160, format="+.2~f", tickCount=3),
         fillOpacity=alt.condition(
             "datum.effect == 'not told apart'", alt.value(0.35), alt.value(1)

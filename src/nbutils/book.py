@@ -23,6 +23,7 @@ import vl_convert
 from nbutils import (
     charts,
     explore,
+    figures,
     footers,
     launch,
     links,
@@ -43,8 +44,13 @@ PAGES = Path("book/pages")
 EXECUTED = Path("runs/pages")
 GENERATED = Path("book/_static/generated")
 HTML = Path("book/_build/html")
+ONE_PAGE = Path("book/_build/singlehtml/book/pages/opening.html")
+PAPER = Path("book/_build/book.pdf")
+DRAWN = "figures"  # below the staged pages: charts that were compiled before
+ICON = re.compile(r"\bfa-[\w-]+")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CODE = (
-    *("findings", "beyond", "reports", "predictors", "simulation", "speed"),
+    *("opening", "findings", "beyond", "reports", "predictors", "simulation", "speed"),
     *("results", "notebooks", "history", "footers"),
 )
 WORKERS = 2
@@ -93,9 +99,14 @@ def generate_scripts(root: Path) -> None:
     """Write the chart bundle and MathJax, from the installed packages, where pages find them."""
     place = root / GENERATED
     place.mkdir(parents=True, exist_ok=True)
-    stamp = place / f"vega-{version('vl-convert-python')}.txt"
+    stamp = place / f"vega-only-{version('vl-convert-python')}.txt"
     if not stamp.exists():
-        bundle = vl_convert.javascript_bundle("window.nbutilsVegaEmbed = vegaEmbed;")
+        # Charts are compiled when pages are staged, so of the bundle's libraries the page needs
+        # one, and of that two names. It lies in the package under this path.
+        vega = f"/npm/vega@{vl_convert.get_vega_version()}/+esm"
+        bundle = vl_convert.javascript_bundle(
+            f'import {{ View, parse }} from "{vega}";\nwindow.nbutilsVega = {{ View, parse }};'
+        )
         # A function scope keeps the bundle's names from meeting those of the page.
         (place / "vega.js").write_text(f"(function () {{\n{bundle}\n}})();\n", "utf-8")
         stamp.write_text("The chart bundle is of this version.\n", "utf-8")
@@ -195,7 +206,7 @@ def stage(source: Path, target: Path, keys: set[str], root: Path) -> None:
         for output in cell.get("outputs", ()):
             spec = output.get("data", {}).pop(charts.MIME, None)
             if spec is not None:
-                output["data"] = {"text/html": charts.embed(spec)}
+                output["data"] = {"text/html": figures.kept(spec, target.parent / DRAWN)}
     footers.add(notebook, name, [t.tier for t in results.available(root)])
     put(nbformat.writes(notebook) + "\n", target)
 
@@ -215,17 +226,57 @@ def stage_workshop(root: Path) -> None:
     put(workshop.agenda(workshop.load(root)), target / "agenda.md")
 
 
-def render(root: Path) -> None:
+def render(root: Path, builder: str = "html") -> None:
     """Run Jupyter Book on the staged pages; any warning is an error."""
     run = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", run, "build", str(root)]
     command += ["--path-output", str(root / "book"), "-W", "-n", "--keep-going", "-q"]
+    command += ["--builder", builder]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root)
     if done.returncode == 0:
+        slim(root / HTML)
         return
     plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
     told = [line for line in plain.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
     raise BookError("the book was not built:\n" + "\n".join(told or plain.splitlines()[-20:]))
+
+
+def slim(site: Path) -> None:
+    """Take the icons that no page uses out of the theme's style sheet: a fifth of it."""
+    sheet = site / "_static/styles/pydata-sphinx-theme.css"
+    users = [*site.rglob("*.html"), *site.glob("_static/**/*.js"), site / "_static/book.css"]
+    used = {name for path in users for name in ICON.findall(path.read_text("utf-8"))}
+
+    def kept(rule: re.Match[str]) -> str:
+        return rule[0] if used & set(ICON.findall(rule[0])) else ""
+
+    rules = re.sub(r"(?:\.fa-[\w-]+:before,?)+\{content:[^}]*\}", kept, sheet.read_text("utf-8"))
+    sheet.write_text(rules, "utf-8")
+
+
+def pdf(root: Path) -> Path:
+    """Print the book, as it was staged last, and return the path of the PDF.
+
+    All pages become one, which Chromium prints with still charts. Raises ``BookError`` where there
+    is no Chromium, or the book was never built.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise BookError(
+            f"printing needs one of {', '.join(BROWSERS)} on the path: install chromium, or print "
+            "single pages from any browser"
+        )
+    if not (root / HTML / "index.html").is_file():
+        raise BookError("there is no built book: run make html first")
+    render(root, "singlehtml")
+    page, paper = (root / place for place in (ONE_PAGE, PAPER))
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    command += ["--virtual-time-budget=60000", f"--print-to-pdf={paper}", page.resolve().as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0 or not paper.is_file():
+        raise BookError("the book was not printed:\n" + done.stderr[-1000:])
+    print(f"The book is printed: {paper}")
+    return paper
 
 
 def serve(root: Path, port: int = 8000) -> None:

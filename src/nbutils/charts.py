@@ -2,10 +2,9 @@
 
 One theme, one colour for each relation, gains always in percentage points. A chart shows one
 result label (a tier, published or your own run) at a time and lets the reader choose. The spec
-carries no colour of text or background: the page that shows it supplies them, light or dark.
+carries the colours of a light page; those of text and axes follow the theme of the page around it.
 """
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,15 +14,15 @@ import pandas as pd
 from altair.typing import ChartType
 from IPython.display import HTML
 
+from nbutils import theme
 from nbutils.escaping import everywhere, for_page
 
 RELATIONS = {
     "self": "#1f82c0",
-    "lineage": "#0f9d76",
+    "lineage": "#009e73",
     "cross-family": "#dd6227",
-    "control": "#8c8c8c",
+    "control": "#6c6c6c",
 }
-STUDENTS = ["#8a5cc2", "#b8860b", "#c2477f", "#4f8f9d", "#7a7a3a", "#a0522d"]
 MIME = "application/vnd.vegalite.v5+json"
 """The type that JupyterLab and VS Code draw from their own copy of Vega, without a network."""
 MAX_ROWS = 5_000
@@ -56,6 +55,9 @@ NUMBERS = {
     "distinct_2": ("distinct bigrams", ".3f"),
     "mean_log_prob": ("mean log-probability", ".3f"),
     "share": ("extraction after", ".3f"),
+    "left": ("still extracted (%)", ".1f"),
+    "left_low": ("at least (%)", ".1f"),
+    "left_high": ("at most (%)", ".1f"),
     "passage_hits": ("documents that hold a passage", ".0f"),
     "step": ("step", "d"),
     "loss": ("loss", ".3f"),
@@ -64,43 +66,16 @@ NUMBERS = {
 }
 """Titles and formats of the columns that tooltips show."""
 WIDTH = 600
+DRAWN_BY = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+"""The version of Vega-Lite that specifications are written for."""
 
 
 def enable() -> None:
     """Use the book's theme, and a renderer that stores the spec alone: no script, no network."""
-    # The names of styles are ours, so the type of a theme's configuration does not know them.
-    style: Any = {"number": {"color": "#1b1b1b"}, "muted": {"color": "#8c8c8c"}}
-
-    names: Any = {"ticks": False, "domain": False, "grid": False, "labelPadding": 6}
 
     @alt.theme.register("nbutils", enable=True)
-    def theme() -> alt.theme.ThemeConfig:
-        return alt.theme.ThemeConfig(
-            config={
-                "background": "transparent",
-                "font": "system-ui, sans-serif",
-                "view": {"stroke": None},
-                "axis": {
-                    "labelFontSize": 12,
-                    "titleFontSize": 12,
-                    "titleFontWeight": "normal",
-                    "labelFlush": False,
-                    "tickCount": 7,
-                },
-                "axisY": {"titleAnchor": "end"},
-                "axisXBand": names,
-                "axisYDiscrete": names,
-                "legend": {
-                    "orient": "top",
-                    "titleOrient": "left",
-                    "labelFontSize": 12,
-                    "symbolOpacity": 1,
-                },
-                "title": {"anchor": "start", "fontSize": 14, "fontWeight": 600, "offset": 10},
-                "range": {"diverging": ["#d98a3d", "#f3f0ea", "#3f9cb8"], "category": STUDENTS},
-                "style": style,
-            }
-        )
+    def look() -> alt.theme.ThemeConfig:
+        return alt.theme.ThemeConfig(config=theme.config())
 
     alt.renderers.register("nbutils", _spec_only)
     alt.renderers.enable("nbutils")
@@ -109,17 +84,6 @@ def enable() -> None:
 def _spec_only(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     shown = everywhere(spec)
     return {MIME: shown, "text/plain": shown.get("description", "An interactive chart.")}
-
-
-def embed(spec: dict[str, Any]) -> str:
-    """The HTML that the book's own script turns into a live chart; safe for any text inside."""
-    described = for_page(spec.get("description", "An interactive chart."))
-    data = json.dumps(spec, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
-    return (
-        f'<div class="nbutils-chart" role="figure" aria-label="{described}">'
-        f'<script type="application/json">{data}</script>'
-        f"<noscript>{described} Drawing it needs JavaScript.</noscript></div>"
-    )
 
 
 # ---------------------------------------------------------------- parts
@@ -158,6 +122,18 @@ def selectors(rows: pd.DataFrame, *columns: str) -> tuple[list[alt.Parameter], s
 def relation_scale() -> alt.Scale:
     """Relations to their colours."""
     return alt.Scale(domain=list(RELATIONS), range=list(RELATIONS.values()))
+
+
+def shades() -> alt.Parameter:
+    """The parameter that a page sets when its theme is dark; charts with ``diverging`` need it."""
+    return alt.param(name="dark", value=False)
+
+
+def diverging(reach: float | alt.ExprRef, least: float | alt.ExprRef) -> alt.Scale:
+    """Gains to colours, from ``least`` over zero to ``reach``, in the page's own theme."""
+    pairs = zip(theme.DIVERGING[True], theme.DIVERGING[False], strict=True)
+    colors = [alt.ExprRef(f"dark ? '{dark}' : '{light}'") for dark, light in pairs]
+    return alt.Scale(range=colors, domainMin=least, domainMid=0, domainMax=reach, interpolate="lab")
 
 
 def relation_color(rows: pd.DataFrame) -> alt.Color:
@@ -268,7 +244,9 @@ def loss_curves(curves: pd.DataFrame) -> ChartType:
     if curves.empty:
         return nothing()
     place = curves.groupby(["results", "run"]).cumcount()
-    rows = curves[place % (1 + len(curves) // MAX_ROWS) == 0]
+    columns = ["results", "method", "student", "source", "relation", "run", "step", "loss"]
+    rows = curves.loc[place % (1 + len(curves) // MAX_ROWS) == 0, columns]
+    rows = rows.assign(run=rows["run"].str[:8])
     choices, chosen = selectors(rows, "method", "student")
     return (
         _loss(rows)

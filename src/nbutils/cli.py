@@ -363,6 +363,14 @@ def html() -> None:
 
 
 @app.command()
+def pdf() -> None:
+    """Print the built book into one PDF, with still charts; needs Chromium."""
+    from nbutils import book
+
+    book.pdf(project_root())
+
+
+@app.command()
 def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="port on this machine")] = 8000,
 ) -> None:

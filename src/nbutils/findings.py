@@ -55,6 +55,7 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
     main = charts.checked(rows[rows["task"].eq("suite")])
     choices, chosen = charts.selectors(main, "method", "temperature")
     choices += [_reach("gain_reach", main, ["gain"]), _reach("task_reach", rows, ["low", "high"])]
+    choices.append(charts.shades())
     pick = _pick(main)
     cells = (
         alt.Chart(main)
@@ -72,13 +73,7 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
         cells.mark_rect(cornerRadius=4, strokeWidth=2.5, cursor="pointer")
         .encode(
             fill=alt.Fill("gain:Q", title="gain (points)")
-            .scale(
-                range="diverging",
-                domainMin=alt.ExprRef("-gain_reach"),
-                domainMid=0,
-                domainMax=alt.ExprRef("gain_reach"),
-                interpolate="lab",
-            )
+            .scale(charts.diverging(alt.ExprRef("gain_reach"), alt.ExprRef("-gain_reach")))
             .legend(gradientLength=160, format="+.2~f", tickCount=3),
             fillOpacity=alt.condition(covers_zero, alt.value(0.35), alt.value(1)),
             stroke=alt.Stroke("relation:N")
@@ -222,7 +217,7 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
     y = alt.Y("fall:Q", title=fall).scale(domainMax=100, nice=False, zero=False)
     target = (
         alt.Chart(alt.InlineData(values=[{}]), height=320)
-        .mark_rect(opacity=0.18, color="#0f9d76")
+        .mark_rect(opacity=0.18, color=charts.RELATIONS["lineage"], aria=False)
         .encode(
             x=alt.XDatum(-100 * verdicts.TOLERANCE),
             x2=alt.value("width"),

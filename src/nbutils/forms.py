@@ -96,6 +96,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "measure_extraction": PairingNotebook,
     "measure_proxies": ProxyNotebook,
     "pairing": ReportNotebook,
+    "opening": TablesNotebook,
     "relational_utility": TablesNotebook,
     "proxies_fail": FindingNotebook,
     "memorization_decoupling": TablesNotebook,

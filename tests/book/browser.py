@@ -74,11 +74,12 @@ def open_page(
     path: str,
     viewport: ViewportSize,
     theme: Literal["light", "dark"],
+    watch: str = "",
 ) -> tuple[Page, list[str]]:
     """Open one page with foreign hosts blocked; its charts drawn; and what went wrong so far.
 
     The list grows while the page is used: console errors and warnings, page errors, failed and
-    foreign requests.
+    foreign requests. The script ``watch`` runs before the page's own.
     """
     context = browser.new_context(viewport=viewport, color_scheme=theme)
     problems: list[str] = []
@@ -93,6 +94,7 @@ def open_page(
 
     context.route("**/*", guard)
     page = context.new_page()
+    page.add_init_script(watch)
     page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
     page.on(
         "console",

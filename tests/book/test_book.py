@@ -1,81 +1,23 @@
-"""The built book in a browser without a network: what it draws, what it asks for, what it answers.
+"""The built book in a browser without a network: what it draws and what it answers."""
 
-The book is built once, in a copy of what it is made of. A tier with every experiment whose numbers
-are made up stands beside what is published, so that every chart has something to draw.
-"""
-
-import json
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import nbformat
 import pandas as pd
 import pytest
-from browser import SIZES, Server, for_tests, open_page, pages_of
+from browser import SIZES, open_page
 from playwright.sync_api import Browser, Page
 
-from nbutils import book, footers, forms, launch, notebooks, pages, results, speed
-from synthetic import measurement, write_tables
+from nbutils import book, footers, forms, launch, notebooks, pages, results
 
-REPOSITORY = Path(__file__).parents[2]
-GENERATED = shutil.ignore_patterns("_build", "pages", "generated")
 CHARTS = {name: f"book/pages/{name}.html" for name in forms.FINDINGS if name != "status"}
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with a built book."""
-    root = tmp_path_factory.mktemp("project")
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(REPOSITORY / name, root / name)
-    config = root / "_config.yml"  # with an address, so that pages have their buttons
-    named = config.read_text("utf-8").replace('url: ""', 'url: "https://github.com/someone/a-book"')
-    config.write_text(named, "utf-8")
-    shutil.copytree(REPOSITORY / "notebooks", root / "notebooks")
-    shutil.copytree(REPOSITORY / "book", root / "book", ignore=GENERATED)
-    published = root / results.PUBLISHED
-    for tier in published.glob("*/pages"):  # `pages` of a published tier belong to the copy
-        shutil.rmtree(tier)
-    for given in (REPOSITORY / results.PUBLISHED).glob("*/pages"):
-        shutil.copytree(given, published / given.parent.name / "pages")
-    write_tables(published / "lab", "supported")
-    (published / speed.MEASURED).write_text(json.dumps(measurement("here")), "utf-8")
-    book.build(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
-    """Where the built book is served."""
-    with Server(project / book.HTML) as where:
-        yield where
-
-
-browser = pytest.fixture(scope="module")(for_tests)
 
 
 def _findings(browser: Browser, address: str, name: str, size: str = "desktop") -> Page:
     page, problems = open_page(browser, address, CHARTS[name], SIZES[size], "light")
     assert problems == []
     return page
-
-
-@pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
-def test_every_page_is_quiet_and_fits(
-    project: Path, address: str, browser: Browser, size: str, theme: Literal["light", "dark"]
-) -> None:
-    """No console message, no foreign or failed request, no sideways scrolling."""
-    pages = pages_of(project / book.HTML)
-    assert len(pages) >= 15
-    for path in pages:
-        page, problems = open_page(browser, address, path, SIZES[size], theme)
-        assert problems == [], path
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= SIZES[size]["width"], f"{path} is {wide}px wide"
-        page.context.close()
 
 
 @pytest.mark.parametrize("name", list(CHARTS))
@@ -88,7 +30,8 @@ def test_findings_draw_their_charts(address: str, browser: Browser, name: str, s
     assert page.locator(".nbutils-chart svg [role='graphics-symbol']").count() > 5
     boxes = page.evaluate(
         "[...document.querySelectorAll('.nbutils-chart')].map("
-        "c => [c.clientWidth, c.querySelector('svg').getBoundingClientRect().width])"
+        "c => [c.clientWidth,"
+        " c.querySelector('.nbutils-canvas svg').getBoundingClientRect().width])"
     )
     assert all(svg <= box + 4 for box, svg in boxes), boxes
     page.context.close()
@@ -98,9 +41,9 @@ def test_a_click_on_a_cell_changes_the_linked_bars(address: str, browser: Browse
     """The bars' title names the pairing of the cell that was clicked, on a square or its number."""
     page = _findings(browser, address, "relational_utility")
     chart = page.locator(".nbutils-chart").first
-    title = chart.locator("svg .role-title-text").last
+    title = chart.locator(".nbutils-canvas svg .role-title-text").last
     seen = {title.text_content()}
-    squares = chart.locator("svg [aria-roledescription='rect mark']")
+    squares = chart.locator(".nbutils-canvas svg [aria-roledescription='rect mark']")
     for index in (3, squares.count() - 2):
         squares.nth(index).scroll_into_view_if_needed()
         box = squares.nth(index).bounding_box()
@@ -117,9 +60,11 @@ def test_a_click_on_a_point_shows_before_and_after(address: str, browser: Browse
     """The same link, on the plane of utility and extraction."""
     page = _findings(browser, address, "memorization_decoupling")
     chart = page.locator(".nbutils-chart").first
-    title = chart.locator("svg .role-title-text").last
+    title = chart.locator(".nbutils-canvas svg .role-title-text").last
     before = title.text_content()
-    points = chart.locator("svg .mark-symbol.role-mark [aria-roledescription='point']")
+    points = chart.locator(
+        ".nbutils-canvas svg .mark-symbol.role-mark [aria-roledescription='point']"
+    )
     points.last.scroll_into_view_if_needed()
     points.last.click(force=True)
     page.wait_for_timeout(150)
@@ -131,10 +76,10 @@ def test_the_selector_changes_what_is_drawn(address: str, browser: Browser) -> N
     """Another proxy, other points."""
     page = _findings(browser, address, "proxies_fail")
     chart = page.locator(".nbutils-chart").first
-    before = chart.locator("svg").inner_html()
+    before = chart.locator(".nbutils-canvas svg").inner_html()
     chart.locator("select").last.select_option(index=1)
     page.wait_for_timeout(200)
-    assert chart.locator("svg").inner_html() != before
+    assert chart.locator(".nbutils-canvas svg").inner_html() != before
     page.context.close()
 
 
@@ -144,7 +89,7 @@ def test_the_theme_redraws_and_keeps_the_choice(address: str, browser: Browser) 
     chart = page.locator(".nbutils-chart").first
     chart.locator("select").last.select_option(index=1)
     colour = (
-        "getComputedStyle(document.querySelector('.nbutils-chart svg .role-axis-label text')).fill"
+        "getComputedStyle(document.querySelector('.nbutils-canvas svg .role-axis-label text')).fill"
     )
     light = page.evaluate(colour)
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
@@ -162,116 +107,116 @@ def test_mathematics_is_typeset_from_this_machine(address: str, browser: Browser
     page.context.close()
 
 
-def test_a_second_build_executes_nothing(project: Path) -> None:
+def test_a_second_build_executes_nothing(built: Path) -> None:
     """Unchanged tables and sources are not executed again."""
-    before = {p: p.stat().st_mtime_ns for p in (project / book.EXECUTED).glob("*.ipynb")}
+    before = {p: p.stat().st_mtime_ns for p in (built / book.EXECUTED).glob("*.ipynb")}
     start = time.monotonic()
-    book.build(project)
+    book.build(built)
     assert time.monotonic() - start < 60
-    assert before == {p: p.stat().st_mtime_ns for p in (project / book.EXECUTED).glob("*.ipynb")}
+    assert before == {p: p.stat().st_mtime_ns for p in (built / book.EXECUTED).glob("*.ipynb")}
 
 
-def test_a_row_without_a_manifest_fails_the_build(project: Path) -> None:
+def test_a_row_without_a_manifest_fails_the_build(built: Path) -> None:
     """No number is shown whose run nobody can name."""
-    path = results.available(project)[0].folder / results.MANIFESTS
+    path = results.available(built)[0].folder / results.MANIFESTS
     whole = path.read_text("utf-8")
     try:
         key = pd.read_parquet(path.with_name("states.parquet"))["extraction_run"].iloc[-1]
         kept = [line for line in whole.splitlines(keepends=True) if f'"key":"{key}"' not in line]
         path.write_text("".join(kept), "utf-8")
         with pytest.raises(book.BookError, match="1 runs without a manifest"):
-            book.build(project)
+            book.build(built)
     finally:
         path.write_text(whole, "utf-8")
 
 
-def test_every_chart_stands_over_its_runs(project: Path) -> None:
+def test_every_chart_stands_over_its_runs(built: Path) -> None:
     """And over the command that repeats it, which a click copies."""
     charts = 0
-    for path in (project / book.HTML / book.PAGES).glob("*.html"):
+    for path in (built / book.HTML / book.PAGES).glob("*.html"):
         text = path.read_text("utf-8")
         charts += text.count(footers.CHART)
         assert text.count(footers.CHART) <= text.count('class="nbutils-reproduce"'), path.stem
     assert charts >= len(CHARTS)
 
 
-def test_a_hollow_page_fails_the_build(project: Path) -> None:
+def test_a_hollow_page_fails_the_build(built: Path) -> None:
     """A published page that lost what it printed is not shown as if it had none."""
-    path = project / results.PUBLISHED / "tiny" / "pages" / "self_train.ipynb"
+    path = built / results.PUBLISHED / "tiny" / "pages" / "self_train.ipynb"
     whole = path.read_text("utf-8")
     notebook = nbformat.reads(whole, 4)
     notebook.cells[-2].execution_count = None
     try:
         nbformat.write(notebook, path)
         with pytest.raises(pages.PageError, match=r"self_train is hollow, 1 of \d+ cells were not"):
-            book.build(project)
+            book.build(built)
         path.unlink()
         with pytest.raises(book.BookError, match="tiny/pages lacks the page self_train"):
-            book.build(project)
+            book.build(built)
     finally:
         path.write_text(whole, "utf-8")
 
 
-def test_a_warning_fails_the_build_and_is_shown(project: Path) -> None:
+def test_a_warning_fails_the_build_and_is_shown(built: Path) -> None:
     """A dead reference is an error that names the page."""
-    page = project / "book/references.md"
+    page = built / "book/references.md"
     text = page.read_text("utf-8")
     try:
         page.write_text(text + "\nSee {ref}`nowhere`.\n", "utf-8")
         with pytest.raises(book.BookError, match=r"references\.md.*nowhere"):
-            book.render(project)
+            book.render(built)
     finally:
         page.write_text(text, "utf-8")
 
 
-def test_a_dead_link_fails_the_build_and_is_shown(project: Path) -> None:
+def test_a_dead_link_fails_the_build_and_is_shown(built: Path) -> None:
     """Sphinx does not read HTML; what leads nowhere in it is found all the same."""
-    page = project / "book/references.md"
+    page = built / "book/references.md"
     text = page.read_text("utf-8")
     try:
         page.write_text(text + '\n<a href="pages/nowhere.html">nowhere</a>\n', "utf-8")
         with pytest.raises(book.BookError, match=r"references\.html: pages/nowhere\.html does not"):
-            book.build(project)
+            book.build(built)
     finally:
         page.write_text(text, "utf-8")
 
 
 @pytest.mark.parametrize("name", forms.NOTEBOOKS)
-def test_every_notebook_opens_elsewhere(project: Path, name: str) -> None:
+def test_every_notebook_opens_elsewhere(built: Path, name: str) -> None:
     """The buttons stand on the page."""
-    page = (project / book.HTML / f"book/pages/{name}.html").read_text("utf-8")
-    assert launch.buttons(name, project) in page
+    page = (built / book.HTML / f"book/pages/{name}.html").read_text("utf-8")
+    assert launch.buttons(name, built) in page
 
 
-def test_an_unknown_parameter_is_refused_before_a_kernel_starts(project: Path) -> None:
+def test_an_unknown_parameter_is_refused_before_a_kernel_starts(built: Path) -> None:
     """The message names the parameter, the nearest one and all that are allowed."""
-    output = project / "out.ipynb"
+    output = built / "out.ipynb"
     with pytest.raises(
         notebooks.NotebookError, match=r"unknown parameter 'sead'.*did you mean 'seed'\?"
     ):
-        notebooks.execute("proxies_fail", {"sead": 1}, output, project)
+        notebooks.execute("proxies_fail", {"sead": 1}, output, built)
     assert not output.exists()
     with pytest.raises(
         notebooks.NotebookError, match=r"unknown notebook 'temprature'.*'temperature'"
     ):
-        notebooks.convert("temprature", project)
+        notebooks.convert("temprature", built)
 
 
-def test_a_failing_notebook_is_kept_and_told_in_one_line(project: Path) -> None:
+def test_a_failing_notebook_is_kept_and_told_in_one_line(built: Path) -> None:
     """The partly executed notebook stays; the error holds the cell's own message."""
-    output = project / "failed.ipynb"
+    output = built / "failed.ipynb"
     with pytest.raises(notebooks.NotebookError, match="parameter 'seed' is -1") as told:
-        notebooks.execute("proxies_fail", {"seed": -1}, output, project)
+        notebooks.execute("proxies_fail", {"seed": -1}, output, built)
     assert "\n" not in str(told.value)
     assert output.exists()
 
 
-def test_conversion_is_stable_and_executions_hold_no_address(project: Path) -> None:
+def test_conversion_is_stable_and_executions_hold_no_address(built: Path) -> None:
     """The same source gives the same bytes; nothing of this machine's folders is kept."""
-    first = notebooks.convert("temperature", project).read_bytes()
-    assert first == notebooks.convert("temperature", project).read_bytes()
-    executed = (project / book.EXECUTED / "temperature.ipynb").read_text("utf-8")
-    assert str(project) not in executed
+    first = notebooks.convert("temperature", built).read_bytes()
+    assert first == notebooks.convert("temperature", built).read_bytes()
+    executed = (built / book.EXECUTED / "temperature.ipynb").read_text("utf-8")
+    assert str(built) not in executed
     assert "papermill" not in executed
 
 

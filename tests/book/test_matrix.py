@@ -58,6 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "_toc.yml").write_text(toc, "utf-8")
     generated = shutil.ignore_patterns("generated")
     shutil.copytree(REPOSITORY / "book/_static", root / "book/_static", ignore=generated)
+    shutil.copytree(REPOSITORY / "book/_templates", root / "book/_templates")
     for name in ("explore.md", "references.bib"):
         shutil.copy(REPOSITORY / "book" / name, root / "book")
     (root / "book/index.md").write_text("# A book\n\n[Explore](explore.md)\n", "utf-8")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from browser import CHROMIUM, SIZES, Server, chromium, open_page
 
-from nbutils import book, charts
+from nbutils import book, charts, figures
 from tiny import REPOSITORY
 
 EVIL = '<img src="x" onerror="window.ran=1"><script>window.ran=1</script>'
@@ -31,12 +31,12 @@ def test_names_in_a_chart_are_text(tmp_path: Path) -> None:
     static.mkdir(parents=True)
     shutil.copy(REPOSITORY / "book" / "_static" / "charts.js", static)
     book.generate_scripts(tmp_path)
-    page = f"<!doctype html><body>{charts.embed(spec)}<script src='_static/charts.js'></script>"
+    page = f"<!doctype html><body>{figures.embed(spec)}<script src='_static/charts.js'></script>"
     (tmp_path / "book" / "page.html").write_text(page, "utf-8")
     with Server(tmp_path) as address, chromium() as browser:
         shown, problems = open_page(browser, address, "book/page.html", SIZES["desktop"], "light")
         shown.locator(".mark-symbol path").first.hover(force=True)
-        tooltip = shown.locator("#vg-tooltip-element.visible")
+        tooltip = shown.locator("#nbutils-tip")
         tooltip.wait_for()
         assert EVIL in tooltip.inner_text()
         assert EVIL in shown.locator("select").last.inner_text()

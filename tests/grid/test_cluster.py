@@ -287,8 +287,8 @@ def test_snakemake_and_the_grid_share_a_store(project: Path) -> None:
     ],
 )
 def test_a_wrong_tier_is_one_message(config: list[str], message: str, project: Path) -> None:
-    command = [SNAKEMAKE, "--profile", PROFILES / "local", "-n", "--config", "nbutils=nbutils"]
-    status, said = call(project, *command, *config)
+    profile = ("--profile", PROFILES / "local", "-n", "--config", "nbutils=nbutils")
+    status, said = call(project, SNAKEMAKE, *profile, *config)
     assert status == 1
     assert message in said
     assert "Traceback" not in said

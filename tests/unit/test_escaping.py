@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fuzz.targets import KEY, MANIFEST_VALUES
-from nbutils import charts, failures, plans
+from nbutils import charts, failures, figures, plans
 from nbutils.escaping import everywhere, for_page, visible
 from nbutils.runs import MANIFEST, Store
 from project import Answer
@@ -65,7 +65,7 @@ def test_a_charts_every_text() -> None:
     shown = charts._spec_only({"description": EVIL, "datasets": {"a": [{EVIL: EVIL, "n": 1.5}]}})
     assert shown["text/plain"] == SEEN
     assert shown[charts.MIME]["datasets"] == {"a": [{SEEN: SEEN, "n": 1.5}]}
-    page = charts.embed(shown[charts.MIME])
+    page = figures.embed(shown[charts.MIME])
     assert page.count("</script>") == 1
     assert everywhere(page) == page
 

@@ -8,8 +8,11 @@ import pytest
 from nbutils.forms import FINDINGS
 from tiny import REPOSITORY
 
-# what a reader does not read as a result: code, mathematics, citations and references
-MARKUP = re.compile(r"```.*?```|\$\$.*?\$\$|\$[^$\n]*\$|`[^`\n]*`|\{\w+(:\w+)?\}", re.DOTALL)
+# what a reader does not read as a result: code, mathematics, directives, citations and references
+MARKUP = re.compile(
+    r"```.*?```|\$\$.*?\$\$|\$[^$\n]*\$|^:[^\n]*$|`[^`\n]*`|\{\w+(:\w+)?\}",
+    re.DOTALL | re.MULTILINE,
+)
 VERDICT = re.compile(r"\b(is|are|was|were) (supported|contradicted|undecided)\b(?! when| by)")
 
 

@@ -1,0 +1,128 @@
+# %% [markdown]
+# # Not all synthetic data is yours to learn from
+#
+# **The question.** Can a language model improve by reading plain text that a model made up, with no
+# prompt, no filter and no task in mind? {cite:t}`alemohammad2026synthetic` answer: yes, but only when
+# the text is compatible with the student. Here the answer is not told but executed.
+
+# %% tags=["remove-cell"]
+from nbutils import charts, forms, opening, params, reports, results, verdicts
+
+charts.enable()
+
+# %% tags=["remove-cell", "parameters"]
+root: str = "."  # project folder that holds book/results and runs/tables
+
+# %% tags=["remove-cell"]
+project = params.check(forms.TablesNotebook, {"root": root}).root
+names = ("gains", "falls", "contrasts", "proxies", "states")
+tables = {name: results.load(name, project) for name in names}
+strongest = opening.strongest(tables["gains"])
+
+# %% tags=["remove-input"]
+found = opening.answers(tables, strongest)
+opening.shown(found, strongest)
+
+# %% tags=["remove-input"] mystnb={"figure": {"name": "fig-opening", "caption": "What training on sampled text did to every student. A line begins at the student as it was and ends where one corpus left it: to the right it gained, further down it forgot more of what it had memorised. The claim says that blue and green lines fall straight down."}}
+opening.picture(verdicts.decoupling_cells(tables["gains"], tables["falls"]), strongest)
+
+# %% [markdown]
+# ## What is asked, and how it is measured
+#
+# A **source** writes a corpus: it starts from nothing but the beginning-of-sequence token and samples
+# document after document. A **student**, a base model, is fine-tuned on that corpus. Then the student
+# answers the same benchmark items as before, and is asked to complete passages it may have memorised.
+#
+# Source and student stand in one of three relations. They are the same model (**self**), they are
+# siblings (**lineage**: same tokenizer, same architecture, same pre-training data), or they are
+# strangers (**cross-family**). The claim is that this relation decides what the corpus is worth.
+# **Controls** stand beside them, in which no model wrote the corpus or nothing was learnt from it.
+#
+# ## What it does not show
+#
+# The models here are thousands of times smaller than those of the paper. They are big enough to show
+# how each quantity is measured, and where an ordering appears they show that too. They are not
+# evidence about large models. Where a result at this scale disagrees with the paper, the page says so
+# as plainly as where it agrees.
+#
+# Of each claim the answer above gives the number that speaks most against it, whichever way the verdict
+# went: a contrast as a mean over students, in points, or the pairing that forgot least. In brackets
+# stand its interval, and how the parts of the claim came out. A verdict is about every student, so one
+# for whom the opposite holds contradicts, whatever the mean. Each page gives all numbers, and the rule.
+#
+# ## Four findings
+#
+# ::::{grid} 1 1 2 2
+# :gutter: 3
+#
+# :::{grid-item-card} Relational utility
+# :link: relational_utility
+# :link-type: doc
+# Self and lineage corpora serve a student better than a stranger's, even a stronger stranger's.
+# :::
+#
+# :::{grid-item-card} Proxies fail
+# :link: proxies_fail
+# :link-type: doc
+# Neither resemblance to the benchmark nor likelihood under the student tells which corpus will help.
+# :::
+#
+# :::{grid-item-card} Memorization decoupling
+# :link: memorization_decoupling
+# :link-type: doc
+# Utility stays while text that was memorised word for word is no longer reproduced.
+# :::
+#
+# :::{grid-item-card} Temperature
+# :link: temperature
+# :link-type: doc
+# Coverage is traded for fidelity. What that does to gain and extraction.
+# :::
+# ::::
+#
+# ## Beyond the paper
+#
+# ::::{grid} 1 1 2 2
+# :gutter: 3
+#
+# :::{grid-item-card} Trajectories
+# :link: trajectories
+# :link-type: doc
+# Utility and extraction step by step: is there a good moment to stop?
+# :::
+#
+# :::{grid-item-card} Rounds
+# :link: rounds
+# :link-type: doc
+# What happens when a student trains on its own text again, and again.
+# :::
+#
+# :::{grid-item-card} Recipe map
+# :link: recipe_map
+# :link-type: doc
+# Where, if anywhere, does self-training gain?
+# :::
+#
+# :::{grid-item-card} Compatibility diagnostics
+# :link: compatibility_diagnostics
+# :link-type: doc
+# Six numbers that might tell beforehand which corpus suits a student.
+# :::
+# ::::
+#
+# Each card states a claim or a question, not a result.
+#
+# ## Three ways in
+#
+# - **Read.** Start with [how to read this book](../how-to-read.md), then take any finding. The charts
+#   are live: hover, click, choose, or move through them with the arrow keys.
+# - **Re-execute.** [Run the protocol](../re-execute.md), whole or with a pairing of your own.
+# - **Teach.** The `tiny` tier needs two processor cores and no network. Everything in it is made from
+#   nothing: three small families of models, pre-trained on text that installed packages ship.
+#
+# ## Runs behind this page
+
+# %% tags=["remove-input"]
+kinds = ("untouched", "pairings", "controls")
+runs = [*reports.runs(tables["states"], *kinds), *tables["proxies"]["run"].unique()]
+charts.provenance(results.manifests(project), runs)
