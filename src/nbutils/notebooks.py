@@ -23,6 +23,7 @@ from nbutils.params import UserError, unknown
 SOURCES = Path("notebooks")
 CONVERTED = Path("runs/notebooks")
 KERNEL = "python3"
+START_SECONDS = 300  # on a busy machine the libraries of a kernel take a minute to load
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -81,7 +82,7 @@ def execute(name: str, parameters: Mapping[str, Any], output: Path, root: Path) 
 
     The names of the parameters are checked before a kernel starts. On failure the partly
     executed notebook stays at ``output``. Raises ``NotebookError`` in one line for an unknown
-    notebook, an unknown parameter, or a failing cell.
+    notebook, an unknown parameter, a failing cell, or a kernel that dies.
     """
     converted = convert(name, root)
     known = parameters_of(converted)
@@ -99,11 +100,14 @@ def execute(name: str, parameters: Mapping[str, Any], output: Path, root: Path) 
             cwd=str(root),
             progress_bar=False,
             log_output=False,
+            start_timeout=START_SECONDS,
             # A kernel logs its own start and stop; what a cell does wrong arrives as an error.
             extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except PapermillExecutionError as error:
         failure = error
+    except RuntimeError as error:  # the kernel did not start, or died: no cell says why
+        raise NotebookError(f"{name} failed: its kernel: {error}") from error
     clean(output, root)
     if failure is not None:
         message = " ".join(str(failure.evalue).split())
