@@ -33,7 +33,7 @@ CLAIMS = {
 NUMBERS = ["gain", "low", "high", "left", "left_low", "left_high"]
 START = {"start": 0, "whole": 100}
 """Where every line begins: utility has not changed, and all is extracted that was before."""
-EVERY = "all relations"
+PAIRINGS, EVERY = "pairings", "controls too"  # a control can lie so far off that all else is a dot
 
 
 def strongest(gains: pd.DataFrame) -> str:
@@ -146,14 +146,17 @@ def picture(cells: pd.DataFrame, first: str = "") -> ChartType:
     rows = charts.in_points(charts.checked(rows))
     middle = rows.groupby(["results", "relation"], sort=False)[["gain", "left"]].median()
     choices, chosen = charts.selectors(rows)
-    single = charts.choice("relation_choice", "Show", [EVERY, *charts.RELATIONS])
-    seen = f"relation_choice == '{EVERY}' || datum.relation == relation_choice"
+    single = charts.choice("relation_choice", "Show", [PAIRINGS, EVERY, *charts.RELATIONS])
+    seen = (
+        f"relation_choice == '{EVERY}' || datum.relation == relation_choice"
+        f" || (relation_choice == '{PAIRINGS}' && datum.relation != 'control')"
+    )
     base = (
         alt.Chart(rows)
         .transform_filter(chosen)
+        .transform_filter(seen)
         .encode(
             color=charts.relation_color(rows).legend(None),
-            opacity=alt.condition(seen, alt.value(1), alt.value(0.08)),
             tooltip=charts.tooltips(*charts.PAIRING, "left", "left_low", "left_high"),
         )
     )
@@ -172,12 +175,8 @@ def picture(cells: pd.DataFrame, first: str = "") -> ChartType:
     labels = (
         alt.Chart(middle.reset_index())
         .transform_filter(chosen)
-        .encode(
-            x=x,
-            y=y,
-            text="relation:N",
-            opacity=alt.condition(seen, alt.value(1), alt.value(0.08)),
-        )
+        .transform_filter(seen)
+        .encode(x=x, y=y, text="relation:N")
     )
     written: dict = {"dy": -15, "fontSize": 14, "fontWeight": 700, "aria": False}
     halo = labels.mark_text(stroke=theme.INK["page"], strokeWidth=5, strokeJoin="round", **written)
