@@ -1,5 +1,6 @@
 """The command line: plan, run, look, publish, read."""
 
+import json
 import shutil
 import sys
 from collections import Counter
@@ -30,10 +31,17 @@ TierArgument = Annotated[str, typer.Argument(help="a file under notebooks/tiers/
 
 
 @app.command()
-def plan(tier: TierArgument) -> None:
+def plan(
+    tier: TierArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="print it for other programs")] = False,
+) -> None:
     """Print what a tier would run, what exists, and why."""
     root = project_root()
-    planned = grid.plan(plans.of(tier, root).all(), Store(root))
+    wanted = plans.of(tier, root)
+    planned = grid.plan(wanted.all(), Store(root))
+    if as_json:
+        data = {"tier": tier, "threads": wanted.tier.threads, "runs": grid.as_data(planned)}
+        return print(json.dumps(data, ensure_ascii=False))
     table = Table("state", "stage", "run", "key", "why", box=None, pad_edge=False)
     for p in planned:
         name = escape(p.run.name.split(": ", 1)[-1])
@@ -66,22 +74,47 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="try runs again that failed before")
     ] = False,
+    only: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="STAGE NAME", help="compute this run alone, and write no tables"),
+    ] = None,
+    hold: Annotated[
+        int, typer.Option(min=0, help="hold so many accelerators that no other call holds")
+    ] = 0,
 ) -> None:
     """Run what is missing of a tier, then write its tables to runs/tables/."""
+    from nbutils import accelerators
+
     root = project_root()
     planned = plans.of(tier, root)
-    runs = planned.all()
+    runs = [planned.named(*only)] if only else planned.all()
     if dry_run:
         return _print_card(runs, planned, root, grid.jobs(planned.tier.threads))
-    earlier = [*results.read_manifests(root / results.PUBLISHED / tier), *Store(root).all()]
-    known = {(m.stage, m.name): m.wall_seconds for m in earlier if m.name.startswith(f"{tier}: ")}
-    computed = _with_progress(runs, root, planned.tier.threads, known, retry_failed)
+    with accelerators.held(hold):
+        if only:
+            return _run_one(runs[0], root, planned.tier.threads, retry_failed)
+        earlier = [*results.read_manifests(root / results.PUBLISHED / tier), *Store(root).all()]
+        known = {
+            (m.stage, m.name): m.wall_seconds for m in earlier if m.name.startswith(f"{tier}: ")
+        }
+        computed = _with_progress(runs, root, planned.tier.threads, known, retry_failed)
     written = results.collect(planned.tier, tier, runs, root)
     place = results.YOURS / tier
     if computed == 0 and not written:
         out.print(f"Nothing to do: all {len(runs)} runs of tier {tier} and their tables exist.")
     else:
         out.print(f"{computed} runs computed, {len(runs) - computed} reused; tables in {place}/")
+
+
+def _run_one(run: Run, root: Path, threads: int, retry_failed: bool) -> None:
+    """Compute one run whose inputs are finished, as a scheduler other than the grid asks for it."""
+    store, name = Store(root), escape(run.name)
+    missing = [source for source in run.inputs.values() if store.finished(source) is None]
+    if missing:
+        first = f"{missing[0].stage} of {missing[0].name}"
+        raise RunError(f"{run.stage} of {run.name} needs what is not finished: run {first} first")
+    if _with_progress([run], root, threads, {}, retry_failed) == 0:
+        out.print(f"Nothing to do: {run.stage} of {name} exists.")
 
 
 def _with_progress(

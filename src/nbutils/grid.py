@@ -3,6 +3,7 @@
 A run that several others need is one run, computed once.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 from tqdm import tqdm
@@ -50,6 +52,32 @@ def plan(runs: list[Run], store: Store) -> list[Planned]:
     """What exists and what would run, with the reason for each run that is missing."""
     earlier = {(m.stage, m.name): m for m in store.all()}
     return [_planned(run, store, earlier.get((run.stage, run.name))) for run in runs]
+
+
+def as_data(planned: list[Planned]) -> list[dict[str, Any]]:
+    """Planned runs as another scheduler reads them.
+
+    ``id`` names a run among them whatever its state, and ``needs`` lists the ids of its inputs;
+    ``processes`` is the number of accelerators that it shares its work among.
+    """
+    return [
+        {
+            "id": _identifier(p.run),
+            "stage": p.run.stage,
+            "name": p.run.name,
+            "state": p.state,
+            "key": p.key,
+            "why": p.why,
+            "processes": getattr(p.run.params, "processes", 1),
+            "needs": sorted({_identifier(source) for source in p.run.inputs.values()}),
+        }
+        for p in planned
+    ]
+
+
+def _identifier(run: Run) -> str:
+    """Names a run of a tier in file names: its key is not known before its inputs are finished."""
+    return hashlib.sha256(f"{run.stage}\n{run.name}".encode()).hexdigest()[:16]
 
 
 def _planned(run: Run, store: Store, earlier: Manifest | None) -> Planned:

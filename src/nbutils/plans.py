@@ -308,6 +308,22 @@ class Plan:
                 wanted.append(self.fidelity(cell.source, judge, cell.temperature, cell.seed))
         return each_once(wanted)
 
+    def named(self, stage: str, name: str) -> Run:
+        """The run of the tier with this stage and name.
+
+        Raises:
+            ParameterError: There is none.
+        """
+        wanted = self._named(name.removeprefix(self._named("")))
+        runs = {(run.stage, run.name): run for run in self.all()}
+        if (stage, wanted) not in runs:
+            where, stages = f"tier {self.name}", {each for each, _ in runs}
+            if stage not in stages:
+                raise ParameterError(params.unknown("stage", stage, stages, where))
+            names = {other for each, other in runs if each == stage}
+            raise ParameterError(params.unknown(f"run of {stage}", wanted, names, where))
+        return runs[stage, wanted]
+
     def pairing(self, cell: Cell) -> list[Run]:
         """Every run that the rows of one pairing take, inputs before what needs them."""
         compared = (cell.source, cell.student, cell.temperature, cell.seed)
