@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+CLUSTER := .venv-cluster/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book html serve test bench lint format clean
+.PHONY: book html serve test bench cluster-env lint format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 book: html ## build the book, run the tiny tier here, and rebuild with your run in it
 	$(BIN)/nbutils run tiny
@@ -25,6 +26,8 @@ test: lint ## lint, type-check and run every test
 bench: $(READY) ## time sampling, training and scoring beside what you would otherwise run
 	cd tests && ../$(BIN)/python -m benchmarks.bench
 
+cluster-env: $(CLUSTER) ## install Snakemake into an environment of its own
+
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -35,7 +38,7 @@ format: $(READY) ## format the code
 	$(BIN)/ruff format
 
 clean: ## remove what was built; computed runs stay
-	rm -rf book/_build book/pages book/_static/generated .venv
+	rm -rf book/_build book/pages book/_static/generated .venv .venv-cluster
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -43,4 +46,10 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(CLUSTER): requirements-cluster.lock
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r requirements-cluster.lock
 	@touch $@
