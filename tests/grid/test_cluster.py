@@ -314,7 +314,12 @@ def test_slurm_computes_what_is_missing(
     with TemporaryDirectory(prefix="slurm-") as folder, slurm.cluster(Path(folder, "c")) as where:
         status, said = call(project, *command, "retry_failed=true", **where)
         assert status == 0, said
-        queue = ["squeue", "--states=all", "--noheader", "--format=%T %N %b"]
+        queue = [
+            "squeue",
+            "--states=all",
+            "--noheader",
+            "--Format=state:12,nodelist:6,tres-per-job:20",
+        ]
         _, jobs = call(project, *queue, **where)
     assert finished(project, "few") == expected
     rows = [line.split() for line in jobs.splitlines()]
