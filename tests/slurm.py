@@ -72,8 +72,10 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     for n, port in enumerate(ports):
         text += NODE.format(n=n, host=host, port=port)
     (folder / "slurm.conf").write_text(text, "utf-8")
+    _wrap_srun(folder)
     (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n", "utf-8")
-    environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+    path = f"{folder}:{os.environ['PATH']}"
+    environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
     own = {"key-file": "key", "socket": "munge.socket", "pid-file": "munge.pid"}
     own |= {"log-file": "munge.log", "seed-file": "munge.seed"}
     munged = [f"--{option}={folder / name}" for option, name in own.items()]
@@ -88,6 +90,14 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
             stack.callback(_end, daemon)
         _wait(environment)
         yield environment
+
+
+def _wrap_srun(folder: Path) -> None:
+    """An srun that knows the cluster: Snakemake drops the variable that says where its file is."""
+    wrapper = folder / "srun"
+    real = shutil.which("srun")
+    wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {real} "$@"\n', "utf-8")
+    wrapper.chmod(0o755)
 
 
 def _end(daemon: subprocess.Popen) -> None:

@@ -287,8 +287,9 @@ def test_snakemake_and_the_grid_share_a_store(project: Path) -> None:
     ],
 )
 def test_a_wrong_tier_is_one_message(config: list[str], message: str, project: Path) -> None:
-    profile = ("--profile", PROFILES / "local", "-n", "--config", "nbutils=nbutils")
-    status, said = call(project, SNAKEMAKE, *profile, *config)
+    profile = PROFILES / "local"
+    command = (SNAKEMAKE, "--profile", profile, "-n", "--config", "nbutils=nbutils")
+    status, said = call(project, *command, *config)
     assert status == 1
     assert message in said
     assert "Traceback" not in said
@@ -313,7 +314,12 @@ def test_slurm_computes_what_is_missing(
     with TemporaryDirectory(prefix="slurm-") as folder, slurm.cluster(Path(folder, "c")) as where:
         status, said = call(project, *command, "retry_failed=true", **where)
         assert status == 0, said
-        queue = ["squeue", "--states=all", "--noheader", "--format=%T %N %b"]
+        queue = [
+            "squeue",
+            "--states=all",
+            "--noheader",
+            "--Format=state:12,nodelist:6,tres-per-job:20",
+        ]
         _, jobs = call(project, *queue, **where)
     assert finished(project, "few") == expected
     rows = [line.split() for line in jobs.splitlines()]

@@ -80,8 +80,9 @@ def test_a_killed_holder_holds_nothing(holders: list[subprocess.Popen[str]]) -> 
     assert [said(holders[0]), said(holders[0])] == ["asks", "4,7"]
     holders.append(hold(1))
     assert said(holders[1]) == "asks"
-    assert holders[1].stdout is not None
-    assert select.select([holders[1].stdout], [], [], 1) == ([], [], [])
+    waiting = holders[1].stdout
+    assert waiting is not None
+    assert select.select([waiting], [], [], 1) == ([], [], [])
     holders[0].kill()
     assert said(holders[1]) == "4"
 
