@@ -60,9 +60,9 @@ charts.table(speed.shown(measured))
 # %% [markdown]
 # ## How time grows
 #
-# Time against amount, both logarithmic: the slope is 1 where twice the amount takes twice the time.
-# Over work: batches of documents, training steps, items. Over a batch: the time of one batch, below 1
-# where larger batches are worth their memory. Over weights: the time of one token or item.
+# Time against amount, both logarithmic: the slope is one where twice the amount takes twice the time.
+# Over work: batches of documents, training steps, items. Over a batch: the time of one batch, below
+# one where larger batches are worth their memory. Over weights: the time of one token or item.
 
 # %%
 charts.table(speed.exponents(found).round(2))

@@ -121,7 +121,7 @@
     const pale = gain[1] <= 0 && gain[2] >= 0;
     box.className = "explore-cell " + (gain[0] < 0 ? "loss" : "win") + (pale ? " pale" : "");
     // Never the whole colour: the number must stay readable on it.
-    const share = 80 * Math.abs(gain[0]) / reach * (pale ? 0.35 : 1);
+    const share = 80 * Math.min(1, Math.abs(gain[0]) / reach) * (pale ? 0.35 : 1);
     box.style.setProperty("--share", share.toFixed(0));
     box.style.setProperty("--relation", "var(--relation-" + cell[4] + ")");
     box.append(make("b", {}, signed(gain[0], 1)),
@@ -136,7 +136,10 @@
     const choice = entry.seeds.indexOf(state.seed);
     const cells = entry.cells.filter(function (c) { return c[3] === setting && c[5][choice]; });
     const at = new Map(cells.map(function (c) { return [c[1] + "/" + c[2], c]; }));
-    const reach = Math.max(0.1, ...cells.map(function (c) { return Math.abs(c[5][choice][0]); }));
+    // Of the pairings: a control can be so much worse that all else would look alike.
+    const reach = Math.max(0.1, ...cells.map(function (c) {
+      return c[4] === "control" ? 0 : Math.abs(c[5][choice][0]);
+    }));
     const [rows, columns] = [1, 2].map(function (place) {
       const found = [...new Set(cells.map(function (c) { return c[place]; }))];
       return found.sort(function (a, b) { return a - b; });

@@ -12,10 +12,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import nbformat
-import yaml
 from nbformat import NotebookNode
 
-from nbutils import notebooks
+from nbutils import notation, notebooks
 from nbutils.forms import NOTEBOOKS
 from nbutils.params import UserError
 
@@ -78,7 +77,10 @@ def repository(root: Path) -> tuple[str, str] | None:
     Raises:
         LaunchError: The address is no repository on GitHub.
     """
-    config = yaml.safe_load((root / "_config.yml").read_text("utf-8")).get("repository") or {}
+    config = (
+        notation.read((root / "_config.yml").read_text("utf-8"), "_config.yml").get("repository")
+        or {}
+    )
     branch = str(config.get("branch") or "main")
     address = config.get("url")
     if not address:

@@ -1,7 +1,7 @@
 """The built book and a browser, as fixtures.
 
-The book is built once, in a copy of what it is made of. A tier with every experiment whose numbers
-are made up stands beside what is published, so that every chart has something to draw.
+The book is built once, in a copy of what it is made of. The numbers of one tier are made up, so
+that every chart has something to draw whatever was published.
 """
 
 import json
@@ -35,6 +35,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.rmtree(tier)
     for pages in (REPOSITORY / results.PUBLISHED).glob("*/pages"):
         shutil.copytree(pages, published / pages.parent.name / "pages")
+    shutil.rmtree(published / "lab")
     write_tables(published / "lab", "supported")
     (published / speed.MEASURED).write_text(json.dumps(measurement("here")), "utf-8")
     book.build(root)

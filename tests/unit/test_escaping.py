@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import altair as alt
 import pandas as pd
 import pytest
 
@@ -65,7 +66,9 @@ def test_a_charts_every_text() -> None:
     shown = charts._spec_only({"description": EVIL, "datasets": {"a": [{EVIL: EVIL, "n": 1.5}]}})
     assert shown["text/plain"] == SEEN
     assert shown[charts.MIME]["datasets"] == {"a": [{SEEN: SEEN, "n": 1.5}]}
-    page = figures.embed(shown[charts.MIME])
+    rows = pd.DataFrame({"name": [EVIL], "n": [1.5]})
+    chart = alt.Chart(rows, description=EVIL).mark_point().encode(x="n:Q", y="name:N")
+    page = figures.embed(charts._spec_only(chart.to_dict())[charts.MIME])
     assert page.count("</script>") == 1
     assert everywhere(page) == page
 
