@@ -5,7 +5,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-
 TEMPLATES = "_static"
 """Where the theme leaves its templates: they end in ``.html`` and are no pages."""
 

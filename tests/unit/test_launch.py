@@ -56,7 +56,10 @@ def test_buttons_stand_below_the_title_and_nothing_is_lost(tmp_path: Path) -> No
     cell = nbformat.v4.new_markdown_cell("# Title\n\nThe claim.")
     source, target = tmp_path / "source.ipynb", tmp_path / "page.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), source)
-    for buttons, shown in (("<p>Open</p>", "# Title\n\n<p>Open</p>\n\nThe claim."), ("", cell.source)):
+    for buttons, shown in (
+        ("<p>Open</p>", "# Title\n\n<p>Open</p>\n\nThe claim."),
+        ("", cell.source),
+    ):
         book.stage(source, target, buttons)
         assert nbformat.read(target, as_version=4).cells[0].source == shown
 
