@@ -238,7 +238,7 @@
       });
     }
     function draw(chart) { return chart.draw(); }
-    document.body.append(tip);
+    (document.querySelector("main") || document.body).append(tip);
     all(function () { return true; }, draw);
     new MutationObserver(function () {
       all(function (chart) { return chart.view; }, function (chart) {
