@@ -47,8 +47,8 @@ def _violations(page: Page) -> list[str]:
     return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", list(SIZES))
+# Colours do not depend on the width: two of the four ways to look meet everything.
+@pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
 def test_every_page_is_quiet_accessible_and_still(
     built: Path, address: str, browser: Browser, size: str, theme: Theme
 ) -> None:
