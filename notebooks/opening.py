@@ -10,7 +10,7 @@ from nbutils import charts, forms, opening, params, reports, results, verdicts
 
 charts.enable()
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "remove-cell"]
 root: str = "."  # project folder that holds book/results and runs/tables
 
 # %% tags=["remove-cell"]

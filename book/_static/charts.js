@@ -83,7 +83,7 @@
     const facet = !("width" in this.spec);
     const now = facet ? this.view.signal("child_width") : this.view.width();
     const width = Math.max(now + by, 120);
-    return (facet ? this.view.signal("child_width", width) : this.view.width(width)).runAsync();
+    return (facet ? this.view.signal("child_width", width) : this.view.width(width)).resize().runAsync();
   };
 
   Chart.prototype.shade = function (dark) {

@@ -35,7 +35,7 @@ def test_names_in_a_chart_are_text(tmp_path: Path) -> None:
     (tmp_path / "book" / "page.html").write_text(page, "utf-8")
     with Server(tmp_path) as address, chromium() as browser:
         shown, problems = open_page(browser, address, "book/page.html", SIZES["desktop"], "light")
-        shown.locator(".mark-symbol path").first.hover(force=True)
+        shown.locator(".nbutils-canvas .mark-symbol path").first.hover(force=True)
         tooltip = shown.locator("#nbutils-tip")
         tooltip.wait_for()
         assert EVIL in tooltip.inner_text()

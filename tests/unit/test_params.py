@@ -21,7 +21,9 @@ from tiny import REPOSITORY
 
 SOURCES = {path.stem: path for path in sorted((REPOSITORY / "notebooks").glob("*.py"))}
 TIERS = sorted(path.stem for path in (REPOSITORY / "notebooks" / "tiers").glob("*.yml"))
-CELL = re.compile(r'^# %% tags=\["parameters"\]\n(.*?)(?=^# %%|\Z)', re.MULTILINE | re.DOTALL)
+CELL = re.compile(
+    r'^# %% tags=\["parameters"(?:, "remove-cell")?\]\n(.*?)(?=^# %%|\Z)', re.MULTILINE | re.DOTALL
+)
 LINE = re.compile(r"(\w+): (\w+) = (.+?)  # (\S.+)")
 
 
