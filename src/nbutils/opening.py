@@ -188,7 +188,7 @@ def picture(cells: pd.DataFrame, first: str = "") -> ChartType:
     )
     return (
         alt.layer(charts.dashed("x"), paths, across, up, ends, halo, names, start)
-        .properties(width=charts.WIDTH, height=250)
+        .properties(width=charts.WIDTH, height=190)
         .add_params(*choices, single)
         .properties(
             description="Change of utility against what can still be extracted: one line a "
