@@ -15,8 +15,6 @@
 # of items, not of seeds.
 
 # %%
-import json
-
 import pandas as pd
 
 from nbutils import cells, charts, forms, grid, params, plans, runs, suite, summaries
@@ -56,25 +54,19 @@ store = runs.Store(root)
 # %% [markdown]
 # ## The suite
 #
-# Items are cut from held-out works of every domain. A document of which any run of words occurs in
-# training text is left out.
+# Items that the scratch tiers cut for themselves come from held-out works of every domain. A document
+# of which any run of words occurs in training text is left out.
 
 # %%
 suite_folder = grid.compute(plan.suite(), plan, root)
-tasks = {p.stem: p.read_text("utf-8").splitlines() for p in sorted(suite_folder.glob("*.jsonl"))}
-sizes = [{"task": t, "items": len(i), "chance": suite.chance(t)} for t, i in tasks.items()]
-charts.table(pd.DataFrame(sizes), digits=2)
+texts = suite.texts(suite_folder)
+charts.table(pd.DataFrame([{"task": t, "items": len(found)} for t, found in texts.items()]))
 
 # %% [markdown]
-# One item of each kind; the first domain stands for the others.
+# The first item of every task, its end with the right answer.
 
 # %%
-examples = [json.loads(lines[0]) for task, lines in tasks.items() if task.startswith("speeches")]
-shown = [
-    {"item": e["item"], "context": e["query"][-120:], "choices": " |".join(e["choices"])}
-    for e in examples
-]
-charts.table(pd.DataFrame(shown))
+charts.table(pd.DataFrame([{"task": t, "item": "…" + i[0][-160:]} for t, i in texts.items()]))
 
 # %% [markdown]
 # ## Scoring
@@ -87,6 +79,14 @@ run = plan.utility(student, cell)
 after = pd.read_parquet(grid.compute(run, plan, root) / "utility.parquet")
 before = pd.read_parquet(grid.compute(plan.utility(student), plan, root) / "utility.parquet")
 after.head()
+
+# %% [markdown]
+# What a guess gets right, beside what the student gets right before and after.
+
+# %%
+correct = before.groupby("task")[["chance", "correct"]].mean().rename(columns={"correct": "before"})
+correct["after"] = after.groupby("task")["correct"].mean()
+charts.table(correct.reset_index(), digits=3)
 
 # %% [markdown]
 # ## Gain, paired item by item

@@ -4,7 +4,6 @@ A checkpoint lies beside the run's unread scratch folder and goes when the run i
 written beside its place and renamed in, so a kill leaves the old one or the new one.
 """
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from nbutils.params import UserError, first_line
+from nbutils.runs import flush
 
 SECONDS = 60.0
 """A training of less than this leaves no checkpoint; a longer one loses at most this much."""
@@ -72,8 +72,8 @@ class Checkpoint:
                 f"the checkpoint {partial} cannot be written ({first_line(error)}): make space on "
                 "the disk and run again, which goes on from the last checkpoint"
             ) from error
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(partial)
         partial.replace(self.folder / FILE)
+        flush(self.folder)
         self._saved = time.monotonic()
         self._took = self._saved - started

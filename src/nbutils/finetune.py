@@ -76,9 +76,7 @@ def train(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: training.P
         _settle(out)
     else:
         models.save(model.to(dtype), tokenizer, out)
-    pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses}).to_parquet(
-        out / "curve.parquet", index=False
-    )
+    training.write_curve(losses, out)
 
 
 def _settle(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Footers: what stands under every chart of a page: the runs behind it, and how to repeat it."""
 
 import ast
-import html
 import shlex
 from collections.abc import Iterable
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from IPython.display import HTML
 from nbformat import NotebookNode
 
+from nbutils.escaping import for_page
 from nbutils.params import UserError
 
 CHART = 'class="nbutils-chart"'
@@ -21,7 +21,7 @@ class FooterError(UserError):
 
 def note(text: str) -> HTML:
     """The footer of charts that no run is behind: what they were made from instead."""
-    return HTML(f"<div {PROVENANCE}><p>{html.escape(text)}</p></div>")
+    return HTML(f"<div {PROVENANCE}><p>{for_page(text)}</p></div>")
 
 
 def add(notebook: NotebookNode, name: str, tiers: Iterable[str]) -> int:
@@ -50,7 +50,7 @@ def commands(notebook: NotebookNode, name: str, tiers: Iterable[str], said: str)
     """What a person types to make a page's charts again, one command a tier that it speaks of."""
     given = [f"-p {key} {shlex.quote(str(value))}" for key, value in parameters(notebook).items()]
     once = " ".join([f"nbutils notebook {name}", *given])
-    spoken = [tier for tier in dict.fromkeys(tiers) if f">{html.escape(tier)} · " in said]
+    spoken = [tier for tier in dict.fromkeys(tiers) if f">{for_page(tier)} · " in said]
     return [f"nbutils run {tier} && {once}" for tier in spoken] or [once]
 
 
@@ -66,7 +66,7 @@ def parameters(notebook: NotebookNode) -> dict[str, Any]:
 
 
 def _repeat(lines: Iterable[str]) -> str:
-    shown = map(html.escape, lines)
+    shown = map(for_page, lines)
     return "".join(
         f'<p class="nbutils-reproduce"><button type="button" class="nbutils-copy" '
         f'data-copy="{line}">Copy</button> <code>{line}</code></p>'

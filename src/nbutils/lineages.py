@@ -212,9 +212,7 @@ def prepare(
     losses = training.fit(model, rows, p.recipe, p.seed, progress, Checkpoint(out))
     models.save(model, tokenizer, out)
     passages.to_parquet(out / "passages.parquet", index=False)
-    pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses}).to_parquet(
-        out / "curve.parquet", index=False
-    )
+    training.write_curve(losses, out)
     facts = {
         "parameters": sum(w.numel() for w in model.parameters()),
         "training_tokens": sum(map(len, documents)),

@@ -90,7 +90,9 @@ def load(folder: Path, base: Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
 
             # merged, so that scoring costs what the base costs
             model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            base, trust_remote_code=False, local_files_only=True
+        )
     except (torch.OutOfMemoryError, ModelError):
         raise
     except Exception as error:  # transformers, safetensors and tokenizers share no base class

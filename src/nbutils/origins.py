@@ -4,13 +4,12 @@ An origin is one line: ``hub:OWNER/NAME@REVISION``, ``folder:PATH``, ``gguf:PATH
 ``wheel:NAME``. Looking at one loads no library that computes.
 """
 
-import hashlib
 import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nbutils import wheels
+from nbutils import digests, wheels
 from nbutils.params import ParameterError, UserError, unknown
 
 WANTED = ["*.json", "*.safetensors", "tokenizer.model", "merges.txt", "vocab.txt"]
@@ -61,18 +60,14 @@ def _content(kind: str, path: Path) -> str:
         raise OriginError(f"there is no GGUF file {path}")
     if kind == "folder":
         check_folder(path)
-    digest = hashlib.sha256()
-    for file in files:
-        now = file.stat()
-        digest.update(file.name.encode() + _sha256(file, now.st_mtime_ns, now.st_size))
-    return digest.hexdigest()
+    read = [(f.name, _sha256(f, f.stat().st_mtime_ns, f.stat().st_size)) for f in files]
+    return digests.sha256(digests.canonical(read))
 
 
 @cache  # a plan asks for every model many times, and weights may be many gigabytes
-def _sha256(file: Path, mtime_ns: int, size: int) -> bytes:
+def _sha256(file: Path, mtime_ns: int, size: int) -> str:
     """Hash of a file that last changed then and has that size."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").digest()
+    return digests.of_file(file)
 
 
 def check_folder(path: Path) -> None:

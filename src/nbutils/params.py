@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError, model_validator
 
 Architecture = Literal["gpt_neox", "llama", "qwen3"]
-DomainName = Literal["speeches", "encyclopedia", "scripture"]
 Method = Literal["full", "lora"]
 Control = Literal["real", "shuffled", "noise", "frozen"]
 SLUG = r"^[a-z0-9][a-z0-9-]{0,39}$"

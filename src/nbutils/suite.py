@@ -200,11 +200,6 @@ def build(p: PrepareSuite) -> dict[str, list[Item]]:
     return tasks
 
 
-def chance(task: str) -> float:
-    """Accuracy of a guess."""
-    return 0.5 if task.endswith("_agreement") else 0.25
-
-
 def prepare(p: PrepareSuite, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *prepare suite*: one lm-eval task file and one JSON Lines file a task."""
     tasks = build(p)

@@ -13,9 +13,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
@@ -203,6 +205,12 @@ def fit(
         progress((step + 1) / recipe.steps)
     model.eval()
     return losses
+
+
+def write_curve(losses: list[float], folder: Path) -> None:
+    """Write ``curve.parquet``: step, from 1, and loss in nats per token."""
+    curve = pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses})
+    curve.to_parquet(folder / "curve.parquet", index=False)
 
 
 def _labels(rows: Packed, index: torch.Tensor) -> int:

