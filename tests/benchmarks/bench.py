@@ -9,22 +9,25 @@ for each stage the ratio of its first contest; and the time that more and more w
 
 import gc
 import json
+import logging
 import platform
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from transformers import AutoTokenizer
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 import tiny  # the tests' own tokenizer
 from benchmarks import peers
@@ -166,7 +169,8 @@ def peak_memory(way: Callable[[], Any]) -> float | None:
 
 def main() -> None:
     """Measure everything, print a table and write ``runs/bench.json``."""
-    logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     torch.set_num_threads(THREADS)
     best = ceiling()
     rows = [row for make in track(contests(), "contests") for row in measured(make(), best)]
@@ -194,15 +198,17 @@ def main() -> None:
 
 def show(rows: list[dict[str, Any]], best: Ceiling) -> None:
     """Print the rows for people."""
-    table = Table("stage", "contest", "weights", "way", "rate", "ratio", "of peak", "memory")
-    for r in rows:
-        table.add_row(
-            *(r["stage"], r["contest"], f"{r['parameters'] / 1e6:.1f} M", r["way"]),
-            f"{r['rate']:,.0f} [{r['low']:,.0f}, {r['high']:,.0f}]",
-            *(f"{r['ratio']:.2f}", f"{r['of_ceiling']:.0%}", f"{r['memory_mib'] or 0:,.0f} MiB"),
-        )
     console = Console()
-    console.print(table)
+    columns = ("contest", "weights", "way", "rate", "ratio", "of peak", "MiB")
+    for stage, mine in groupby(rows, lambda r: r["stage"]):
+        table = Table(*columns, title=stage, box=box.SIMPLE_HEAD, padding=0)
+        for r in mine:
+            table.add_row(
+                *(r["contest"], f"{r['parameters'] / 1e6:.1f} M", r["way"]),
+                f"{r['rate']:,.0f} [{r['low']:,.0f}, {r['high']:,.0f}]",
+                *(f"{r['ratio']:.2f}", f"{r['of_ceiling']:.0%}", f"{r['memory_mib'] or 0:,.0f}"),
+            )
+        console.print(table)
     console.print(
         f"peak here: {best.flops / 1e9:,.0f} GFLOP/s, {best.bandwidth / 1e9:,.0f} GB/s; rates are "
         "tokens a second (sampling, training) and items a second (scoring)"
