@@ -71,7 +71,7 @@ charts.table(predictors.rules())
 # Its `regret` is what would be lost by training on the corpus that it puts first, against the best
 # corpus, in points; the tick is the loss by a choice at random.
 
-# %% mystnb={"figure": {"name": "fig-predictors", "caption": "Rank correlation with gain for a student left out, with intervals, for every proxy and diagnostic; below, the gain lost by choosing one corpus by it."}}
+# %% mystnb={"figure": {"name": "fig-predictors", "caption": "Rank correlation with gain for a student left out, with intervals, for every proxy and diagnostic; below, the gain lost by choosing one corpus by it, as a mean over students with their range; the upright tick is a choice at random."}}
 judged = predictors.useful(predictors.left_out(points, seed))
 beyond.predictors(judged)
 

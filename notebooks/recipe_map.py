@@ -37,7 +37,7 @@ print(results.found(project))
 # cell cannot be told from zero after correction for the number of cells. Under the gain stands
 # by how much held-out extraction fell.
 
-# %% mystnb={"figure": {"name": "fig-recipes", "caption": "Gain of self-training in percentage points over learning rate and steps, for full fine-tuning and for each LoRA rank; pale cells cannot be told from zero."}}
+# %% mystnb={"figure": {"name": "fig-recipes", "caption": "Gain of self-training in percentage points over learning rate and steps, for full fine-tuning and for each LoRA rank, with intervals; pale cells cannot be told from zero."}}
 gains = results.load("gains", project)
 falls = results.load("falls", project)
 rows = verdicts.recipe_gains(verdicts.with_memory(gains, falls))

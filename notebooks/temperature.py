@@ -52,7 +52,7 @@ charts.corpus_table(corpora[corpora["round"].eq(1)])
 #
 # Move the slider in {numref}`fig-temperature` to mark one temperature in all three panels.
 
-# %% mystnb={"figure": {"name": "fig-temperature", "caption": "Self pairings over sampling temperatures: coverage against fidelity of the corpus, the gain after training on it, and what is still extracted, with intervals."}}
+# %% mystnb={"figure": {"name": "fig-temperature", "caption": "Self pairings over sampling temperatures: coverage against fidelity of the corpus, with the range over seeds, the gain after training on it, and what is still extracted, with intervals."}}
 gains = results.load("gains", project)
 falls = results.load("falls", project)
 rows = verdicts.temperature_rows(corpora, gains, falls)

@@ -117,18 +117,19 @@ def recipe_map(rows: pd.DataFrame) -> ChartType:
             "datum.effect == 'not told apart'", alt.value(0.35), alt.value(1)
         ),
     )
-    number = base.mark_text(dy=-7, fontSize=13, fontWeight=600, style="number").encode(
+    number = base.mark_text(dy=-14, fontSize=13, fontWeight=600, style="number").encode(
         text=alt.Text("gain:Q", format="+.2f")
     )
+    limits = charts.limits(base, 2, ".2f")
     memory = (
         base.transform_calculate(
             text="isValid(datum.forgotten) ? 'forgets ' + format(datum.forgotten, 'd') + ' %' : ''"
         )
-        .mark_text(dy=11, fontSize=10, style="number")
+        .mark_text(dy=16, fontSize=10, style="number")
         .encode(text="text:N")
     )
-    layers = alt.layer(squares, number, memory, data=rows).properties(
-        width=charts.WIDTH, height=alt.Step(46)
+    layers = alt.layer(squares, number, limits, memory, data=rows).properties(
+        width=charts.WIDTH, height=alt.Step(58)
     )
     order = sorted(rows["update"].unique(), key=lambda u: (u != "full", len(u), u))
     return (
@@ -151,15 +152,16 @@ def predictors(judged: pd.DataFrame) -> ChartType:
     if judged.empty:
         return charts.nothing("nbutils run lab")
     rows = charts.checked(judged).copy()
-    rows["regret"], rows["regret_at_random"] = 100 * rows["regret"], 100 * rows["regret_at_random"]
+    regrets = ["regret", "regret_low", "regret_high", "regret_at_random"]
+    rows[regrets] *= 100
     choices, chosen = charts.selectors(rows, "method")
-    tip = charts.tooltips(
-        "proxy", "kind", "rho", "low", "high", "p_value", "regret", "regret_at_random"
-    )
+    tip = charts.tooltips("proxy", "kind", "rho", "low", "high", "p_value", *regrets)
     # One order for all results: the layers of a joint axis cannot sort by a field.
     order = list(rows.sort_values("rho", ascending=False).drop_duplicates("proxy")["proxy"])
     y = alt.Y("proxy:N", title=None, sort=order).axis(
-        labelExpr="split(datum.label, '_')", labelLineHeight=12, labelOffset=-6
+        labelExpr=r"split(replace(replace(datum.label, '_', '\n'), /_/g, ' '), '\n')",
+        labelLineHeight=12,
+        labelOffset=-6,
     )
     plain = alt.Chart(rows).transform_filter(chosen).encode(y=y, tooltip=tip)
     base = plain.encode(
@@ -171,6 +173,12 @@ def predictors(judged: pd.DataFrame) -> ChartType:
     lost = base.mark_bar(height={"band": 0.5}, cornerRadius=2).encode(
         x=alt.X("regret:Q", title="gain lost against the best corpus (points)")
     )
+    between = plain.mark_rule(strokeWidth=1.6, style="whisker").encode(
+        x="regret_low:Q", x2="regret_high:Q"
+    )
+    number = plain.mark_text(align="left", dx=5, fontSize=11, style="number").encode(
+        x="regret_high:Q", text=alt.Text("regret:Q", format=".2f")
+    )
     chance = plain.mark_tick(thickness=2, style="whisker").encode(x="regret_at_random:Q")
     step = alt.Step(28)
     return (
@@ -178,8 +186,8 @@ def predictors(judged: pd.DataFrame) -> ChartType:
             alt.layer(charts.dashed("x"), spans, dots).properties(
                 width=charts.WIDTH, height=step, title="Ranking the corpora of a student left out"
             ),
-            alt.layer(lost, chance).properties(
-                width=charts.WIDTH, height=step, title="Choosing one corpus (tick: at random)"
+            alt.layer(lost, between, chance, number).properties(
+                width=charts.WIDTH, height=step, title="Choosing one corpus"
             ),
             spacing=24,
         )

@@ -49,6 +49,8 @@ NUMBERS = {
     "multiple": ("multiple of the detectable gain", ".2f"),
     "power": ("found", ".0%"),
     "regret": ("gain lost (points)", ".2f"),
+    "regret_low": ("gain lost for the best student", ".2f"),
+    "regret_high": ("gain lost for the worst student", ".2f"),
     "regret_at_random": ("gain lost by a random choice (points)", ".2f"),
     "passages": ("held-out passages", "d"),
     "temperature": ("temperature", ".2f"),
@@ -203,6 +205,17 @@ def line_panel(
         spans = base.mark_rule(strokeWidth=1.4).encode(x=x, y=f"{low}:Q", y2=f"{high}:Q")
         layers.insert(0, spans)
     return alt.layer(*layers).properties(width=WIDTH, height=170, title=title)
+
+
+def limits(cells: alt.Chart, below: int, form: str) -> alt.Chart:
+    """The interval of a cell's gain as text, so many pixels below its middle."""
+    return (
+        cells.transform_calculate(
+            limits=f"format(datum.low, '+{form}') + ' … ' + format(datum.high, '+{form}')"
+        )
+        .mark_text(dy=below, fontSize=10, style="number")
+        .encode(text="limits:N")
+    )
 
 
 def outcomes(base: alt.Chart, x: alt.X, size: Any = SIZE) -> list[ChartType]:

@@ -6,6 +6,7 @@ Each shows one result label at a time, chosen in the chart, and gains in percent
 import json
 
 import altair as alt
+import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
@@ -86,13 +87,7 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
     number = cells.mark_text(dy=-6, fontSize=14, fontWeight=600, style="number").encode(
         text=alt.Text("gain:Q", format="+.1f")
     )
-    limits = (
-        cells.transform_calculate(
-            limits="format(datum.low, '+.1f') + ' … ' + format(datum.high, '+.1f')"
-        )
-        .mark_text(dy=11, fontSize=10, style="number")
-        .encode(text="limits:N")
-    )
+    limits = charts.limits(cells, 11, ".1f")
     matrix = alt.layer(squares, number, limits).properties(width=charts.WIDTH, height=alt.Step(46))
     return (
         alt.vconcat(matrix, _task_gains(charts.checked(rows), chosen, pick), spacing=28)
@@ -200,6 +195,10 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
 # ---------------------------------------------------------------- memorization
 
 
+TICKS = [-50, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10]
+"""Of an axis that is linear around zero and logarithmic beyond a point."""
+
+
 def decoupling(cells: pd.DataFrame) -> ChartType:
     """Change of utility against fall of extraction; a click shows that pairing before and after."""
     if cells.empty:
@@ -213,7 +212,11 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
     fall = "extraction fell by (%)"
     tip = charts.tooltips(*charts.PAIRING, "fall", "before", "after", "passages")
     base = alt.Chart(rows).transform_filter(chosen).encode(tooltip=tip)
-    x = alt.X("gain:Q", title="change of utility (percentage points)").scale(padding=12)
+    # shuffled text lies twenty points away, and would press all others into a line
+    x = alt.X("gain:Q", title="change of utility (percentage points)")
+    x = x.scale(type="symlog", constant=1, padding=12).axis(
+        values=TICKS, labelExpr="datum.value ? format(datum.value, '+~g') : '0'"
+    )
     y = alt.Y("fall:Q", title=fall).scale(domainMax=100, nice=False, zero=False)
     target = (
         alt.Chart(alt.InlineData(values=[{}]), height=320)
@@ -254,17 +257,23 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
 
 
 def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartType:
-    keys = _CELL
-    accuracy = ("accuracy", "base_accuracy", "accuracy", None, None)
-    share = ("share", "before_share", "share", "share_low", "share_high")
-    parts = []
-    for name, before, after, low, high in (accuracy, share):
-        label = "accuracy on the suite" if name == "accuracy" else "held-out extraction"
-        for moment, column, limit in (("before", before, "before_"), ("after", after, "")):
-            part = cells[keys].assign(measure=label, moment=moment, value=cells[column])
-            part["low"] = cells[limit + low] if low else cells[column]
-            part["high"] = cells[limit + high] if high else cells[column]
-            parts.append(part)
+    accuracy, extraction = "accuracy on the suite", "held-out extraction"
+    base = cells["base_accuracy"]
+    unknown = pd.Series(np.nan, index=cells.index)
+    after = (cells["accuracy"], base + cells["low"], base + cells["high"])  # that of the change
+
+    def shares(name: str) -> tuple[pd.Series, pd.Series, pd.Series]:
+        return cells[name], cells[f"{name}_low"], cells[f"{name}_high"]
+
+    parts = [
+        cells[_CELL].assign(measure=measure, moment=moment, value=value, low=low, high=high)
+        for measure, moment, (value, low, high) in (
+            (accuracy, "before", (base, unknown, unknown)),
+            (accuracy, "after", after),
+            (extraction, "before", shares("before_share")),
+            (extraction, "after", shares("share")),
+        )
+    ]
     rows = charts.checked(pd.concat(parts, ignore_index=True))
     base = alt.Chart(rows).transform_filter(chosen).transform_filter(pick)
     y = alt.Y("moment:N", title=None, sort=["before", "after"])
@@ -278,15 +287,21 @@ def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> Char
         color=alt.Color("measure:N", title=None).scale(range=["#7a7f87", "#8a5cc2"]),
         tooltip=tip,
     )
+    middle = alt.YOffset("measure:N", bandPosition=0.5)
     spans = base.mark_rule(strokeWidth=1.6, style="whisker").encode(
-        x="low:Q", x2="high:Q", y=y, yOffset=alt.YOffset("measure:N", bandPosition=0.5), tooltip=tip
+        x="low:Q", x2="high:Q", y=y, yOffset=middle, tooltip=tip
+    )
+    numbers = (
+        base.transform_calculate(end="isValid(datum.high) ? datum.high : datum.value")
+        .mark_text(align="left", dx=5, fontSize=11, style="number")
+        .encode(x="end:Q", y=y, yOffset=middle, text=alt.Text("value:Q", format=".1%"))
     )
     title = alt.ExprRef(
         "isValid(pick.source) ? pick.source[0] + ' → ' + pick.student[0] + ', before and after'"
         " : 'Click a point above'"
     )
     return (
-        alt.layer(bars, spans)
+        alt.layer(bars, spans, numbers)
         .properties(width=charts.WIDTH, height=alt.Step(26), title=alt.TitleParams(title))
         .resolve_scale(color="independent")
     )
@@ -308,7 +323,9 @@ def temperatures(rows: pd.DataFrame) -> ChartType:
     if rows.empty:
         return charts.nothing()
     numbers = ["gain", "low", "high", "share", "share_low", "share_high"]
-    rows = rows[[*_CELL, *numbers, *COVERAGE.values(), *FIDELITY.values()]]
+    measures = [*COVERAGE.values(), *FIDELITY.values()]
+    limits = [f"{measure}_{limit}" for measure in measures for limit in ("low", "high")]
+    rows = rows[[*_CELL, *numbers, *measures, *limits]]
     rows = charts.in_points(charts.checked(rows))
     steps = sorted(rows["temperature"].unique())
     slider = alt.binding_range(min=steps[0], max=steps[-1], step=0.1, name="Temperature")
@@ -319,15 +336,19 @@ def temperatures(rows: pd.DataFrame) -> ChartType:
         charts.choice("judge_choice", "Fidelity judged by", FIDELITY),
         alt.param(name="near", value=1.0, bind=slider),
     ]
-    tip = charts.tooltips(
-        "student", "temperature", *COVERAGE.values(), *FIDELITY.values(), *charts.GAIN, "share"
-    )
+    tip = charts.tooltips("student", "temperature", *measures, *charts.GAIN, "share")
     base = (
         alt.Chart(rows)
         .transform_filter(chosen)
         .transform_calculate(
-            coverage=f"datum[({json.dumps(COVERAGE)})[coverage_choice]]",
-            judged=f"datum[({json.dumps(FIDELITY)})[judge_choice]]",
+            **{
+                f"{name}{limit}": f"datum[({json.dumps(known)})[{choice}] + '{limit}']"
+                for name, known, choice in (
+                    ("coverage", COVERAGE, "coverage_choice"),
+                    ("judged", FIDELITY, "judge_choice"),
+                )
+                for limit in ("", "_low", "_high")
+            }
         )
         .encode(color=alt.Color("student:N", title="student"), order="temperature:Q", tooltip=tip)
     )
@@ -336,9 +357,14 @@ def temperatures(rows: pd.DataFrame) -> ChartType:
     fidelity = alt.Y("judged:Q", title="fidelity: mean log-likelihood a token").scale(zero=False)
     over = alt.X("aside:Q", title="temperature").scale(zero=False, padding=16)
     over = over.axis(values=steps, format=".2~f")
-    plane = charts.line_panel(base, coverage, fidelity, "Coverage against fidelity", size=size)
+    title = "Coverage against fidelity"
+    across = base.mark_rule(strokeWidth=1.4).encode(
+        x="coverage_low:Q", x2="coverage_high:Q", y=fidelity
+    )
+    plane = across + charts.line_panel(base, coverage, fidelity, title, "judged_low", size)
+    plane = plane.properties(width=charts.WIDTH, height=260, title=title)
     return (
-        alt.vconcat(plane.properties(height=260), *charts.outcomes(base, over, size), spacing=24)
+        alt.vconcat(plane, *charts.outcomes(base, over, size), spacing=24)
         .add_params(*choices)
         .properties(
             description="Coverage against fidelity of each self corpus, and the gain and the "

@@ -88,7 +88,7 @@ def left_out(pairings: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     One row a (result label, method, proxy): ``rho`` is the mean over students of the rank
     correlation with gain, turned by the sign of the others' mean; ``regret`` is the gain lost by
     training on the corpus that the proxy puts first instead of the best one, as a mean over
-    students. P-values permute gains within students and learn the signs anew.
+    students and with their range. P-values permute gains within students and learn the signs anew.
     """
     rows = []
     columns = ["results", "method", "kind", "proxy"]
@@ -103,10 +103,12 @@ def left_out(pairings: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
             for (v, g), sign in zip(groups, found.signs, strict=True)
         ]
         chance = [g.max() - g.mean() for _, g in groups]
-        numbers = (found.rho, found.low, found.high, found.p_value, np.mean(regrets))
-        rows.append((*keys, len(mine), *numbers, np.mean(chance)))
-    further = ["students", "rho", "low", "high", "p_value", "regret", "regret_at_random"]
-    return pd.DataFrame(rows, columns=[*columns, *further])
+        numbers = (found.rho, found.low, found.high, found.p_value)
+        lost = (np.mean(regrets), min(regrets), max(regrets), np.mean(chance))
+        rows.append((*keys, len(mine), *numbers, *lost))
+    further = ["students", "rho", "low", "high", "p_value"]
+    regret = ["regret", "regret_low", "regret_high", "regret_at_random"]
+    return pd.DataFrame(rows, columns=[*columns, *further, *regret])
 
 
 def useful(tried: pd.DataFrame) -> pd.DataFrame:

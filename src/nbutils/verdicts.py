@@ -294,7 +294,10 @@ def stopping_rule(falls: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
 def temperature_rows(
     corpora: pd.DataFrame, gains: pd.DataFrame, falls: pd.DataFrame
 ) -> pd.DataFrame:
-    """One row a self pairing and temperature: coverage, fidelity, gain and extraction share."""
+    """One row a self pairing and temperature: coverage, fidelity, gain and extraction share.
+
+    What describes a corpus is a mean over seeds; ``_low`` and ``_high`` are their range.
+    """
     cells = with_memory(gains, falls)
     own = cells[cells["experiment"].eq("pairings") & cells["relation"].eq("self")]
     columns = [
@@ -302,8 +305,10 @@ def temperature_rows(
         *("fidelity", "passage_hits", "documents"),
     ]
     base = corpora[corpora["round"].eq(1)]
-    corpus = base.groupby(["results", "source", "temperature"], as_index=False)[columns].mean()
-    return own.merge(corpus, on=["results", "source", "temperature"])
+    keys = ["results", "source", "temperature"]
+    seeds = base.groupby(keys)[columns]
+    corpus = seeds.mean().join(seeds.min().add_suffix("_low")).join(seeds.max().add_suffix("_high"))
+    return own.merge(corpus.reset_index(), on=keys)
 
 
 def temperature_trades(corpora: pd.DataFrame) -> pd.DataFrame:
