@@ -76,7 +76,7 @@ charts.table(written[["documents", "passage_hits"]].mean().reset_index(), digits
 # The shaded corner is where the claim lives. The controls stand in the same picture, in grey. Click
 # a point to see its pairing before and after.
 
-# %% mystnb={"figure": {"name": "fig-decoupling", "caption": "Change of utility against the fall of held-out extraction, both with intervals, one point a pairing or control. The shaded corner is kept and forgotten. Below, the chosen pairing before and after; the interval of an accuracy is that of its change."}}
+# %% mystnb={"figure": {"name": "fig-decoupling", "caption": "Change of utility against the fall of held-out extraction, both with intervals, one point a pairing or control. The shaded corner is kept and forgotten; beyond one point the scale of utility is logarithmic. Below, the chosen pairing before and after; the interval of an accuracy is that of its change."}}
 gains = results.load("gains", project)
 cells = verdicts.decoupling_cells(gains, falls)
 findings.decoupling(cells)
