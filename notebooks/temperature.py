@@ -19,7 +19,7 @@
 # neither knows what is true.
 
 # %%
-from nbutils import charts, findings, forms, params, reports, results, verdicts
+from nbutils import cells, charts, findings, forms, params, reports, results, verdicts
 
 charts.enable()
 
@@ -94,7 +94,7 @@ charts.table(verdicts.shown(verdicts.across_students(judged)))
 
 # %%
 charts.said(
-    f"{row.results}, {row.method}: that a temperature of {verdicts.TEMPERATURE:g} serves as well as "
+    f"{row.results}, {row.method}: that a temperature of {cells.TEMPERATURE:g} serves as well as "
     f"any other is {row.verdict} ({row.reason} contrasts)"
     for row in verdicts.overall(judged).itertuples()
 )

@@ -5,7 +5,7 @@ import pandas as pd
 from altair.typing import ChartType
 
 from nbutils import charts, verdicts
-from nbutils.summaries import TEMPERATURE
+from nbutils.cells import TEMPERATURE
 
 KINDS = {"proxy": "#6c6c6c", "diagnostic": "#8a5cc2"}
 """What may predict a gain, and its colour."""

@@ -14,6 +14,8 @@ LABELS = (
     *("round", "learning_rate", "steps", "rank", "step"),
 )
 """What names a cell in tables; with a seed, one state of it."""
+TEMPERATURE = 1.0
+"""The model's own distribution: the temperature at which pairings are compared."""
 CONTROL_NAMES: dict[Control, str] = {
     "real": "real text",
     "shuffled": "shuffled self",
@@ -72,9 +74,9 @@ def pairings(tier: Tier) -> Iterator[Cell]:
     for seed in grid.seeds:
         for student in grid.students:
             for source in tier.models:
-                yield Cell(source, student, grid.temperature, "full", seed)
+                yield Cell(source, student, TEMPERATURE, "full", seed)
             for method in grid.self_methods:
-                yield Cell(student, student, grid.temperature, method, seed)
+                yield Cell(student, student, TEMPERATURE, method, seed)
 
 
 def over_temperatures(tier: Tier) -> Iterator[Cell]:
@@ -93,7 +95,7 @@ def controls(tier: Tier) -> Iterator[Cell]:
         for student in grid.students:
             for control in grid.controls:
                 if control != "frozen" or seed == grid.seeds[0]:
-                    yield Cell(student, student, grid.temperature, "full", seed, control)
+                    yield Cell(student, student, TEMPERATURE, "full", seed, control)
 
 
 def later_rounds(tier: Tier) -> Iterator[Cell]:
@@ -102,7 +104,7 @@ def later_rounds(tier: Tier) -> Iterator[Cell]:
     for seed in grid.seeds:
         for student in grid.students:
             for number in range(2, grid.rounds + 1):
-                yield Cell(student, student, grid.temperature, "full", seed, round=number)
+                yield Cell(student, student, TEMPERATURE, "full", seed, round=number)
 
 
 def recipes(tier: Tier) -> Iterator[Cell]:
@@ -118,7 +120,7 @@ def recipes(tier: Tier) -> Iterator[Cell]:
                     yield Cell(
                         student,
                         student,
-                        grid.temperature,
+                        TEMPERATURE,
                         "lora" if rank else "full",
                         grid.seeds[0],
                         variation=Variation(rate, steps, rank),
@@ -134,7 +136,7 @@ def traced(tier: Tier) -> Iterator[Cell]:
             relation = tier.relation(source, student)
             if relation not in seen:
                 seen.add(relation)
-                yield Cell(source, student, grid.temperature, "full", grid.seeds[0])
+                yield Cell(source, student, TEMPERATURE, "full", grid.seeds[0])
 
 
 def every(tier: Tier) -> Iterator[Cell]:

@@ -34,7 +34,7 @@ def module_digest(name: str) -> str:
     Comments, docstrings and layout do not count: the parsed code is hashed.
     """
     package = Path(__file__).parent
-    waiting, seen = [name], dict[str, str]()
+    waiting, seen = [name], dict[str, Any]()
     while waiting:
         module = waiting.pop()
         if module in seen or module in NOT_COMPUTING:
@@ -45,7 +45,7 @@ def module_digest(name: str) -> str:
 
 
 @cache  # a module is part of many stages, and parsing it takes the longest
-def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
+def _parsed(source: str) -> tuple[Any, tuple[str, ...]]:
     """A module's code without docstrings, and names in ``nbutils`` that it imports."""
     tree = ast.parse(source)
     imported: list[str] = []
@@ -57,7 +57,20 @@ def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_docstring(node, body[0]):
             body[:] = body[1:] or [ast.Pass()]
-    return ast.unparse(tree), tuple(imported)
+    return _plain(tree), tuple(imported)
+
+
+def _plain(code: Any) -> Any:
+    """Parsed code as lists and texts: the same in every version of Python, unlike its spelling.
+
+    What is empty is left out, since newer versions give some nodes further fields.
+    """
+    if isinstance(code, list):
+        return [_plain(part) for part in code]
+    if not isinstance(code, ast.AST):
+        return repr(code)
+    fields = [(name, value) for name, value in ast.iter_fields(code) if value not in (None, [])]
+    return [type(code).__name__, *((name, _plain(value)) for name, value in fields)]
 
 
 def _is_docstring(owner: ast.AST, first: ast.stmt) -> bool:

@@ -4,7 +4,6 @@ One small script holds the matrix; one for every cell and every corpus is loaded
 for it. They are scripts and not JSON because a page that is opened from a folder may read no files.
 """
 
-import hashlib
 import json
 import math
 import shlex
@@ -16,12 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from nbutils import charts, results
-from nbutils.cells import CONTROL_NAMES
+from nbutils import charts, digests, results
+from nbutils.cells import CONTROL_NAMES, TEMPERATURE
 from nbutils.escaping import visible
 from nbutils.forms import REPORT
 from nbutils.notebooks import CONVERTED
-from nbutils.summaries import SUITE, TEMPERATURE, Accuracy, falls, gains
+from nbutils.summaries import SUITE, Accuracy, falls, gains
 from nbutils.tiers import load_tier
 
 SHOWN = ("pairings", "controls")  # the experiments whose cells the matrix has
@@ -157,7 +156,7 @@ def of_tier(told: Told) -> tuple[Row, dict[str, Any]]:
     cells, files = [], {}
     for key in keys:
         source, student, method, temperature = key
-        name = hashlib.sha256(repr((told.label, *key)).encode()).hexdigest()[:12]
+        name = digests.sha256(repr((told.label, *key)))[:12]
         any_row = next(part[key][0] for part in tasks.values() if key in part)
         suites = [_suite(part.get(key, [])) for part in tasks.values()]
         cells.append(

@@ -6,7 +6,6 @@ and for the moment before the script is there. The heights of both are known bef
 on the page moves when a chart is drawn.
 """
 
-import hashlib
 import json
 import re
 from copy import deepcopy
@@ -17,7 +16,7 @@ from typing import Any
 import vl_convert
 
 from nbutils.charts import DRAWN_BY, WIDTH
-from nbutils.digests import module_digest
+from nbutils.digests import module_digest, sha256
 from nbutils.escaping import for_page
 from nbutils.theme import INK
 
@@ -100,7 +99,7 @@ def _inked(text: str, quote: str) -> str:
 def kept(spec: dict[str, Any], folder: Path) -> str:
     """The HTML of a chart out of ``folder``, where ``embed`` wrote it if it was made before."""
     made_of = json.dumps(spec) + module_digest("figures") + version("vl-convert-python")
-    path = folder / f"{hashlib.sha256(made_of.encode()).hexdigest()[:32]}.html"
+    path = folder / f"{sha256(made_of)[:32]}.html"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
@@ -123,7 +122,7 @@ def embed(spec: dict[str, Any]) -> str:
     data = _inked(data, '"').replace("<", "\\u003c")
     # The live chart speaks to screen readers; of the still one only the picture is wanted. Its
     # names must not meet those of another picture in the page.
-    mark = hashlib.sha256(data.encode()).hexdigest()[:8]
+    mark = sha256(data)[:8]
     picture = re.sub(r' (?:aria-[a-z]+|role)="[^"]*"', "", _inked(picture, '"'))
     picture = re.sub(r'(\bid="|url\(#)', rf"\g<1>still-{mark}-", picture)
     return (

@@ -3,7 +3,6 @@
 A run that several others need is one run, computed once.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -21,7 +20,7 @@ from typing import Any
 import psutil
 from tqdm import tqdm
 
-from nbutils import failures, upkeep
+from nbutils import digests, failures, upkeep
 from nbutils.params import UserError
 from nbutils.plans import Plan, each_once, with_inputs
 from nbutils.runs import (
@@ -91,7 +90,7 @@ def as_data(planned: list[Planned]) -> list[dict[str, Any]]:
 
 def _identifier(run: Run) -> str:
     """Names a run of a tier in file names: its key is not known before its inputs are finished."""
-    return hashlib.sha256(f"{run.stage}\n{run.name}".encode()).hexdigest()[:16]
+    return digests.sha256(f"{run.stage}\n{run.name}")[:16]
 
 
 def _planned(run: Run, store: Store, earlier: Manifest | None) -> Planned:

@@ -5,7 +5,6 @@ which raw Papermill takes as it is, and executed in a kernel that works in the p
 """
 
 import ast
-import hashlib
 import re
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import papermill
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from nbutils import digests
 from nbutils.params import UserError, unknown
 
 SOURCES = Path("notebooks")
@@ -43,7 +43,7 @@ def sources(root: Path) -> dict[str, Path]:
 
 def source_digest(path: Path) -> str:
     """The SHA-256 of a source: what an executed notebook's stamp is compared with."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return digests.of_file(path)
 
 
 def convert(name: str, root: Path) -> Path:
@@ -56,7 +56,7 @@ def convert(name: str, root: Path) -> Path:
         raise NotebookError(unknown("notebook", name, known))
     notebook = jupytext.read(known[name])
     for index, cell in enumerate(notebook.cells):
-        cell["id"] = hashlib.sha256(f"{name}/{index}".encode()).hexdigest()[:12]
+        cell["id"] = digests.sha256(f"{name}/{index}")[:12]
     notebook.metadata = NotebookNode(
         kernelspec={"name": KERNEL, "display_name": "Python 3", "language": "python"},
         language_info={"name": "python"},

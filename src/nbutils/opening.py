@@ -8,8 +8,9 @@ from altair.typing import ChartType
 from IPython.display import HTML
 
 from nbutils import charts, predictors, reports, theme, verdicts
+from nbutils.cells import TEMPERATURE
 from nbutils.escaping import for_page
-from nbutils.summaries import SUITE, TEMPERATURE
+from nbutils.summaries import SUITE
 
 METHOD = "full"
 RELATED = {"self", "lineage", "cross-family"}

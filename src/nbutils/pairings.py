@@ -1,12 +1,11 @@
 """Pairings: one source and one student as a person asks for them, with a budget of their own."""
 
-import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nbutils import forms, origins, params, plans
+from nbutils import digests, forms, origins, params, plans
 from nbutils.cells import Cell
 from nbutils.params import ParameterError
 from nbutils.plans import Plan
@@ -26,7 +25,7 @@ def named(tier: Tier, reference: str) -> tuple[Tier, str]:
         return tier, known[reference]
     _, place, _ = origins.parts(reference)
     # two revisions of a model, or two folders of one name, are two models
-    digest = hashlib.sha256(reference.encode()).hexdigest()[:8]
+    digest = digests.sha256(reference)[:8]
     name = f"{re.sub(r'[^a-z0-9]+', '-', place.lower())[-31:].strip('-')}-{digest}".strip("-")
     values = {"family": name, "size": "direct", "origin": reference, "licence": "not stated"}
     model = params.check(Pretrained, values, where=reference)

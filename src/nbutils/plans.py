@@ -300,7 +300,7 @@ class Plan:
                 continue
             compared = (cell.source, cell.student, cell.temperature, cell.seed)
             wanted.append(self.proxies(*compared))
-            if self.tier.grid.diagnostics and cell.temperature == self.tier.grid.temperature:
+            if self.tier.grid.diagnostics and cell.temperature == cells.TEMPERATURE:
                 wanted.append(self.diagnose(*compared))
         for cell in cells.over_temperatures(self.tier):
             judge = self.tier.judge(cell.source)

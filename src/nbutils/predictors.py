@@ -7,8 +7,9 @@ benchmark. Both are a number for a corpus and a student, and judged alike.
 import numpy as np
 import pandas as pd
 
+from nbutils.cells import TEMPERATURE
 from nbutils.correlation import leave_one_out, rank_correlation
-from nbutils.summaries import SUITE, TEMPERATURE
+from nbutils.summaries import SUITE
 from nbutils.verdicts import EVERYONE, LEVEL, corrected, groups_of
 
 USEFUL_CORRELATION = 0.5

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from nbutils.cells import TEMPERATURE
 from nbutils.runs import Manifest
 from nbutils.stats import exact_interval
-from nbutils.summaries import SUITE, TEMPERATURE
+from nbutils.summaries import SUITE
 from nbutils.verdicts import FALL, LEVEL, TOLERANCE, combine, groups_of, points, side
 
 

@@ -4,7 +4,6 @@ A tier's tables live in one folder: ``book/results/<tier>/`` when published with
 ``runs/tables/<tier>/`` when computed here (*your run*).
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,9 +16,8 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from nbutils import documents
+from nbutils import digests, documents
 from nbutils.cells import LABELS
-from nbutils.digests import module_digest
 from nbutils.runs import Manifest, Run, RunError, Store, UnwritableError, sync
 from nbutils.tiers import Tier
 
@@ -193,7 +191,7 @@ def collect(tier: Tier, name: str, runs: list[Run], root: Path) -> bool:
     finished = [store.finished(run) for run in runs]
     lines = "".join(m.model_dump_json() + "\n" for m in finished if m is not None)
     place = root / YOURS / name
-    stamps = {MANIFESTS: lines, CODE: module_digest("results") + "\n"}
+    stamps = {MANIFESTS: lines, CODE: digests.module_digest("results") + "\n"}
 
     def stands() -> bool:
         whole = all((place / f"{table}.parquet").is_file() for table in COLUMNS)
@@ -242,7 +240,7 @@ def ordered(name: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 def sums(files: Mapping[str, bytes]) -> str:
     """A line for every file: its SHA-256 and its name, as sha256sum writes them."""
-    return "".join(f"{hashlib.sha256(files[f]).hexdigest()}  {f}\n" for f in sorted(files))
+    return "".join(f"{digests.sha256(files[f])}  {f}\n" for f in sorted(files))
 
 
 @contextmanager
@@ -272,7 +270,7 @@ def replacing(place: Path) -> Iterator[Path]:
 
 def current(folder: Path) -> bool:
     """Whether a folder of tables was made by the code as it is now."""
-    return _holds(folder / CODE, module_digest("results") + "\n")
+    return _holds(folder / CODE, digests.module_digest("results") + "\n")
 
 
 def _holds(path: Path, content: str) -> bool:

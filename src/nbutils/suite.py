@@ -23,7 +23,6 @@ from nbutils import text
 from nbutils.params import PrepareSuite
 from nbutils.training import Progress
 
-KINDS = ("cloze", "agreement", "preposition")
 SPOTS = 3  # items of one kind in one document, at most
 NEIGHBOURS = 25
 FOLLOWING_WORDS = 3

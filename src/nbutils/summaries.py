@@ -13,13 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nbutils import stats
-from nbutils.cells import LABELS
+from nbutils.cells import LABELS, TEMPERATURE
 from nbutils.resampling import Estimate, Resampled, estimate
 
 ITEM = ("task", "item", "document", "chance")
 SUITE = "suite"  # the task of rows that speak of the whole suite
-TEMPERATURE = 1.0
-"""The model's own distribution: the temperature at which pairings are compared."""
 STRONGER = 1.25
 """A source is stronger than another when it has at least so many times the parameters."""
 Array = NDArray[Any]

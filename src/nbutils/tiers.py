@@ -140,7 +140,6 @@ class Grid(Parameters):
     """Which pairings, controls and further experiments a tier runs."""
 
     students: list[Slug] = Field(min_length=1, description="models that are fine-tuned")
-    temperature: Temperature = Field(1.0, description="temperature of every pairing")
     seeds: list[Seed] = Field(default=[0], min_length=1)
     self_methods: list[Method] = Field(
         default=[], description="further fine-tuning methods, for the self pairings"

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from nbutils import stats
-from nbutils.cells import LABELS
-from nbutils.summaries import STRONGER, SUITE, TEMPERATURE
+from nbutils.cells import LABELS, TEMPERATURE
+from nbutils.summaries import STRONGER, SUITE
 
 TOLERANCE = 0.005
 """A change of accuracy smaller than this (half a point) counts as no loss."""

@@ -15,13 +15,12 @@ from nbutils.runs import Store
 
 def test_scores_agree_with_lm_evals_command_line_item_by_item(smoke: Path, tmp_path: Path) -> None:
     plan, store = plans.of("smoke", smoke), Store(smoke)
-    tier = plan.tier
-    cell = cells.Cell("llama-small", "neox-small", tier.grid.temperature, "full", 0)
+    cell = cells.Cell("llama-small", "neox-small", cells.TEMPERATURE, "full", 0)
     ours = pd.read_parquet(store.path(plan.utility("neox-small", cell)) / "utility.parquet")
     weights = store.path(plan.self_train(cell))
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--device", "cpu"]
     # Its cache of logits confuses items of one document that end at the same token: see scoring.
-    settings = f"pretrained={weights},add_bos_token=True,max_length={tier.context}"
+    settings = f"pretrained={weights},add_bos_token=True,max_length={plan.tier.context}"
     command += ["--model_args", f"{settings},logits_cache=False"]
     command += ["--tasks", ",".join(sorted(ours.task.unique()))]
     command += ["--include_path", str(store.path(plan.suite()))]

@@ -183,6 +183,30 @@ def changed(path: Path, old: str, new: str) -> set[str]:
     return {stage for stage in before if before[stage] != after[stage]}
 
 
+NEWER_SYNTAX = '''
+"""Code that versions of Python spell, or parse, in ways of their own."""
+from nbutils.params import UserError
+
+@total
+class Some(UserError, metaclass=Kind):
+    """A class."""
+    size: int = 3
+
+def said(name, /, *parts, sep="\\n", **rest):
+    return f"{name!r:>{len(parts)}} {rest['a']} {sep.join('-' for _ in parts)}" + u"x"
+
+match said(1):
+    case {"a": [*_, 2.5e-3]} | None if (n := 1j):
+        ...
+'''
+
+
+def test_the_digest_of_code_is_that_of_every_version_of_python(package: Path) -> None:
+    """The tests run in the oldest and in the newest version that is supported."""
+    (package / "newer.py").write_text(NEWER_SYNTAX, "utf-8")
+    assert digests.module_digest("newer")[:16] == "232591c81f19ff32"
+
+
 def test_comments_docstrings_and_layout_are_no_code(package: Path) -> None:
     path = package / "sampling.py"
     assert changed(path, "    spent = 0\n", "    # a remark\n\n    spent = (0)\n") == set()

@@ -14,6 +14,7 @@ from nbutils.suite import Item
 from nbutils.text import Document, TextError
 from tiny import MAX_CHARS, silent
 
+KINDS = ("cloze", "agreement", "preposition")
 SIZE = SuiteSize(cloze=25, agreement=15, preposition=15)
 
 
@@ -145,7 +146,7 @@ def built() -> dict[str, list[Item]]:
 
 
 def test_every_task_has_its_items(built: dict[str, list[Item]]) -> None:
-    expected = {f"{d}_{k}": getattr(SIZE, k) for d in text.DOMAINS for k in suite.KINDS}
+    expected = {f"{d}_{k}": getattr(SIZE, k) for d in text.DOMAINS for k in KINDS}
     assert {task: len(items) for task, items in built.items()} == expected
     names = [item["item"] for items in built.values() for item in items]
     assert len(set(names)) == len(names)
@@ -158,7 +159,7 @@ def test_items_name_the_document_that_they_begin(built: dict[str, list[Item]]) -
     for domain in text.DOMAINS:
         held = [d.text for d in text.documents(domain, MAX_CHARS) if d.split == "benchmark"]
         of: dict[object, set[str]] = {}
-        for kind in suite.KINDS:
+        for kind in KINDS:
             items = built[f"{domain}_{kind}"]
             for item in items:
                 of.setdefault(item["document"], set()).add(suite.full_text(item))
