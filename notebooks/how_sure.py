@@ -13,8 +13,8 @@
 # ## What this notebook establishes, and what it does not
 #
 # The worlds here are made up: a known gain, items that come in documents, seeds that differ. They check
-# the arithmetic and its assumptions, not the models. Where seeds differ by more than the items of one
-# seed leave uncertain, three of them are too few, and the intervals hold the truth less often.
+# the arithmetic and its assumptions, not the models. Nor do they say how much the seeds of real models
+# differ.
 
 # %%
 from nbutils import charts, footers, forms, params, resampling, results, simulation

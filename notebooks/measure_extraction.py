@@ -59,12 +59,9 @@ store = runs.Store(root)
 # %%
 base = grid.compute(plan.model(student), plan, root)
 passages = pd.read_parquet(base / "passages.parquet")
-planting = plan.model(student).params.planting
+first = passages.iloc[0]
 print(passages.split.value_counts().to_dict())
-print(
-    f"{planting.prefix} tokens of prompt, {planting.suffix} tokens to reproduce, "
-    f"{planting.exposures} exposures"
-)
+print(f"{len(first.prefix)} tokens of prompt, {len(first.suffix)} tokens to reproduce")
 
 # %% [markdown]
 # ## Before and after

@@ -23,7 +23,7 @@ strongest = opening.strongest(tables["gains"])
 found = opening.answers(tables, strongest)
 opening.shown(found, strongest)
 
-# %% tags=["remove-input"] mystnb={"figure": {"name": "fig-opening", "caption": "What training on sampled text did to every student. A line begins at the student as it was and ends where one corpus left it: to the right it gained, further down it forgot more of what it had memorised. The claim says that blue and green lines fall straight down."}}
+# %% tags=["remove-input"] mystnb={"figure": {"name": "fig-opening", "caption": "What training on sampled text did to every student that had memorised passages, by full fine-tuning at the usual temperature. A line begins at the student as it was and ends where one corpus left it: to the right it gained, further down it forgot more of what it had memorised. The claim says that blue and green lines fall straight down."}}
 opening.picture(verdicts.decoupling_cells(tables["gains"], tables["falls"]), strongest)
 
 # %% [markdown]
@@ -40,13 +40,13 @@ opening.picture(verdicts.decoupling_cells(tables["gains"], tables["falls"]), str
 #
 # ## What it does not show
 #
-# The models here are thousands of times smaller than those of the paper. They are big enough to show
-# how each quantity is measured, and where an ordering appears they show that too. They are not
-# evidence about large models. Where a result at this scale disagrees with the paper, the page says so
-# as plainly as where it agrees.
+# The models that this book makes from nothing are thousands of times smaller than those of the paper.
+# They are big enough to show how each quantity is measured, and where an ordering appears they show that
+# too. They are not evidence about large models. Where a result at this scale disagrees with the paper,
+# the page says so as plainly as where it agrees.
 #
-# Of each claim the answer above gives the number that speaks most against it, whichever way the verdict
-# went: a contrast as a mean over students, in points, or the pairing that forgot least. In brackets
+# Of each claim the answer above gives one number, whichever way the verdict went: the contrast, as a mean
+# over students in points, that speaks most against it, or the pairing that forgot least. In brackets
 # stand its interval, and how the parts of the claim came out. A verdict is about every student, so one
 # for whom the opposite holds contradicts, whatever the mean. Each page gives all numbers, and the rule.
 #
@@ -116,9 +116,10 @@ opening.picture(verdicts.decoupling_cells(tables["gains"], tables["falls"]), str
 #
 # - **Read.** Start with [how to read this book](../how-to-read.md), then take any finding. The charts
 #   are live: hover, click, choose, or move through them with the arrow keys.
+#   [Explore](../explore.md) opens any pairing.
 # - **Re-execute.** [Run the protocol](../re-execute.md), whole or with a pairing of your own.
-# - **Teach.** The `tiny` tier needs two processor cores and no network. Everything in it is made from
-#   nothing: three small families of models, pre-trained on text that installed packages ship.
+# - **Teach.** [A workshop](../workshop/guide.md) of ninety minutes, on two processor cores and without a
+#   network: its models are made from nothing, on text that installed packages ship.
 #
 # ## Runs behind this page
 

@@ -15,9 +15,9 @@
 # ## What this notebook establishes, and what it does not
 #
 # It compares corpora that differ only in their source: same number of tokens, same recipe, same
-# students, same items. How many seeds stand behind a tier is said below. It establishes an ordering for the models of a tier. It does
-# not establish that the ordering holds for larger models, for other recipes (see *Recipe map*), or
-# for prompted and filtered text.
+# students, same items. How many seeds stand behind a tier is said below. It judges an
+# ordering for the models of a tier. It does not judge it for larger models, for other recipes (see
+# *Recipe map*), or for prompted and filtered text.
 
 # %%
 from nbutils import charts, findings, forms, params, reports, results, verdicts

@@ -88,9 +88,10 @@ charts.table(pd.DataFrame([variety | {"mean log-probability": fidelity}]))
 # suffix of at least one.
 
 # %%
-passages = pd.read_parquet(store.path(run.inputs["source"]) / "passages.parquet")
-hits = tables.passage_hits(texts, list(passages.suffix_text))
-print(f"{hits} of {len(corpus):,} documents hold a passage's suffix ({hits / len(corpus):.2%})")
+if plan.has_passages(source):
+    passages = pd.read_parquet(store.path(run.inputs["source"]) / "passages.parquet")
+    hits = tables.passage_hits(texts, list(passages.suffix_text))
+    print(f"{hits} of {len(corpus):,} documents hold a passage's suffix ({hits / len(corpus):.2%})")
 
 # %% [markdown]
 # ## Where this comes from

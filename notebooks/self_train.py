@@ -74,8 +74,8 @@ curve = pd.read_parquet(folder / "curve.parquet")
 charts.loss_curve(curve)
 
 # %% [markdown]
-# On its own text a student has little to learn: the loss starts near the entropy of its own samples.
-# Another family's text starts higher and falls further.
+# On its own text a student has little to learn: the loss starts near the entropy of its own samples, and
+# has little room to fall. Compare it with another family's text.
 
 # %%
 first, last = curve.loss.iloc[:3].mean(), curve.loss.iloc[-3:].mean()

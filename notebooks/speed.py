@@ -16,7 +16,7 @@
 # processors and larger models will differ: `make bench` measures yours.
 
 # %%
-from nbutils import charts, footers, forms, params, speed
+from nbutils import charts, footers, forms, params, results, speed
 
 charts.enable()
 
@@ -28,7 +28,7 @@ root: str = "."  # project folder that holds book/results and runs/tables
 
 # %%
 project = params.check(forms.TablesNotebook, {"root": root}).root
-found = speed.load(project)
+found = results.measured(speed.MEASURED, project)
 measured = speed.rows(found)
 
 # %% [markdown]

@@ -13,7 +13,8 @@
 #
 # It repeats the manifests that runs leave behind. A manifest says how a run was made; that it can be made
 # again is for you to try. The book is not built when a table has a row of a run without a manifest, or
-# when a page has a cell that failed or was not executed, or shows runs that were not published.
+# when an executed page has a cell that failed or was left out, or names a run that no table has. A page
+# that nobody executed says so under its title.
 
 # %%
 from nbutils import charts, forms, history, params, results
@@ -43,7 +44,7 @@ charts.table(history.tiers(manifests))
 # %% [markdown]
 # ## Stage by stage
 #
-# Runs go side by side, so a tier took less time than its runs together. `code` begins the digest of the
+# Runs go side by side, so a tier may have taken less time than its runs together. `code` begins the digest of the
 # code that made them: runs of one digest are made alike.
 
 # %%

@@ -255,6 +255,7 @@ def measurement(device: str) -> dict[str, Any]:
             rows.append(row | changes | {"way": "ours", "rate": 300.0, "ratio": 3.0})
     versions = {"python": "3.11.0", "torch": "2.13.0", "transformers": "5.23.0"}
     return {
+        "created": "2026-01-01T00:00:00+00:00", "git": {"commit": "a" * 40, "dirty": False},
         "device": device, "threads": 2, "versions": versions, "flops": 1.5e11, "bandwidth": 2e10,
         "rows": rows,
         "scaling": [

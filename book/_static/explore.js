@@ -220,6 +220,7 @@
       if (!chosen.isConnected || chosen.getAttribute("aria-selected") !== "true") return;
       nbutilsExplore.detail(parts.detail, cell, state);
     } catch (error) {
+      if (!chosen.isConnected || chosen.getAttribute("aria-selected") !== "true") return;
       parts.detail.replaceChildren(make("p", { class: "nbutils-empty" }, error.message));
     }
     parts.detail.dataset.shows = name;

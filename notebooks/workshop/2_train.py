@@ -66,7 +66,7 @@ print(checks.self_pairing(cell, student, seed))
 # %%
 folder = grid.compute(plan.read_corpus(cell), plan, root)
 corpus = pd.read_parquet(folder / "corpus.parquet")
-corpus[["n_tokens", "mean_log_prob", "text"]].head(3)
+charts.table(corpus[["n_tokens", "mean_log_prob", "text"]].head(3), digits=2)
 
 # %% [markdown]
 # <details><summary>Hint: have you done this before?</summary>
@@ -93,8 +93,7 @@ print(f"expected {expected:.2f}, begins at {curve['loss'].iloc[0]:.2f} nats per 
 charts.loss_curve(curve)
 
 # %% [markdown]
-# A student's own text holds little that is new to it. What little the loss falls is what it learns of
-# this sample.
+# A student's own text holds little that is new to it, so the loss has little room to fall. Does it?
 #
 # ## Gap 3: the gain
 #

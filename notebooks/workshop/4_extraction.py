@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 4. What is still remembered?
 #
-# **Passages were planted in the student's pre-training text. Which can it still recite, before and
-# after it read a corpus that does not hold them?**
+# **Passages were planted in the student's pre-training text. Which can it recite before it is trained
+# on a corpus, and which still after?**
 #
 # ## What you will learn
 #

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import takewhile
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -19,10 +20,14 @@ POLL = 0.5  # seconds between looks for one that is free
 
 
 def visible() -> list[str]:
-    """The accelerators that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """The accelerators that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them.
+
+    As for CUDA, the first name that is none, such as -1, ends the list.
+    """
     given = os.environ.get(VISIBLE)
     if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip()]
+        names = (name.strip() for name in given.split(","))
+        return list(takewhile(lambda name: name and not name.startswith("-"), names))
     import torch  # heavy, and needed only here
 
     return [str(index) for index in range(torch.cuda.device_count())]

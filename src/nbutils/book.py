@@ -223,7 +223,7 @@ def stage_workshop(root: Path) -> None:
     (target / workshop.SOLUTIONS).mkdir(parents=True, exist_ok=True)
     for name, notebook in workshop.made(root).items():
         put(nbformat.writes(notebook) + "\n", target / name)
-    put(workshop.agenda(workshop.load(root)), target / "agenda.md")
+    put(workshop.agenda(results.measured(workshop.MEASURED, root)), target / "agenda.md")
 
 
 def render(root: Path, builder: str = "html") -> None:

@@ -238,7 +238,7 @@ def tooltips(*fields: str) -> list[alt.Tooltip]:
     return tips
 
 
-_NOTHING = '<p class="nbutils-empty">No results yet.</p>'
+_NOTHING = '<p class="nbutils-empty">There is nothing to show here.</p>'
 GAIN = ("gain", "low", "high")
 PAIRING = ("source", "student", "relation", *GAIN)
 

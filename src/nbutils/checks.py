@@ -243,7 +243,7 @@ def counts(given: Any, found: Mapping[str, pd.DataFrame]) -> str:
             raise GapError(f"`counts[{name!r}]` must be a pair: (number exact, number of passages)")
         held_out = rows[rows["split"].eq("held_out")]
         k, n = answer
-        if n in (len(rows), len(rows) - len(held_out)):
+        if n != len(held_out) and n in (len(rows), len(rows) - len(held_out)):
             raise GapError(
                 f"`counts[{name!r}]` speaks of {n} passages: choices may be made on those of the "
                 f"split `dev`, so report the {len(held_out)} of `held_out` alone"
@@ -359,6 +359,6 @@ def regret(given: Any, brought: Mapping[str, float], predicted: Mapping[str, str
             "that is in points: give a fraction": 100 * (best - gained),
         }
         answers.number(found[proxy], f"regret[{proxy!r}]", best - gained, mistakes)
-    none = [proxy for proxy in found if found[proxy] == 0]
-    told = f"{' and '.join(none)} chose best here" if none else "no proxy chose best here"
+    best_chosen = [proxy for proxy, source in predicted.items() if brought[source] == best]
+    told = f"{' and '.join(best_chosen) or 'no proxy'} chose best here"
     return f"Right: {told}, of {len(brought)} sources."

@@ -148,8 +148,13 @@ def status() -> None:
     table = Table("tier", "stage", *counts, "size", "time spent", "time left", box=None)
     failed: dict[str, failures.Failure] = {}
     for path in sorted((root / "notebooks" / "tiers").glob("*.yml")):
-        runs = plans.of(path.stem, root).all()
-        for s in grid.standings(runs, store, _known(path.stem, root, store)):
+        try:
+            runs = plans.of(path.stem, root).all()
+            standings = grid.standings(runs, store, _known(path.stem, root, store))
+        except params.UserError as error:  # of one tier: its file, or a model out of reach
+            out.print(f"{path.stem} cannot be planned: {escape(str(error))}")
+            continue
+        for s in standings:
             numbers = (s.done, s.running, s.failed, s.missing)
             left = "unknown" if s.left is None else costs.duration(s.left)
             size = f"{s.size / 2**20:.1f} MiB"
@@ -201,7 +206,7 @@ def verify(
 def gc(
     delete: Annotated[bool, typer.Option("--delete", help="delete, do not only list")] = False,
 ) -> None:
-    """List what no tier file needs: runs of other code or budgets, and what kills left behind."""
+    """List what no tier file needs: other code, budgets or pairings, and what kills left behind."""
     root = project_root()
     store = Store(root)
     runs, folders = upkeep.unneeded(root), upkeep.leftovers(root)

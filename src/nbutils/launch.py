@@ -39,9 +39,11 @@ if not project.is_dir():
 if find_spec("nbutils") is None:
     packages = project.with_name("packages")  # beside Colab's own, which stay as they are
     if not packages.is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(packages)]
+        partial = str(packages.with_suffix(".partial"))  # an interrupted installation is repeated
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", partial]
         lock = str(project / "requirements.lock")
         subprocess.run([*pip, "--requirement", lock, str(project)], check=True)
+        os.rename(partial, packages)
     sys.path[:0] = [str(project / "src"), str(packages)]
 os.chdir(project)
 """

@@ -120,14 +120,18 @@ def clean(path: Path, root: Path) -> None:
 
     Papermill's own metadata and the times of the cells go; so do the widgets of progress bars,
     whose pages would load scripts from another host. Addresses of the project's root and of the
-    interpreter become relative.
+    interpreter become relative. What libraries write to stderr is for a terminal.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if "outputs" in cell:
-            cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if WIDGET not in output.get("data", {}) and output.get("name") != "stderr"
+            ]
         for field in ("papermill", "execution", "jp-MarkdownHeadingCollapsed"):
             cell.metadata.pop(field, None)
     text = nbformat.writes(notebook)

@@ -65,7 +65,7 @@ def publish(tier: str, runs: list[Run], root: Path) -> Path:
             f"`nbutils run {tier}`"
         )
     place = root / results.PUBLISHED / tier
-    with results.replacing(place) as scratch:
+    with store.claim(f"published-{tier}"), results.replacing(place) as scratch:
         shutil.copytree(source, scratch, dirs_exist_ok=True)
         for archive in sorted((place / contributions.KEPT).glob("*.zip")):
             _add_again(archive, scratch, root)

@@ -58,10 +58,14 @@ def seeds(gains: pd.DataFrame) -> list[str]:
     pairings = gains[gains["experiment"].eq("pairings")]
     found = []
     for (results,), part in groups_of(pairings, ["results"]):
-        number = int(part["seeds"].min())
-        told = "1 seed a pairing, so intervals speak of other items alone: seeds may differ by more"
-        if number > 1:
-            told = f"{number} seeds a pairing, so intervals speak of other items and other seeds"
+        least, most = int(part["seeds"].min()), int(part["seeds"].max())
+        number = f"{least} to {most}" if most > least else f"{most}"
+        told = f"{number} seeds a pairing, so intervals speak of other items and other seeds"
+        if most == 1:
+            told = "1 seed a pairing, so intervals speak of other items alone"
+            told += ": seeds may differ by more"
+        elif least == 1:
+            told += ", where there is one seed of other items alone"
         found.append(f"{results}: {told}")
     return found
 

@@ -121,6 +121,14 @@ def read_documents(folder: Path) -> pd.DataFrame | None:
     return pd.read_parquet(path, columns=list(documents.COLUMNS)) if path.is_file() else None
 
 
+def measured(name: str, root: Path) -> dict[str, Any] | None:
+    """What a measurement wrote under ``runs/`` here, else what is published of it, else None."""
+    for path in (root / "runs" / name, root / PUBLISHED / name):
+        if path.is_file():
+            return dict(json.loads(path.read_text("utf-8")))
+    return None
+
+
 def manifests(root: Path) -> pd.DataFrame:
     """One row a run over every available tier: its manifest's fields, flattened one level.
 

@@ -1,8 +1,6 @@
 """Speed: what the benchmark measured, as rows and a chart."""
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -12,7 +10,6 @@ from altair.typing import ChartType
 from scipy.stats import linregress
 
 from nbutils import charts
-from nbutils.results import PUBLISHED
 
 MEASURED = "bench.json"
 UNITS = {
@@ -21,14 +18,6 @@ UNITS = {
     "scoring": "items a second",
 }
 OURS, PEERS = "#1f82c0", ["#dd6227", "#b8860b"]
-
-
-def load(root: Path) -> dict[str, Any] | None:
-    """What ``make bench`` wrote here, else what is published, else None."""
-    for path in (root / "runs" / MEASURED, root / PUBLISHED / MEASURED):
-        if path.is_file():
-            return dict(json.loads(path.read_text("utf-8")))
-    return None
 
 
 def rows(found: dict[str, Any] | None) -> pd.DataFrame:
@@ -55,7 +44,13 @@ def said(found: dict[str, Any] | None) -> str:
     if not found:
         return "nothing was measured yet; make bench does it"
     versions = ", ".join(f"{name} {value}" for name, value in sorted(found["versions"].items()))
-    return f"measured by make bench on {found['device']}, {found['threads']} threads; {versions}"
+    code = f"commit {(found['git']['commit'] or 'unknown')[:10]}"
+    if found["git"]["dirty"]:
+        code += ", changed"
+    return (
+        f"measured by make bench on {found['created'][:10]} on {found['device']}, "
+        f"{found['threads']} threads, {code}; {versions}"
+    )
 
 
 def shown(measured: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,6 @@ import nbformat
 from nbformat import NotebookNode
 
 from nbutils import notebooks, provenance
-from nbutils.results import PUBLISHED
 from nbutils.runs import Store
 
 HANDED_OUT = Path("runs/workshop")
@@ -125,14 +124,6 @@ def rehearse(root: Path, report: Report) -> dict[str, Any]:
     }
     (root / "runs" / MEASURED).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     return found
-
-
-def load(root: Path) -> dict[str, Any] | None:
-    """What a rehearsal measured here, else what is published, else None."""
-    for path in (root / "runs" / MEASURED, root / PUBLISHED / MEASURED):
-        if path.is_file():
-            return dict(json.loads(path.read_text("utf-8")))
-    return None
 
 
 def agenda(found: dict[str, Any] | None) -> str:

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -32,7 +33,7 @@ from transformers.utils import logging as transformers_logging
 import tiny  # the tests' own tokenizer
 from benchmarks import peers
 from benchmarks.peers import Contest
-from nbutils import models, provenance, runs
+from nbutils import models, provenance, runs, speed
 
 REPEATS = 3
 SIZES = (128, 192, 320)  # width of the model
@@ -180,6 +181,8 @@ def main() -> None:
         if row["way"] == "ours":
             headlines.setdefault(row["stage"], round(row["ratio"], 2))
     found = headlines | {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": provenance.git_state(),
         "device": provenance.device(),
         "threads": THREADS,
         "system": platform.platform(),
@@ -189,7 +192,7 @@ def main() -> None:
         "rows": rows,
         "scaling": growing,
     }
-    place = runs.project_root() / "runs" / "bench.json"
+    place = runs.project_root() / "runs" / speed.MEASURED
     place.parent.mkdir(exist_ok=True)
     place.write_text(json.dumps(found, indent=1), "utf-8")
     show(rows, best)

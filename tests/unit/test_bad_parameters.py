@@ -39,7 +39,7 @@ VALUES: list[tuple[str, Any, str]] = [
     ("families.neox.mixture", "speeches", "a mapping of speeches, encyclopedia, scripture"),
     ("self_train.learning_rate", "fast", NUMBER),
     ("lora.alpha", [16], NUMBER),
-    ("grid", None, "a mapping of students, temperature, seeds"),
+    ("grid", None, "a mapping of students, seeds"),
     ("grid.students", "neox-small", "a valid list"),
     ("grid.temperatures.values.0", "hot", NUMBER),
     ("grid.seeds", 0, "a valid list"),

@@ -236,6 +236,16 @@ def test_status_tells_running_failed_and_missing_runs_apart(
     assert "failed: prepare_model of smoke: llama-small: the loss is not finite" in said
 
 
+def test_a_tier_that_cannot_be_planned_hides_no_other(
+    everything: int, run: Callable[..., Answer], project: Path
+) -> None:
+    (project / "notebooks" / "tiers" / "broken.yml").write_text("title: 3\n", "utf-8")
+    status, said, _ = run("status")
+    assert status == 0
+    assert "broken cannot be planned: " in said
+    assert ["smoke", "prepare_model"] in [line.split()[:2] for line in said.splitlines()]
+
+
 def test_publishing_an_incomplete_tier_is_an_error(
     run: Callable[..., Answer], project: Path
 ) -> None:

@@ -97,7 +97,7 @@ def test_colab_gets_the_project_and_its_packages_once(root: Path, tmp_path: Path
     for arguments in (["init", "-qb", "main"], ["add", "-A"], ["commit", "-qm", "all"]):
         subprocess.run([*git, *arguments], check=True)
     pip = tmp_path / "pip"
-    pip.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nmkdir -p "$6"\n')
+    pip.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nmkdir -p "$7"\n')
     pip.chmod(0o755)
     first = launch.BRING.format(repository=str(root), branch="main")
     content = tmp_path / "content"
@@ -113,5 +113,6 @@ def test_colab_gets_the_project_and_its_packages_once(root: Path, tmp_path: Path
     assert path == str([str(content / "book/src"), str(content / "packages")])
     lock, project = content / "book/requirements.lock", content / "book"
     assert (tmp_path / "asked").read_text("utf-8").splitlines() == [
-        f"-m pip install --quiet --target {content / 'packages'} --requirement {lock} {project}"
+        f"-m pip install --quiet --upgrade --target {content / 'packages.partial'} "
+        f"--requirement {lock} {project}"
     ]

@@ -6,17 +6,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nbutils import speed
+from nbutils import results, speed
 from synthetic import measurement
 
 
 def test_your_measurement_stands_before_the_published_one(tmp_path: Path) -> None:
-    assert speed.load(tmp_path) is None
+    assert results.measured(speed.MEASURED, tmp_path) is None
     for folder, device in (("book/results", "theirs"), ("runs", "yours")):
         place = tmp_path / folder
         place.mkdir(parents=True)
         (place / speed.MEASURED).write_text(json.dumps(measurement(device)), "utf-8")
-        found = speed.load(tmp_path)
+        found = results.measured(speed.MEASURED, tmp_path)
         assert found is not None
         assert found["device"] == device
     machine = speed.machine(found)

@@ -140,12 +140,12 @@ def test_without_a_rehearsal_the_agenda_says_so() -> None:
 
 
 def test_your_rehearsal_stands_before_the_published_one(tmp_path: Path) -> None:
-    assert workshop.load(tmp_path) is None
+    assert results.measured(workshop.MEASURED, tmp_path) is None
     for folder, seconds in ((results.PUBLISHED, 50.0), (Path("runs"), 60.0)):
         (tmp_path / folder).mkdir(parents=True)
         text = json.dumps(measured(seconds))
         (tmp_path / folder / workshop.MEASURED).write_text(text, "utf-8")
-        found = workshop.load(tmp_path)
+        found = results.measured(workshop.MEASURED, tmp_path)
         assert found is not None
         assert found["rows"][0]["seconds"] == seconds
 
