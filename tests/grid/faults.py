@@ -148,6 +148,8 @@ def kills(of: Undisturbed) -> tuple[Count, Tables]:
     if count.kills < NEEDED:
         count.wrong["missed"].append(f"{count.kills} kills where {NEEDED} were meant")
     share = len(mine.finished()) / len(mine.runs)
+    if share < 1 / 2:
+        count.wrong["missed"].append(f"after all kills only {share:.0%} of the runs were finished")
     print(f"after {count.kills} kills {share:.0%} of the runs were finished", flush=True)
     harness.rerun(mine, "kills", of.outputs, count, log)
     return count, harness.tables(written(mine))

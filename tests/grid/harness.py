@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -133,12 +134,12 @@ def workers(group: int) -> list[int]:
     return found
 
 
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait for something that another process does."""
+def until(condition: Callable[[], bool], seconds: float = 120, pause: float = 0.01) -> None:
+    """Wait for something that another process does, and look after every pause."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 @contextmanager
@@ -275,13 +276,21 @@ def random_kills(
 ) -> Count:
     """Start a runner and kill -9 its process group at a random moment, so many times.
 
-    The moments are exponential with a mean of ``seconds``. ``begin`` starts the n-th runner and
-    returns its process; a runner that ended before its moment counts as no kill.
+    Kills fall all along the way, however slow the machine: the n-th runner is left alone until n of
+    ``times`` equal parts of the grid are finished, and then for a time that is exponential with a
+    mean of ``seconds``. ``begin`` starts the n-th runner and returns its process; a runner that
+    ended before its moment counts as no kill.
     """
     count = Count()
+
+    def due(number: int, pid: int) -> bool:
+        ended = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return ended or len(of.finished()) * times >= number * len(of.runs)
+
     for number in range(times):
         with watched(of, f"kill {number}", count):
             pid = begin(number)
+            until(partial(due, number, pid), PATIENCE, pause=0.2)
             time.sleep(random.expovariate(1 / seconds))
             count.kills += kill(pid)
     return count
