@@ -83,8 +83,12 @@ def build(root: Path) -> Path:
     with ThreadPoolExecutor(WORKERS) as pool:
         findings = list(pool.map(lambda name: executed(name, {}, root), FINDINGS))
         stages = list(pool.map(lambda name: stage_page(name, root), STAGES))
-    for name, path in zip([*FINDINGS, *STAGES], [*findings, *stages], strict=True):
+    sources = dict(zip([*FINDINGS, *STAGES], [*findings, *stages], strict=True))
+    for name, path in sources.items():
         stage(path, place / f"{name}.ipynb", keys, root)
+    for path in place.glob("*.ipynb"):
+        if path.stem not in sources:
+            path.unlink()  # of a notebook that was renamed or removed
     stage_workshop(root)
     render(root)
     pages.check_site(place, root / HTML / PAGES)

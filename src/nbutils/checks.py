@@ -145,7 +145,7 @@ READINGS = ("a gain", "a loss", "not told apart")
 def reading(given: Any, gains: pd.DataFrame) -> str:
     """What the suite's interval says."""
     answers.filled(given, "reading", "one of " + answers.listed(READINGS))
-    if given not in READINGS:
+    if not isinstance(given, str) or given not in READINGS:
         raise GapError(f"`reading` is {given!r}: it must be one of {answers.listed(READINGS)}")
     low, high = gains.loc[gains["task"].eq(summaries.SUITE), ["low", "high"]].iloc[0]
     right = "a gain" if low > 0 else "a loss" if high < 0 else "not told apart"
@@ -309,7 +309,7 @@ def predicted(given: Any, scores: pd.DataFrame) -> str:
     meant = "a dictionary from each proxy to a source"
     found = answers.keyed(given, "predicted", list(scores.columns), meant)
     for proxy, source in found.items():
-        if source not in scores.index:
+        if not isinstance(source, str) or source not in scores.index:
             raise GapError(
                 f"`predicted[{proxy!r}]` is {source!r}: name a source, a row of `scores`"
             )
@@ -341,7 +341,7 @@ def rule(given: Any) -> str:
     judge: Callable[[float, float], Any] = given
     for (low, high), right, why in RULE:
         said = judge(low, high)
-        if said != right:
+        if not isinstance(said, str) or said != right:
             raise GapError(f"`verdict({low}, {high})` is {said!r}: {why}, so it must be {right!r}")
     return "Right: and it was written before anything was measured."
 

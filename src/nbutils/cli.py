@@ -78,7 +78,7 @@ def run(
         typer.Option(metavar="STAGE NAME", help="compute this run alone, and write no tables"),
     ] = None,
     hold: Annotated[
-        int, typer.Option(min=0, help="hold so many accelerators that no other call holds")
+        int, typer.Option(min=0, help="hold so many accelerators, away from your other calls")
     ] = 0,
 ) -> None:
     """Run what is missing of a tier, then write its tables to runs/tables/."""

@@ -75,8 +75,8 @@ def check_site(pages: Path, site: Path) -> None:
         PageError: A page is missing from the built book, is older than what it shows, or lost a
             chart.
     """
-    for path in sorted(pages.glob("*.ipynb")):
-        built = site / f"{path.stem}.html"
+    for path in sorted([*pages.glob("*.ipynb"), *pages.glob("workshop/*.ipynb")]):
+        built = site / path.relative_to(pages).with_suffix(".html")
         if not built.is_file():
             raise PageError(f"page {path.stem} is not in the book: give it a line in _toc.yml")
         if built.stat().st_mtime < path.stat().st_mtime:
