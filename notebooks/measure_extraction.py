@@ -113,8 +113,7 @@ charts.table(lost[["passage", "text", "suffix_text", "before", "after"]].head(5)
 # ## Where this comes from
 
 # %%
-manifest = store.finished(run)
-charts.provenance(pd.DataFrame([manifest.model_dump() | {"results": tier}]), [manifest.key])
+charts.made_by([run], tier, store)
 
 # %% [markdown]
 # ## Try it

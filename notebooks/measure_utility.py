@@ -110,8 +110,7 @@ charts.table(table.rename(columns={"gain": "gain (points)"}), digits=2)
 # ## Where this comes from
 
 # %%
-manifest = store.finished(run)
-charts.provenance(pd.DataFrame([manifest.model_dump() | {"results": tier}]), [manifest.key])
+charts.made_by([run], tier, store)
 
 # %% [markdown]
 # ## Try it

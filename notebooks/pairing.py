@@ -135,8 +135,7 @@ charts.table(reports.cost(done))
 # ## Where this comes from
 
 # %%
-rows = pd.DataFrame([m.model_dump() | {"results": tier} for m in done])
-charts.provenance(rows, rows["key"])
+charts.made_by(plan.report(cell), tier, store)
 
 # %% [markdown]
 # ## Try it

@@ -115,8 +115,7 @@ print((folder / "bos.json").read_text("utf-8"))
 # ## Where this comes from
 
 # %%
-manifest = store.finished(run)
-charts.provenance(pd.DataFrame([manifest.model_dump() | {"results": tier}]), [manifest.key])
+charts.made_by([run], tier, store)
 
 # %% [markdown]
 # ## Try it

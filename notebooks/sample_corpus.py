@@ -97,8 +97,7 @@ if plan.has_passages(source):
 # ## Where this comes from
 
 # %%
-manifest = store.finished(run)
-charts.provenance(pd.DataFrame([manifest.model_dump() | {"results": tier}]), [manifest.key])
+charts.made_by([run], tier, store)
 
 # %% [markdown]
 # ## Try it

@@ -112,8 +112,7 @@ charts.table(
 # ## Where this comes from
 
 # %%
-manifest = store.finished(run)
-charts.provenance(pd.DataFrame([manifest.model_dump() | {"results": tier}]), [manifest.key])
+charts.made_by([run], tier, store)
 
 # %% [markdown]
 # ## Try it

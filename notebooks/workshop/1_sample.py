@@ -163,9 +163,8 @@ charts.table(pd.DataFrame({name: corpus["text"].head(6) for name, corpus in voic
 # ## Where this comes from
 
 # %%
-manifests = [runs.Store(root).finished(plan.corpus(source, t, seed)) for t in temperatures]
-rows = pd.DataFrame([m.model_dump() | {"results": tier} for m in manifests])
-charts.provenance(rows, rows["key"])
+corpora = [plan.corpus(source, t, seed) for t in temperatures]
+charts.made_by(corpora, tier, runs.Store(root))
 
 # %% [markdown]
 # ## If there is time

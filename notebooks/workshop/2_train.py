@@ -165,8 +165,7 @@ print(checks.reading(reading, gains))
 # ## Where this comes from
 
 # %%
-manifest = store.finished(plan.utility(student, cell))
-charts.provenance(pd.DataFrame([manifest.model_dump() | {"results": tier}]), [manifest.key])
+charts.made_by([plan.utility(student, cell)], tier, store)
 
 # %% [markdown]
 # ## If there is time

@@ -167,8 +167,7 @@ charts.table(contrast[["task", "gain", "low", "high"]])
 # ## Where this comes from
 
 # %%
-rows = pd.DataFrame([store.finished(r).model_dump() | {"results": tier} for r in asked.values()])
-charts.provenance(rows, rows["key"])
+charts.made_by(asked.values(), tier, store)
 
 # %% [markdown]
 # ## If there is time

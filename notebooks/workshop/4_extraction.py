@@ -152,8 +152,7 @@ print(checks.fall(fall, first, after))
 # ## Where this comes from
 
 # %%
-rows = pd.DataFrame([store.finished(r).model_dump() | {"results": tier} for r in asked.values()])
-charts.provenance(rows, rows["key"])
+charts.made_by(asked.values(), tier, store)
 
 # %% [markdown]
 # ## If there is time

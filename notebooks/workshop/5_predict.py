@@ -174,9 +174,7 @@ charts.table(shown.assign(**{"regret (points)": 100 * shown["regret (points)"]})
 # ## Where this comes from
 
 # %%
-done = [store.finished(run) for run in (*asked.values(), *measured.values())]
-rows = pd.DataFrame([manifest.model_dump() | {"results": tier} for manifest in done])
-charts.provenance(rows, rows["key"])
+charts.made_by([*asked.values(), *measured.values()], tier, store)
 
 # %% [markdown]
 # ## If there is time

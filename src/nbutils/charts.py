@@ -16,6 +16,7 @@ from IPython.display import HTML
 
 from nbutils import theme
 from nbutils.escaping import everywhere, for_page
+from nbutils.runs import Run, Store
 
 RELATIONS = {
     "self": "#1f82c0",
@@ -346,6 +347,13 @@ def corpus_table(corpora: pd.DataFrame) -> HTML:
     return table(means.rename(columns=names | {"benchmark_words": "benchmark vocabulary"}))
 
 
+def made_by(runs: Iterable[Run], tier: str, store: Store) -> HTML:
+    """The footer under what was computed or found here: its finished runs."""
+    finished = [m for m in map(store.finished, runs) if m is not None]
+    rows = pd.DataFrame([m.model_dump() | {"results": tier} for m in finished])
+    return provenance(rows, [m.key for m in finished])
+
+
 def provenance(manifests: pd.DataFrame, runs: Iterable[str]) -> HTML:
     """The footer under a finding: which runs, of which tier, when and on what they were made."""
     known = manifests[manifests["key"].isin(set(runs))] if len(manifests) else manifests
@@ -358,7 +366,8 @@ def provenance(manifests: pd.DataFrame, runs: Iterable[str]) -> HTML:
         versions = {f"{k} {v}" for row in part["versions"] for k, v in dict(row).items()}
         devices = ", ".join(sorted(set(part["device"].astype(str))))
         keys = " ".join(f"<code>{for_page(str(k)[:10])}</code>" for k in part["key"].unique())
-        line = f"{label}: {part['key'].nunique()} runs, {when}, on {devices}"
+        number = part["key"].nunique()
+        line = f"{label}: {number} run{'s' * (number > 1)}, {when}, on {devices}"
         parts.append(
             f"<details><summary>{for_page(line)}</summary>"
             f"<p>{for_page(', '.join(sorted(versions)))}</p><p>{keys}</p></details>"

@@ -39,7 +39,7 @@ def add(notebook: NotebookNode, name: str, tiers: Iterable[str]) -> int:
     if drawn and not said:
         raise FooterError(
             f"page {name} has a chart and says nothing of the runs behind it: end it with "
-            "charts.provenance(manifests, runs), or footers.note where there are none"
+            "charts.provenance or charts.made_by, or footers.note where there are no runs"
         )
     for data in drawn:
         data["text/html"] += said[-1] + _repeat(commands(notebook, name, tiers, said[-1]))
