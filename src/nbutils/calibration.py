@@ -1,7 +1,14 @@
-"""Calibration: how fast this machine trains, reads and samples, within a few seconds."""
+"""Calibration: how fast this machine trains, reads and samples, within a few seconds.
+
+Runs go side by side, and share caches, memory and often the cores themselves: a run beside others
+is slower than one alone. So others train meanwhile, as they will.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import torch
@@ -14,18 +21,71 @@ from nbutils.runs import Manifest
 
 SECONDS = 4.0
 """How long one measurement takes at least."""
+STARTING = 60.0
+"""Seconds after which a process that does not train is not waited for."""
+RECIPE = Recipe.model_validate({"steps": 1, "tokens_per_step": 4096, "learning_rate": 0.0})
 
 
-def pace(manifest: Manifest) -> float:
-    """How long this machine takes for what a recorded pre-training took a second for."""
+def pace(manifest: Manifest, workers: int) -> float:
+    """How long a worker here takes for what a recorded pre-training took a second for."""
     p = PrepareModel.model_validate(manifest.parameters)
     model = AutoModelForCausalLM.from_config(lineages.config(p)).to(models.device())
-    here = _step_seconds(model, p.recipe, manifest.threads)
+    with _company(workers - 1, manifest.threads):
+        here = _step_seconds(model, p.recipe, manifest.threads)
     return here * p.recipe.steps / manifest.wall_seconds
 
 
-def rates(threads: int) -> Rates:
+def rates(threads: int, workers: int) -> Rates:
     """Train and sample with a small model of random weights."""
+    model = _model()
+    weights = sum(w.numel() for w in model.parameters())
+    generator = torch.Generator(device=model.device).manual_seed(0)
+    rows, tokens = 64, 32
+
+    def sample(times: int) -> None:
+        for _ in range(times):  # EOS lies outside the vocabulary: every row is full
+            sampling.sample_batch(model.eval(), 0, -1, 1.0, rows, tokens, generator)
+
+    with _company(workers - 1, threads):
+        step, sampled = _step_seconds(model, RECIPE, threads), _seconds_each(sample)
+    # a training step reads forward once and backward at twice the cost
+    reading = step / RECIPE.tokens_per_step / 3 / weights
+    return Rates(reading, sampled / (rows * tokens) / weights)
+
+
+@contextmanager
+def _company(others: int, threads: int) -> Iterator[None]:
+    """Let so many other processes train meanwhile; an accelerator has its run to itself."""
+    if torch.cuda.is_available():
+        others = 0
+    context = get_context("spawn")
+    training_now = [context.Event() for _ in range(others)]
+    processes = [
+        context.Process(target=_train_on, args=(threads, event), daemon=True)
+        for event in training_now
+    ]
+    for process in processes:
+        process.start()
+    try:
+        for event in training_now:
+            event.wait(STARTING)
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _train_on(threads: int, training_now: Event) -> None:
+    """Train until killed."""
+    model = _model()
+    while True:
+        _step_seconds(model, RECIPE, threads)
+        training_now.set()
+
+
+def _model() -> PreTrainedModel:
+    """A small model of random weights, on the device."""
     large = torch.cuda.is_available()  # small matrices would not fill an accelerator
     config = LlamaConfig(
         hidden_size=1024 if large else 256,
@@ -35,20 +95,8 @@ def rates(threads: int) -> Rates:
         vocab_size=4096,
         max_position_embeddings=128,
     )
-    model = AutoModelForCausalLM.from_config(config).to(models.device())
-    weights = sum(w.numel() for w in model.parameters())
-    recipe = Recipe.model_validate({"steps": 1, "tokens_per_step": 4096, "learning_rate": 0.0})
-    step = _step_seconds(model, recipe, threads)
-    generator = torch.Generator(device=model.device).manual_seed(0)
-    rows, tokens = 64, 32
-
-    def sample(times: int) -> None:
-        for _ in range(times):  # EOS lies outside the vocabulary: every row is full
-            sampling.sample_batch(model.eval(), 0, -1, 1.0, rows, tokens, generator)
-
-    # a training step reads forward once and backward at twice the cost
-    reading = step / recipe.tokens_per_step / 3 / weights
-    return Rates(reading, _seconds_each(sample) / (rows * tokens) / weights)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config).to(models.device())
+    return model
 
 
 def _step_seconds(model: PreTrainedModel, recipe: Recipe, threads: int) -> float:

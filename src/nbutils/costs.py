@@ -208,12 +208,12 @@ class Card:
 
 def card(todo: Sequence[Run], plan: Plan, root: Path, workers: int) -> Card:
     """The cost card of runs, measuring this machine for some seconds where it must."""
-    known, store = _known({who(run) for run in todo}, root), Store(root)
+    known, store = _known({who(run) for run in todo}, root, workers), Store(root)
     rates = Rates(0.0, 0.0)
     if any(who(run) not in known for run in todo):
         from nbutils import calibration  # heavy
 
-        rates = calibration.rates(plan.tier.threads)
+        rates = calibration.rates(plan.tier.threads, workers)
     costs = [estimate(run, known, plan, rates, store) for run in todo]
     frame = pd.DataFrame(costs, columns=list(Cost.__dataclass_fields__))
     groups = frame.groupby("stage", sort=False)
@@ -235,7 +235,7 @@ def card(todo: Sequence[Run], plan: Plan, root: Path, workers: int) -> Card:
     )
 
 
-def _known(wanted: set[Who], root: Path) -> dict[Who, Record]:
+def _known(wanted: set[Who], root: Path, workers: int) -> dict[Who, Record]:
     """Records of one's own runs, and of published ones at the pace of this machine."""
     known = records(Store(root).all())
     folders = sorted((root / results.PUBLISHED).glob("*/"))
@@ -247,7 +247,7 @@ def _known(wanted: set[Who], root: Path) -> dict[Who, Record]:
         if used and manifest.stage == "prepare_model" and manifest.device not in paces:
             from nbutils import calibration  # heavy
 
-            paces[manifest.device] = calibration.pace(manifest)
+            paces[manifest.device] = calibration.pace(manifest, workers)
     for device in {m.device for m in needed}:
         alike = [m for m in needed if m.device == device]
         known = records(alike, paces.get(device, 1.0)) | known

@@ -1,5 +1,7 @@
 """Costs: rates from records, rough ones from weights, and what is to be downloaded."""
 
+import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +153,7 @@ def test_a_card_adds_up_and_says_what_is_rough(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no record at all every stage is rough; workers share the time, not the memory."""
-    monkeypatch.setattr(calibration, "rates", lambda threads: Rates(1e-9, 1e-8))
+    monkeypatch.setattr(calibration, "rates", lambda threads, workers: Rates(1e-9, 1e-8))
     todo = plan.report(SELF)
     one, two = (costs.card(todo, plan, tmp_path, workers) for workers in (1, 2))
     assert one.stages["rough"].all()
@@ -177,9 +179,11 @@ def test_a_published_record_is_taken_at_the_pace_of_this_machine(
     lines = [finished(plan.model("neox-small"), 60.0), finished(corpus, 4.0)]
     text = "".join(m.model_dump_json() + "\n" for m in lines)
     (folder / "manifests.jsonl").write_text(text, "utf-8")
-    monkeypatch.setattr(calibration, "pace", lambda manifest: 1.5)
+    monkeypatch.setattr(calibration, "pace", lambda manifest, workers: 1.5 * workers)
     card = costs.card([corpus], plan, tmp_path, 1)
     assert card.seconds == pytest.approx(6.0)
+    beside_another = costs.card([corpus], plan, tmp_path, 2)
+    assert beside_another.stages["seconds"].sum() == pytest.approx(12.0)
     assert not card.stages["rough"].any()
 
 
@@ -190,7 +194,23 @@ def test_calibration_measures_what_a_training_takes(
     monkeypatch.setattr(calibration, "SECONDS", 0.05)
     run = plan.model("neox-small")
     steps = run.params.model_dump()["recipe"]["steps"]
-    assert 0 < calibration.pace(finished(run, 3600.0 * steps)) < 0.01
-    rates = calibration.rates(threads=1)
+    assert 0 < calibration.pace(finished(run, 3600.0 * steps), workers=1) < 0.01
+    rates = calibration.rates(threads=1, workers=1)
     assert 0 < rates.reading < 1e-6
     assert 0 < rates.sampling < 1e-4
+
+
+def test_calibration_has_the_company_of_the_other_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others train meanwhile, and are gone afterwards."""
+    monkeypatch.setattr(calibration, "SECONDS", 0.05)
+    monkeypatch.setattr(calibration, "STARTING", 0.0)
+    company, measure = [], calibration._seconds_each
+
+    def counting(repeat: Callable[[int], object]) -> float:
+        company.append(len(multiprocessing.active_children()))
+        return measure(repeat)
+
+    monkeypatch.setattr(calibration, "_seconds_each", counting)
+    calibration.rates(threads=1, workers=3)
+    assert company == [2, 2]
+    assert not multiprocessing.active_children()
