@@ -23,7 +23,7 @@ SECONDS = 4.0
 """How long one measurement takes at least."""
 STARTING = 60.0
 """Seconds after which a process that does not train is not waited for."""
-RECIPE = Recipe.model_validate({"steps": 1, "tokens_per_step": 4096, "learning_rate": 0.0})
+RECIPE = Recipe.model_validate({"steps": 1, "tokens_per_step": 1024, "learning_rate": 0.0})
 
 
 def pace(manifest: Manifest, workers: int) -> float:
@@ -85,14 +85,14 @@ def _train_on(threads: int, training_now: Event) -> None:
 
 
 def _model() -> PreTrainedModel:
-    """A small model of random weights, on the device."""
+    """A model of random weights, on the device; larger ones are as fast for their weights."""
     large = torch.cuda.is_available()  # small matrices would not fill an accelerator
     config = LlamaConfig(
-        hidden_size=1024 if large else 256,
-        intermediate_size=4096 if large else 1024,
-        num_hidden_layers=8 if large else 4,
-        num_attention_heads=8 if large else 4,
-        vocab_size=4096,
+        hidden_size=1024 if large else 512,
+        intermediate_size=4096 if large else 2048,
+        num_hidden_layers=8 if large else 6,
+        num_attention_heads=8,
+        vocab_size=16384,
         max_position_embeddings=128,
     )
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config).to(models.device())

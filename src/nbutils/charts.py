@@ -68,6 +68,7 @@ NUMBERS = {
     "ratio": ("ratio to the first", ".2f"),
 }
 """Titles and formats of the columns that tooltips show."""
+SETTINGS = ("temperature", "learning_rate", "rank")
 WIDTH = 600
 DRAWN_BY = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 """The version of Vega-Lite that specifications are written for."""
@@ -319,14 +320,24 @@ def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
     for column in shown.columns:
         if column == "verdict":
             shown[column] = shown[column].map(badge)
-        elif not pd.api.types.is_numeric_dtype(shown[column]):
+        elif pd.api.types.is_bool_dtype(shown[column]):
+            shown[column] = shown[column].map(cell)
+        elif pd.api.types.is_numeric_dtype(shown[column]):
+            form = _number_format(shown[column], digits)
+            shown[column] = [format(v, form) if pd.notna(v) else "–" for v in shown[column]]
+        else:
             shown[column] = shown[column].map(cell)
     shown.columns = [for_page(str(c).replace("_", " ")) for c in shown.columns]
-    body = shown.to_html(
-        index=False, escape=False, border=0, classes="nbutils-table",
-        float_format=lambda v: f"{v:.{digits}f}",
-    )  # fmt: skip
+    body = shown.to_html(index=False, escape=False, border=0, classes="nbutils-table")
     return HTML(f'<div class="nbutils-scroll">{body}</div>')
+
+
+def _number_format(numbers: pd.Series, digits: int) -> str:
+    """Counts and what is as large as counts without digits; settings as they were given."""
+    if numbers.name in SETTINGS:
+        return "g"
+    large = pd.api.types.is_integer_dtype(numbers) or numbers.abs().max() >= 1000
+    return ",.0f" if large else f".{digits}f"
 
 
 def said(lines: Iterable[str]) -> HTML:

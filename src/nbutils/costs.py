@@ -25,6 +25,10 @@ ITEM_TOKENS = 60  # tokens that are read for an item: some 30 (piqa) to 250 (hel
 ITEMS = 5000  # of a task that has no limit
 BASE_MIB = 700.0  # Python and its libraries, loaded
 FIXED = 5.0  # seconds to load a model and libraries
+VOCABULARY = 50_000  # of a pretrained model whose configuration was not read
+WIDE = 64  # times as wide as deep, and as its heads are many: what a transformer usually is
+KEPT = 136  # bytes that a token leaves for the backward pass, a layer and dimension, in float32:
+SCORES = 20  # ... and a head and position before it (twice Korthikanti et al., 2022, section 4)
 # How often a stage reads a token forward; a backward pass counts as two
 PASSES = {"prepare_model": 3, "self_train": 3, "trace": 3, "diagnose": 6}
 NOT_READING = ("fetch_model", "embed_texts", "real_corpus", "shuffle_corpus")
@@ -117,8 +121,19 @@ def estimate(run: Run, known: dict[Who, Record], plan: Plan, rates: Rates, store
     rate = rates.sampling if run.stage == "sample_corpus" else rates.reading
     full = run.stage in PASSES and _parameters(run).get("method") != "lora"
     copies = 4 if full else 1  # AdamW keeps gradients and two moments beside the weights
-    memory = BASE_MIB + copies * 4 * weights / 2**20
+    kept = activations(weights, plan, str(model)) if run.stage in PASSES else 0.0
+    memory = BASE_MIB + (copies * 4 * weights + kept) / 2**20
     return Cost(run.stage, amount, FIXED + tokens * weights * rate, memory, rough=True)
+
+
+def activations(weights: int, plan: Plan, model: str) -> float:
+    """Bytes that a micro-batch of training keeps for its backward pass, roughly."""
+    pretrained = isinstance(plan.tier.models[model], Pretrained)
+    vocabulary = VOCABULARY if pretrained else plan.tier.vocab_size
+    width = (WIDE * weights / 12) ** (1 / 3)  # a layer has 12 times the square of the width
+    depth, heads, length = width / WIDE, width / WIDE, 2 * plan.tier.context
+    tokens = min(4096, 2**26 / vocabulary)  # as ``training`` cuts them
+    return tokens * (depth * (KEPT * width + SCORES * heads * length) + 16 * vocabulary)
 
 
 def _tokens(run: Run, amount: float, plan: Plan) -> float:

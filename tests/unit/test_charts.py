@@ -1,6 +1,7 @@
 """Charts are valid specs within bounds, and nothing untrusted reaches the page unescaped."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,15 @@ def test_provenance_names_runs_devices_and_versions(tables: dict[str, pd.DataFra
     evil = tables["manifests"].assign(device="<b>gpu</b>")
     assert "<b>" not in str(charts.provenance(evil, runs).data)
     assert "No runs" in str(charts.provenance(pd.DataFrame(), []).data)
+
+
+def test_numbers_of_a_table_have_the_digits_that_they_need() -> None:
+    frame = pd.DataFrame(
+        {
+            "temperature": [0.7, 1.0], "documents": [2018.3, 900.0], "passages": [1234, 5],
+            "share": [0.25, float("nan")], "useful": [True, False],
+        }
+    )  # fmt: skip
+    shown = str(charts.table(frame, digits=2).data)
+    cells = re.findall(r"<td>(.*?)</td>", shown)
+    assert cells == ["0.7", "2,018", "1,234", "0.25", "True", "1", "900", "5", "–", "False"]
