@@ -13,7 +13,7 @@
 #
 # It repeats the manifests that runs leave behind. A manifest says how a run was made; that it can be made
 # again is for you to try. The book is not built when a table has a row of a run without a manifest, or
-# when an executed page has a cell that failed or was left out, or names a run that no table has. A page
+# when an executed page has a cell that failed or was left out, or names only runs that no table has. A page
 # that nobody executed says so under its title.
 
 # %%
