@@ -310,13 +310,14 @@ def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
         return f'<span class="nbutils-badge {kind}">{kind}</span>'
 
     def cell(value: object) -> str:
-        text = for_page(value)
+        missing = pd.api.types.is_scalar(value) and pd.isna(value)
+        text = "–" if missing else for_page(value)
         # Long text keeps a readable width on a phone, where the table scrolls.
         return f'<span class="nbutils-long">{text}</span>' if len(text) > 60 else text
 
     if frame.empty:
         return HTML(_NOTHING)
-    shown = frame.copy()
+    shown = frame.infer_objects()  # numbers of which one tier has none are objects
     for column in shown.columns:
         if column == "verdict":
             shown[column] = shown[column].map(badge)

@@ -126,6 +126,7 @@ def sweep(of: Undisturbed, share: int) -> tuple[Count, Tables]:
 def kills(of: Undisturbed) -> tuple[Count, Tables]:
     """Kill runners of a fresh grid at random moments, all along its way."""
     mine, log = opened(new_project(of.folder / "killed")), of.folder / "killed.log"
+    commands = []  # kept, since one that is forgotten is waited for, and then has no status left
 
     def begin(number: int) -> int:
         if number % AS_COMMAND:
@@ -135,6 +136,7 @@ def kills(of: Undisturbed) -> tuple[Count, Tables]:
             runner = subprocess.Popen(
                 command, cwd=mine.root, stdout=file, stderr=file, start_new_session=True
             )
+        commands.append(runner)
         process = psutil.Process(runner.pid)
 
         def busy() -> bool:
@@ -144,7 +146,7 @@ def kills(of: Undisturbed) -> tuple[Count, Tables]:
         harness.until(busy, harness.PATIENCE)
         return runner.pid
 
-    count = harness.random_kills(mine, begin, KILLS, of.seconds / KILLS, Random(0))
+    count = harness.random_kills(mine, begin, KILLS, of.seconds / KILLS / 2, Random(0))
     if count.kills < NEEDED:
         count.wrong["missed"].append(f"{count.kills} kills where {NEEDED} were meant")
     share = len(mine.finished()) / len(mine.runs)

@@ -147,4 +147,6 @@ def test_numbers_of_a_table_have_the_digits_that_they_need() -> None:
     )  # fmt: skip
     shown = str(charts.table(frame, digits=2).data)
     cells = re.findall(r"<td>(.*?)</td>", shown)
+    some = pd.DataFrame({"planted": pd.Series([0.12345, None], dtype=object), "who": ["a", None]})
+    assert re.findall(r"<td>(.*?)</td>", str(charts.table(some).data)) == ["0.123", "a", "–", "–"]
     assert cells == ["0.7", "2,018", "1,234", "0.25", "True", "1", "900", "5", "–", "False"]
