@@ -309,7 +309,7 @@ def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
         kind = for_page(value)
         return f'<span class="nbutils-badge {kind}">{kind}</span>'
 
-    def cell(value: object) -> str:
+    def cell(value: Any) -> str:
         missing = pd.api.types.is_scalar(value) and pd.isna(value)
         text = "–" if missing else for_page(value)
         # Long text keeps a readable width on a phone, where the table scrolls.
