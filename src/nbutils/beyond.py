@@ -171,7 +171,9 @@ def predictors(judged: pd.DataFrame) -> ChartType:
     dots = base.mark_point(filled=True, size=110, opacity=1).encode(x=x)
     spans = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
     lost = base.mark_bar(height={"band": 0.5}, cornerRadius=2).encode(
-        x=alt.X("regret:Q", title="gain lost against the best corpus (points)")
+        x=alt.X("regret:Q", title="gain lost against the best corpus (points)").scale(
+            domain=[0, 1.3 * rows["regret_high"].max() or 1.0], nice=False
+        )
     )
     between = plain.mark_rule(strokeWidth=1.6, style="whisker").encode(
         x="regret_low:Q", x2="regret_high:Q"

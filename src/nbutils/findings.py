@@ -278,7 +278,8 @@ def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> Char
     base = alt.Chart(rows).transform_filter(chosen).transform_filter(pick)
     y = alt.Y("moment:N", title=None, sort=["before", "after"])
     tip = charts.tooltips("measure", "moment", "value", "low", "high")
-    x = alt.X("value:Q", title="share").scale(domain=[0, 1]).axis(format="%")
+    x = alt.X("value:Q", title="share").scale(domain=[0, 1.25])  # room for numbers beside bars
+    x = x.axis(format="%", values=[0, 0.25, 0.5, 0.75, 1])
     offset = alt.YOffset("measure:N")
     bars = base.mark_bar(cornerRadius=2, opacity=0.85).encode(
         x=x,
