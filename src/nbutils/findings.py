@@ -215,7 +215,7 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
     # shuffled text lies twenty points away, and would press all others into a line
     x = alt.X("gain:Q", title="change of utility (percentage points)")
     x = x.scale(type="symlog", constant=1, padding=12, nice=False).axis(
-        values=TICKS, labelExpr="datum.value ? format(datum.value, '+~g') : '0'"
+        values=TICKS, labelBound=True, labelExpr="datum.value ? format(datum.value, '+~g') : '0'"
     )
     y = alt.Y("fall:Q", title=fall).scale(domainMax=100, nice=False, zero=False)
     target = (
