@@ -154,7 +154,7 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
         .encode(
             y=alt.Y("gain:Q", title="gain (percentage points)").scale(zero=False),
             color=charts.relation_color(rows),
-            shape=alt.Shape("student:N", title="student"),
+            shape=alt.Shape("student:N", title="student").legend(columns=3),
         )
         .add_params(who)
     )
@@ -238,7 +238,7 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
             x=x,
             y=y,
             color=color,
-            shape=alt.Shape("student:N", title="student"),
+            shape=alt.Shape("student:N", title="student").legend(columns=3),
             size=alt.condition(pick, alt.value(260), alt.value(100)),
         )
         .add_params(pick)
