@@ -4,10 +4,10 @@ import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
-from nbutils import charts, verdicts
+from nbutils import charts, theme, verdicts
 from nbutils.cells import TEMPERATURE
 
-KINDS = {"proxy": "#6c6c6c", "diagnostic": "#8a5cc2"}
+KINDS = {"proxy": theme.GREY, "diagnostic": theme.VIOLET}
 """What may predict a gain, and its colour."""
 
 
@@ -114,7 +114,7 @@ def recipe_map(rows: pd.DataFrame) -> ChartType:
         .scale(charts.diverging(reach, -reach))
         .legend(gradientLength=160, format="+.2~f", tickCount=3),
         fillOpacity=alt.condition(
-            "datum.effect == 'not told apart'", alt.value(0.35), alt.value(1)
+            f"datum.effect == '{verdicts.NOT_TOLD}'", alt.value(0.35), alt.value(1)
         ),
     )
     number = base.mark_text(dy=-14, fontSize=13, fontWeight=600, style="number").encode(

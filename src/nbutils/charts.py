@@ -5,6 +5,7 @@ result label (a tier, published or your own run) at a time and lets the reader c
 carries the colours of a light page; those of text and axes follow the theme of the page around it.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,10 +20,10 @@ from nbutils.escaping import everywhere, for_page
 from nbutils.runs import Run, Store
 
 RELATIONS = {
-    "self": "#1f82c0",
-    "lineage": "#009e73",
-    "cross-family": "#dd6227",
-    "control": "#6c6c6c",
+    "self": theme.BLUE,
+    "lineage": theme.GREEN,
+    "cross-family": theme.ORANGE,
+    "control": theme.GREY,
 }
 MIME = "application/vnd.vegalite.v5+json"
 """The type that JupyterLab and VS Code draw from their own copy of Vega, without a network."""
@@ -248,9 +249,14 @@ PAIRING = ("source", "student", "relation", *GAIN)
 # ---------------------------------------------------------------- losses and tables
 
 
+def thinned(count: int, most: int) -> list[int]:
+    """Places of at most ``most`` out of ``count`` rows, evenly apart, the last among them."""
+    return list(range(count))[:: -max(1, math.ceil(count / most))][::-1]
+
+
 def loss_curve(curve: pd.DataFrame) -> ChartType:
     """The training loss of one run over its steps, thinned to what a chart can hold."""
-    rows = curve.iloc[:: 1 + len(curve) // MAX_ROWS]
+    rows = curve.iloc[thinned(len(curve), MAX_ROWS)]
     return _loss(rows).encode(color=alt.value(RELATIONS["self"]), tooltip=tooltips("step", "loss"))
 
 
@@ -258,10 +264,10 @@ def loss_curves(curves: pd.DataFrame) -> ChartType:
     """Training loss over steps, one line a run, one student at a time."""
     if curves.empty:
         return nothing()
-    place = curves.groupby(["results", "run"]).cumcount()
+    runs = [part for _, part in curves.groupby(["results", "run"], sort=False)]
+    parts = [part.iloc[thinned(len(part), max(1, MAX_ROWS // len(runs)))] for part in runs]
     columns = ["results", "method", "student", "source", "relation", "run", "step", "loss"]
-    rows = curves.loc[place % (1 + len(curves) // MAX_ROWS) == 0, columns]
-    rows = rows.assign(run=rows["run"].str[:8])
+    rows = pd.concat(parts)[columns].assign(run=lambda found: found["run"].str[:8])
     choices, chosen = selectors(rows, "method", "student")
     return (
         _loss(rows)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nbutils import answers, stats, summaries, tables
+from nbutils import answers, stats, summaries, tables, verdicts
 from nbutils.answers import GapError
 from nbutils.cells import Cell
 from nbutils.tiers import Tier
@@ -139,7 +139,7 @@ def gain(given: Any, before: pd.DataFrame, after: pd.DataFrame) -> str:
     return f"Right: {moved} of {len(change)} items changed sides, and only they say anything."
 
 
-READINGS = ("a gain", "a loss", "not told apart")
+READINGS = ("a gain", "a loss", verdicts.NOT_TOLD)
 
 
 def reading(given: Any, gains: pd.DataFrame) -> str:
@@ -148,10 +148,10 @@ def reading(given: Any, gains: pd.DataFrame) -> str:
     if not isinstance(given, str) or given not in READINGS:
         raise GapError(f"`reading` is {given!r}: it must be one of {answers.listed(READINGS)}")
     low, high = gains.loc[gains["task"].eq(summaries.SUITE), ["low", "high"]].iloc[0]
-    right = "a gain" if low > 0 else "a loss" if high < 0 else "not told apart"
+    right = verdicts.reading(low, high)
     if given == right:
         return f"Right: [{100 * low:+.2f}, {100 * high:+.2f}] points on the suite: {right}."
-    if right == "not told apart":
+    if right == verdicts.NOT_TOLD:
         raise GapError(
             f"`reading` is {given!r}, but zero lies inside [{low:.4f}, {high:.4f}]: with other "
             "items the sign could have been the other"

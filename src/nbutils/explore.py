@@ -254,8 +254,9 @@ class Details:
             own = self._corpus(student, student, temperature, seed)
             behind += [state["state"], state["extraction_run"], read]
             behind += [row["run"] for row in (*curve[:1], *scores)]
+            kept = [curve[place] for place in charts.thinned(len(curve), CURVE)]
             by_seed[str(seed)] = {
-                "curve": [[row["step"], plain(row["loss"], 4)] for row in thinned(curve)],
+                "curve": [[row["step"], plain(row["loss"], 4)] for row in kept],
                 "scores": _scored(scores),
                 "corpus": read,
                 "own": own,
@@ -309,12 +310,6 @@ class Details:
         notebook = f"{CONVERTED.as_posix()}/{REPORT}.ipynb"
         name = "-".join(("pairing", source, student, method, f"{temperature:g}", str(seed)))
         return [f"nbutils convert {REPORT}", f"papermill {notebook} {name}.ipynb {given}"]
-
-
-def thinned(rows: list[Row]) -> list[Row]:
-    """At most ``CURVE`` rows, the last one among them."""
-    step = max(1, math.ceil(len(rows) / CURVE))
-    return rows[len(rows) - 1 :: -step][::-1] if rows else []
 
 
 def _scored(rows: list[Row]) -> list[list[Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from nbutils import charts, verdicts
+from nbutils import charts, theme, verdicts
 from nbutils.cells import CONTROL_NAMES
 
 _CELL = ["results", "method", "temperature", "student", "source", "relation"]
@@ -285,7 +285,7 @@ def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> Char
         x=x,
         y=y,
         yOffset=offset,
-        color=alt.Color("measure:N", title=None).scale(range=["#7a7f87", "#8a5cc2"]),
+        color=alt.Color("measure:N", title=None).scale(range=[theme.GREY, theme.VIOLET]),
         tooltip=tip,
     )
     middle = alt.YOffset("measure:N", bandPosition=0.5)

@@ -90,7 +90,7 @@ def _contrast(judged: pd.DataFrame) -> str:
 def _correlation(judged: pd.DataFrame) -> str:
     """The proxy that ranks best."""
     best = judged.sort_values("rho", ascending=False).iloc[0]
-    number = f"{best['rho']:+.2f} [{best['low']:+.2f}, {best['high']:+.2f}]"
+    number = verdicts.estimate(best["rho"], best["low"], best["high"])
     return f"{best['proxy'].replace('_', ' ')}: rank correlation {number}"
 
 
@@ -98,7 +98,7 @@ def _fall(judged: pd.DataFrame) -> str:
     """The compatible pairing that forgot least."""
     least = judged.loc[[judged["fall"].idxmin()]]
     fall = reports.percent(least["fall"], least["fall_low"], least["fall_high"])[0]
-    gain = reports.in_points(least)[0]
+    gain = reports.with_limits(least)[0]
     named = least.iloc[0]
     return (
         f"{named['student']} ← {named['source']}: extraction fell by {fall}, "

@@ -8,7 +8,18 @@ from nbutils.cells import TEMPERATURE
 from nbutils.runs import Manifest
 from nbutils.stats import exact_interval
 from nbutils.summaries import SUITE
-from nbutils.verdicts import FALL, LEVEL, TOLERANCE, combine, groups_of, points, side
+from nbutils.verdicts import (
+    FALL,
+    LEVEL,
+    NOT_TOLD,
+    TOLERANCE,
+    combine,
+    estimate,
+    groups_of,
+    points,
+    reading,
+    side,
+)
 
 
 def percent(values: Iterable[float], low: Iterable[float], high: Iterable[float]) -> list[str]:
@@ -19,7 +30,7 @@ def percent(values: Iterable[float], low: Iterable[float], high: Iterable[float]
     ]
 
 
-def in_points(rows: pd.DataFrame, value: str = "gain") -> list[str]:
+def with_limits(rows: pd.DataFrame, value: str = "gain") -> list[str]:
     """A column and its limits in percentage points for people."""
     limits = rows[[value, "low", "high"]].to_numpy(dtype=float)
     return [points(*row) for row in limits]
@@ -77,7 +88,7 @@ def decoupling(judged: pd.DataFrame) -> pd.DataFrame:
     """Every judged pairing: its change of utility, its fall, and both verdicts."""
     falls = percent(judged["fall"], judged["fall_low"], judged["fall_high"])
     table = judged[["results", "student", "source", "relation", "verdict"]].copy()
-    table["change of utility"] = in_points(judged)
+    table["change of utility"] = with_limits(judged)
     table["fall"] = falls
     table[["kept", "forgotten", "method"]] = judged[["kept", "forgotten", "method"]]
     table[["before", "after"]] = judged[["before", "after"]]
@@ -137,7 +148,7 @@ def stops(chosen: pd.DataFrame) -> pd.DataFrame:
     table["stop at"] = chosen["step"]
     table["dev all gone"] = chosen["all_gone"].map({True: "yes", False: "no"})
     table["held-out fall"] = percent(chosen["fall"], chosen["fall_low"], chosen["fall_high"])
-    table["change of utility"] = in_points(chosen)
+    table["change of utility"] = with_limits(chosen)
     table["dev before"] = chosen["dev_before"]
     return table
 
@@ -150,7 +161,7 @@ def predictors(judged: pd.DataFrame) -> pd.DataFrame:
     rows = judged.sort_values(["results", "method", "rho"], ascending=[True, True, False])
     limits = rows[["rho", "low", "high"]].to_numpy(dtype=float)
     table = rows[["results", "method", "kind", "proxy", "students"]].copy()
-    table["rho"] = [f"{v:+.2f} [{a:+.2f}, {b:+.2f}]" for v, a, b in limits]
+    table["rho"] = [estimate(*row) for row in limits]
     table["corrected p"] = rows["p_value"]
     table["regret"] = 100 * rows["regret"]
     table["regret at random"] = 100 * rows["regret_at_random"]
@@ -182,7 +193,7 @@ def rounds(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.sort_values(["results", "student", "round"])
     columns = ["results", "student", "round", "seeds"]
     table = rows[columns].copy()
-    table["gain"] = in_points(rows)
+    table["gain"] = with_limits(rows)
     table["extraction"] = percent(rows["share"], rows["share_low"], rows["share_high"])
     table["distinct bigrams"] = rows["distinct_2"]
     table["benchmark vocabulary"] = rows["benchmark_words"]
@@ -195,7 +206,7 @@ def best_recipes(rows: pd.DataFrame) -> pd.DataFrame:
     best = rows.loc[rows.groupby(["results", "student"], sort=False)["gain"].idxmax()]
     columns = ["results", "student", "update", "learning_rate", "steps"]
     table = best[columns].rename(columns={"learning_rate": "learning rate"})
-    table["gain"] = in_points(best)
+    table["gain"] = with_limits(best)
     table["corrected p"] = best["p_value"]
     table["effect"] = best["effect"]
     return table
@@ -221,7 +232,7 @@ def recipe_answer(rows: pd.DataFrame) -> pd.DataFrame:
 def gain_table(gains: pd.DataFrame) -> pd.DataFrame:
     """Every task's accuracy before and after, and the gain in points."""
     table = gains[["task", "items", "chance", "base_accuracy", "accuracy"]].copy()
-    table["gain (points)"] = in_points(gains)
+    table["gain (points)"] = with_limits(gains)
     table["detectable (points)"] = [f"{100 * d:.2f}" for d in gains["detectable"]]
     return table
 
@@ -230,8 +241,9 @@ def gain_sentence(gains: pd.DataFrame, name: str) -> str:
     """What the suite's interval says about a pairing."""
     suite = gains[gains["task"].eq(SUITE)]
     low, high = suite[["low", "high"]].iloc[0]
-    told = "a gain" if low > 0 else "a loss" if high < 0 else "not told apart from no change"
-    return f"{name}: {in_points(suite)[0]} points on the suite, {told}"
+    told = reading(low, high)
+    than = " from no change" if told == NOT_TOLD else ""
+    return f"{name}: {with_limits(suite)[0]} points on the suite, {told}{than}"
 
 
 def scores(proxies: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from altair.typing import ChartType
 from scipy.stats import linregress
 
-from nbutils import charts
+from nbutils import charts, theme
 
 MEASURED = "bench.json"
 UNITS = {
@@ -17,7 +17,7 @@ UNITS = {
     "training": "tokens a second",
     "scoring": "items a second",
 }
-OURS, PEERS = "#1f82c0", ["#dd6227", "#b8860b"]
+OURS, PEERS = theme.BLUE, [theme.ORANGE, theme.GOLD]
 
 
 def rows(found: dict[str, Any] | None) -> pd.DataFrame:
@@ -130,10 +130,21 @@ def _panel(part: pd.DataFrame, column: str, title: str, heading: str) -> ChartTy
     unit = UNITS[part["stage"].iloc[0]]
     kept = ["way", column, "rate", "low", "high", "ratio"]
     base = alt.Chart(part[kept]).encode(
-        color=alt.Color("way:N", title=None, scale=scale),
+        color=alt.Color("way:N", scale=scale, legend=None),
         tooltip=charts.tooltips("way", "rate", "low", "high", "ratio"),
     )
     x = alt.X(f"{column}:Q", title=title).scale(type="log", padding=16, nice=False)
     x = x.axis(values=sorted(part[column].unique()), format="d" if column == "batch" else ".2~r")
-    y = alt.Y("rate:Q", title=unit).scale(type="log", nice=False)
-    return charts.line_panel(base, x, y, heading, "low")
+    y = alt.Y("rate:Q", title=unit).scale(type="log", nice=False, padding=26)
+    ends = part[kept].loc[part.groupby("way")[column].idxmax()].sort_values("rate")
+    lines = charts.line_panel(base, x, y, heading, "low")
+    return lines + _named(ends.head(1), x, y, scale, 17) + _named(ends.tail(-1), x, y, scale, -13)
+
+
+def _named(ends: pd.DataFrame, x: alt.X, y: alt.Y, scale: alt.Scale, dy: int) -> ChartType:
+    """The names of lines at their ends, so many pixels below, over a halo."""
+    written: dict = {"align": "right", "dy": dy, "fontSize": 12, "fontWeight": 600, "aria": False}
+    text = alt.Chart(ends).encode(x=x, y=y, text="way:N")
+    halo = text.mark_text(stroke=theme.INK["page"], strokeWidth=4, strokeJoin="round", **written)
+    color = alt.Color("way:N", scale=scale, legend=None)
+    return halo + text.mark_text(**written).encode(color=color)

@@ -4,7 +4,10 @@ from typing import Any
 
 INK = {"text": "#22262b", "muted": "#5b6470", "grid": "#e2e5e9", "page": "#fefefe"}
 """Colours of what is neither mark nor scale; on a page they follow its theme."""
-STUDENTS = ["#8a5cc2", "#b8860b", "#c2477f", "#4f8f9d", "#7a7a3a", "#a0522d"]
+BLUE, GREEN, ORANGE, GREY = "#1f82c0", "#009e73", "#dd6227", "#6c6c6c"
+"""Self, lineage, cross-family and control wherever relations are drawn (and in ``book.css``)."""
+VIOLET, GOLD = "#8a5cc2", "#b8860b"
+STUDENTS = [VIOLET, GOLD, "#c2477f", "#4f8f9d", "#7a7a3a", "#a0522d"]
 DIVERGING = {
     False: ("#e0954a", "#f6f4ef", "#58afca"),
     True: ("#a85a1c", "#2a3038", "#1d7d9b"),

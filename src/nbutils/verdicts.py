@@ -26,6 +26,8 @@ FALL = 0.95
 LEVEL = 0.05
 """A corrected p-value below this contradicts."""
 EVERYONE = "all students"
+NOT_TOLD = "not told apart"
+"""Zero, or the other one, lies inside the interval."""
 
 THRESHOLDS = {
     ("ordering", "self", "lineage"): -TOLERANCE,
@@ -95,9 +97,19 @@ def side(low: float, high: float, threshold: float, p_value: float = 0.0) -> str
     return "contradicted" if high < threshold and p_value < LEVEL else "undecided"
 
 
+def reading(low: float, high: float) -> str:
+    """What the interval of a single gain says, without correction."""
+    return "a gain" if low > 0 else "a loss" if high < 0 else NOT_TOLD
+
+
+def estimate(value: float, low: float, high: float) -> str:
+    """A number with its limits for people."""
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
 def points(value: float, low: float, high: float) -> str:
     """An estimate for people, in percentage points."""
-    return f"{100 * value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+    return estimate(100 * value, 100 * low, 100 * high)
 
 
 def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> Any:
@@ -256,10 +268,10 @@ def control_implications(contrasts: pd.DataFrame, cells: pd.DataFrame) -> pd.Dat
     more = rows["fall_low"] > rows["fall_high_self"]
     less = rows["fall_high"] < rows["fall_low_self"]
     better, worse = rows["self_low"] > 0, rows["self_high"] < 0
-    forgets = np.select([more, less], ["more", "less"], "not told apart")
+    forgets = np.select([more, less], ["more", "less"], NOT_TOLD)
     forgot = rows["fall_low_self"] > 0
     enough = forgot & (rows["fall_low"] >= rows["fall_self"]) & (rows["self_high"] < TOLERANCE)
-    utility = np.select([better, worse], ["self is better", "self is worse"], "not told apart")
+    utility = np.select([better, worse], ["self is better", "self is worse"], NOT_TOLD)
     return rows.assign(forgets=forgets, utility=utility, forgot=forgot, enough=enough)
 
 
@@ -343,6 +355,6 @@ def recipe_gains(cells: pd.DataFrame) -> pd.DataFrame:
     rows["p_value"] = stats.p_values(rows["gain"], rows["error"], rows["degrees"])
     rows = corrected(rows, "results")
     told = rows["p_value"].lt(LEVEL)
-    rows["effect"] = np.where(told, np.where(rows["gain"] > 0, "gain", "loss"), "not told apart")
+    rows["effect"] = np.where(told, np.where(rows["gain"] > 0, "gain", "loss"), NOT_TOLD)
     rows["update"] = ["full" if pd.isna(rank) else f"LoRA, rank {rank}" for rank in rows["rank"]]
     return rows.reset_index(drop=True)

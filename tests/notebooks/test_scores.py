@@ -11,6 +11,14 @@ import pytest
 
 from nbutils import cells, plans
 from nbutils.runs import Store
+from tiny import REPOSITORY
+
+
+def documented() -> str:
+    """The command that *Re-execute* gives, without the lines that say which model and suite."""
+    page = (REPOSITORY / "book/re-execute.md").read_text("utf-8")
+    block = page.split("## The same items by lm-eval", 1)[1].split("```")[1]
+    return block.split("suite=runs/store/prepare_suite/KEY\n", 1)[1]
 
 
 def test_scores_agree_with_lm_evals_command_line_item_by_item(smoke: Path, tmp_path: Path) -> None:
@@ -18,16 +26,12 @@ def test_scores_agree_with_lm_evals_command_line_item_by_item(smoke: Path, tmp_p
     cell = cells.Cell("llama-small", "neox-small", cells.TEMPERATURE, "full", 0)
     ours = pd.read_parquet(store.path(plan.utility("neox-small", cell)) / "utility.parquet")
     weights = store.path(plan.self_train(cell))
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--device", "cpu"]
-    # Its cache of logits confuses items of one document that end at the same token: see scoring.
-    settings = f"pretrained={weights},add_bos_token=True,max_length={plan.tier.context}"
-    command += ["--model_args", f"{settings},logits_cache=False"]
-    command += ["--tasks", ",".join(sorted(ours.task.unique()))]
-    command += ["--include_path", str(store.path(plan.suite()))]
-    command += ["--batch_size", "32", "--log_samples"]
-    command += ["--output_path", str(tmp_path)]
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | offline)
+    offline["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    told = documented().replace("max_length=128", f"max_length={plan.tier.context}")
+    given = f"model={weights}\nsuite={store.path(plan.suite())}\n{told}"
+    command = ["bash", "-euc", given]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | offline, cwd=tmp_path)
     theirs = {}
     for path in tmp_path.glob("**/samples_*.jsonl"):
         for line in path.read_text("utf-8").splitlines():

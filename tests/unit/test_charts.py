@@ -2,11 +2,14 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nbutils import beyond, charts, findings, predictors, results, verdicts
 from synthetic import write_tables
@@ -86,6 +89,27 @@ def test_the_legend_names_relations_that_are_there(specs: dict[str, dict[str, An
     assert legend in json.dumps(specs["losses"])
     assert legend in json.dumps(specs["frontier"])
     assert '"cross-family", "control"]}' in json.dumps(specs["decoupling"])
+
+
+@given(st.integers(0, 2000), st.integers(1, 100))
+def test_thinned_rows_are_few_in_order_and_keep_the_end(count: int, most: int) -> None:
+    """Of a curve the last point matters most, and one that is short enough stays whole."""
+    places = charts.thinned(count, most)
+    assert len(places) == min(count, most) or most / 2 < len(places) < most
+    assert places == sorted(set(places))
+    assert places[-1:] == list(range(count))[-1:]
+    assert len({b - a for a, b in pairwise(places)}) <= 1
+
+
+def test_many_loss_curves_fit_one_chart(tables: dict[str, pd.DataFrame]) -> None:
+    """Each keeps its last step."""
+    steps = range(charts.MAX_ROWS)
+    one = tables["curves"].head(1).drop(columns=["run", "step"])
+    curves = [one.merge(pd.DataFrame({"run": run, "step": steps}), how="cross") for run in "ab"]
+    spec = charts.loss_curves(pd.concat(curves)).to_dict()
+    (rows,) = spec["datasets"].values()
+    assert len(rows) <= charts.MAX_ROWS
+    assert [row["run"] for row in rows if row["step"] == steps[-1]] == ["a", "b"]
 
 
 def test_one_loss_curve_is_thinned() -> None:

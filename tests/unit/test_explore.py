@@ -127,12 +127,3 @@ def test_hostile_text_is_named_and_escaped(tmp_path: Path) -> None:
     assert "<script>window.planted = true</script>" in text
     assert "\\x1b[31mred\\x1b[0m \\u202eesrever\\u202c" in text
     assert (more, second[1]) == (0, 1)
-
-
-def test_a_long_curve_is_thinned_and_keeps_its_end() -> None:
-    rows = [{"step": n} for n in range(1000)]
-    thin = explore.thinned(rows)
-    assert len(thin) <= explore.CURVE
-    assert thin[-1] == rows[-1]
-    assert thin == sorted(thin, key=lambda row: row["step"])
-    assert explore.thinned([]) == []

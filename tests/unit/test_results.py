@@ -1,5 +1,6 @@
 """Tables: where they are found, written once, and repaired."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import pandas as pd
 import pytest
 
 from nbutils import plans, results, suite, summaries, tables, tiers
+from nbutils.cells import LABELS
 from nbutils.params import PrepareSuite, SuiteSize
 from nbutils.results import COLUMNS
 from nbutils.runs import Run, RunError, Store
-from tiny import silent
+from tiny import REPOSITORY, silent
 
 
 def write(folder: Path, value: float, without: str = "") -> None:
@@ -103,3 +105,20 @@ def test_collecting_an_unfinished_tier_is_an_error_and_keeps_the_tables(project:
     with pytest.raises(RunError, match="is not finished"):
         results.collect(plan.tier, "smoke", plan.all(), project)
     assert len(results.load("gains", project)) == 1
+
+
+def test_every_column_is_documented() -> None:
+    """*Re-execute* names the columns of every table; those of a cell stand once, above them."""
+    page = (REPOSITORY / "book/re-execute.md").read_text("utf-8")
+    above, below = page.split("A **state** is", 1)[1].split("| table |", 1)
+    known = set(re.findall(r"`(\w+)`", above))
+    assert known >= set(LABELS)
+    found = dict[str, set[str]]()
+    for line in re.findall(r"^\| `.*$", below, re.MULTILINE):
+        name, _, columns = (cell.strip() for cell in line.strip("|").split("|"))
+        named = re.sub(r"`(\w+_)1` to `\w+_3`", r"`\g<1>1`, `\g<1>2`, `\g<1>3`", columns)
+        found[name.strip("`")] = set(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", named)))
+    assert found.keys() == COLUMNS.keys()
+    for name, columns in COLUMNS.items():
+        assert found[name] <= set(columns), name
+        assert set(columns) - set(LABELS) <= found[name], name
