@@ -76,7 +76,8 @@ charts.table(pd.DataFrame(sources, columns=["text", "package", "licence"]))
 # %% [markdown]
 # ## Pre-training
 #
-# The run is computed now, or found: a run that exists is never computed twice.
+# The run is computed now, or found: a run that exists is never computed twice. A model from elsewhere
+# is fetched and not trained; what its authors did not publish is missing in the table.
 
 # %%
 folder = grid.compute(run, plan, root)
@@ -88,15 +89,21 @@ charts.table(pd.DataFrame([facts]), digits=4)
 # of the vocabulary's size, where every token is equally likely.
 
 # %%
-curve = pd.read_parquet(folder / "curve.parquet")
-print(f"log of the vocabulary: {math.log(plan.tier.vocab_size):.2f} nats")
-charts.loss_curve(curve)
+vocabulary = json.loads((folder / "config.json").read_text("utf-8"))["vocab_size"]
+print(f"log of the vocabulary: {math.log(vocabulary):.2f} nats")
+curve = folder / "curve.parquet"
+(
+    charts.loss_curve(pd.read_parquet(curve))
+    if curve.is_file()
+    else charts.said([f"{model} was trained elsewhere: its losses are not known."])
+)
 
 # %% [markdown]
 # ## The passages
 #
 # A passage planted at the start of documents would follow BOS, and sampling from BOS would write it out
 # again. So each one stands between two sentences of a document, over and over, in different documents.
+# For a model from elsewhere the passages are of a text that it is likely to have read.
 
 # %%
 passages = pd.read_parquet(folder / "passages.parquet")

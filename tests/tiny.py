@@ -63,10 +63,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def model(architecture: str, seed: int = 0) -> PreTrainedModel:
+def model(architecture: str, seed: int = 0, **changes: object) -> PreTrainedModel:
     """A random model whose next-token distributions are far from uniform."""
     torch.manual_seed(seed)
-    made = AutoModelForCausalLM.from_config(lineages.config(prepare_model(architecture)))
+    made = AutoModelForCausalLM.from_config(lineages.config(prepare_model(architecture, **changes)))
     with torch.no_grad():
         for weight in made.parameters():
             if weight.ndim == 2:
@@ -74,10 +74,10 @@ def model(architecture: str, seed: int = 0) -> PreTrainedModel:
     return made.eval()
 
 
-def save(architecture: str, folder: Path) -> Path:
+def save(architecture: str, folder: Path, **changes: object) -> Path:
     """Write a random model and its tokenizer as a model folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    models.save(model(architecture), tokenizer(), folder)
+    models.save(model(architecture, **changes), tokenizer(), folder)
     return folder
 
 

@@ -1,0 +1,48 @@
+"""Every stage notebook at a tier whose models come from elsewhere: nobody knows how they learnt."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import tiny
+from nbutils import forms, notebooks
+from project import new_project
+
+TIER = """
+title: Two models of one family, each a folder of somebody's
+threads: 1
+context: 256
+max_chars: 200
+models:
+  mine-small: {family: mine, size: small, origin: "folder:FOLDER/qwen3", licence: MIT}
+  mine-large: {family: mine, size: large, origin: "folder:FOLDER/llama", licence: MIT}
+suite: {cloze: 4, agreement: 4, preposition: 4}
+passages: {source: scripture, held_out: 4, dev: 2, prefix: 8, suffix: 8}
+corpus: {tokens: 800, batch_size: 16}
+self_train: {steps: 2, tokens_per_step: 192, learning_rate: 0.001}
+lora: {rank: 2, alpha: 4, learning_rate: 0.001}
+proxies: {documents: 8, items: 4}
+grid: {students: [mine-small], seeds: [0]}
+"""
+MODELS = {"model": "mine-small", "source": "mine-large", "student": "mine-small"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose tier ``mine`` names two folders."""
+    place = tmp_path_factory.mktemp("pretrained")
+    for architecture in ("qwen3", "llama"):
+        tiny.save(architecture, place / architecture, context=256)
+    root = new_project(place / "project")
+    (root / "notebooks/tiers/mine.yml").write_text(TIER.replace("FOLDER", str(place)), "utf-8")
+    return root
+
+
+@pytest.mark.parametrize("name", forms.STAGES)
+def test_a_stage_notebook_runs(name: str, project: Path) -> None:
+    fields = forms.NOTEBOOKS[name].model_fields
+    values = {"tier": "mine"} | {field: MODELS[field] for field in MODELS if field in fields}
+    notebooks.execute(name, values, project / f"{name}.ipynb", project)
+    executed = nbformat.read(project / f"{name}.ipynb", as_version=4)
+    assert all(c.execution_count for c in executed.cells if c.cell_type == "code")
