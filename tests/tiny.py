@@ -77,7 +77,7 @@ def model(architecture: str, seed: int = 0, **changes: object) -> PreTrainedMode
 def save(architecture: str, folder: Path, **changes: object) -> Path:
     """Write a random model and its tokenizer as a model folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    models.save(model(architecture, **changes), tokenizer(), folder)
+    models.save(model(architecture, 0, **changes), tokenizer(), folder)
     return folder
 
 
