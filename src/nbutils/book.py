@@ -45,6 +45,7 @@ EXECUTED = Path("runs/pages")
 GENERATED = Path("book/_static/generated")
 HTML = Path("book/_build/html")
 ONE_PAGE = Path("book/_build/singlehtml/book/pages/opening.html")
+FOR_PAPER = Path("book/_build/singlehtml/book.html")
 PAPER = Path("book/_build/book.pdf")
 DRAWN = "figures"  # below the staged pages: charts that were compiled before
 ICON = re.compile(r"\bfa-[\w-]+")
@@ -273,7 +274,10 @@ def pdf(root: Path) -> Path:
     if not (root / HTML / "index.html").is_file():
         raise BookError("there is no built book: run make html first")
     render(root, "singlehtml")
-    page, paper = (root / place for place in (ONE_PAGE, PAPER))
+    page, paper = (root / place for place in (FOR_PAPER, PAPER))
+    # Sphinx writes it below the folder that its links to styles and pictures start from
+    shutil.copy(root / ONE_PAGE, page)
+    paper.unlink(missing_ok=True)
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
     command += ["--virtual-time-budget=60000", f"--print-to-pdf={paper}", page.resolve().as_uri()]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -135,10 +135,11 @@ def shades() -> alt.Parameter:
 
 
 def diverging(reach: float | alt.ExprRef, least: float | alt.ExprRef) -> alt.Scale:
-    """Gains to colours, from ``least`` over zero to ``reach``, in the page's own theme."""
+    """Gains to colours, from ``least`` over zero to ``reach`` at most, by the page's theme."""
     pairs = zip(theme.DIVERGING[True], theme.DIVERGING[False], strict=True)
     colors = [alt.ExprRef(f"dark ? '{dark}' : '{light}'") for dark, light in pairs]
-    return alt.Scale(range=colors, domainMin=least, domainMid=0, domainMax=reach, interpolate="lab")
+    domain = {"domainMin": least, "domainMid": 0, "domainMax": reach}
+    return alt.Scale(range=colors, clamp=True, interpolate="lab", **domain)
 
 
 def relation_color(rows: pd.DataFrame) -> alt.Color:

@@ -4,6 +4,7 @@ Each shows one result label at a time, chosen in the chart, and gains in percent
 """
 
 import json
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -27,6 +28,17 @@ def _reach(name: str, rows: pd.DataFrame, columns: list[str]) -> alt.Parameter:
     sizes = rows.set_index("results")[columns].abs().max(axis=1).groupby(level=0).max()
     reaches = {label: round(float(size), 3) or 1.0 for label, size in sizes.items()}
     return alt.param(name=name, expr=f"({json.dumps(reaches)})[results_choice]")
+
+
+def _gain_axis(title: str, **scale: Any) -> alt.X:
+    """Points: linear around zero and logarithmic beyond one, as controls lie twenty points away."""
+    sizes = (0.5, 1, 2, 5, 10, 20, 50)
+    x = alt.X("gain:Q", title=title).scale(type="symlog", constant=1, nice=False, **scale)
+    return x.axis(
+        values=[*(-size for size in reversed(sizes)), 0, *sizes],
+        labelBound=True,
+        labelExpr="datum.value ? format(datum.value, '+~g') : '0'",
+    )
 
 
 def _pick(rows: pd.DataFrame) -> alt.Parameter:
@@ -55,7 +67,10 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
     rows["label"] = rows["task"].replace("suite", "whole_suite").str.replace("_", " ")
     main = charts.checked(rows[rows["task"].eq("suite")])
     choices, chosen = charts.selectors(main, "method", "temperature")
-    choices += [_reach("gain_reach", main, ["gain"]), _reach("task_reach", rows, ["low", "high"])]
+    # a control that loses twenty points would leave all pairings the colour of nothing
+    pairings = main[main["relation"].ne("control")]
+    choices.append(_reach("gain_reach", pairings, ["gain"]))
+    choices.append(_reach("task_reach", rows, ["low", "high"]))
     choices.append(charts.shades())
     pick = _pick(main)
     cells = (
@@ -109,9 +124,8 @@ def _task_gains(rows: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartTy
         labelExpr="split(datum.label, ' ')", labelLineHeight=12, labelOffset=-6
     )
     tip = charts.tooltips("task", "relation", *charts.GAIN, "base_accuracy", "accuracy")
-    x = alt.X("gain:Q", title="gain (percentage points)").scale(
-        domainMin=alt.ExprRef("-task_reach"), domainMax=alt.ExprRef("task_reach")
-    )
+    reach = {"domainMin": alt.ExprRef("-task_reach"), "domainMax": alt.ExprRef("task_reach")}
+    x = _gain_axis("gain (percentage points)", **reach)
     bars = base.mark_bar(height={"band": 0.62}, cornerRadius=2, opacity=0.75).encode(
         x=x, y=y, color=charts.relation_color(rows).legend(None), tooltip=tip
     )
@@ -195,10 +209,6 @@ def proxy_scatter(points: pd.DataFrame, correlations: pd.DataFrame) -> ChartType
 # ---------------------------------------------------------------- memorization
 
 
-TICKS = [-50, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10]
-"""Of an axis that is linear around zero and logarithmic beyond a point."""
-
-
 def decoupling(cells: pd.DataFrame) -> ChartType:
     """Change of utility against fall of extraction; a click shows that pairing before and after."""
     if cells.empty:
@@ -212,11 +222,7 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
     fall = "extraction fell by (%)"
     tip = charts.tooltips(*charts.PAIRING, "fall", "before", "after", "passages")
     base = alt.Chart(rows).transform_filter(chosen).encode(tooltip=tip)
-    # shuffled text lies twenty points away, and would press all others into a line
-    x = alt.X("gain:Q", title="change of utility (percentage points)")
-    x = x.scale(type="symlog", constant=1, padding=12, nice=False).axis(
-        values=TICKS, labelBound=True, labelExpr="datum.value ? format(datum.value, '+~g') : '0'"
-    )
+    x = _gain_axis("change of utility (percentage points)", padding=12)
     y = alt.Y("fall:Q", title=fall).scale(domainMax=100, nice=False, zero=False)
     target = (
         alt.Chart(alt.InlineData(values=[{}]), height=320)
