@@ -106,9 +106,12 @@ curve = folder / "curve.parquet"
 # For a model from elsewhere the passages are of a text that it is likely to have read.
 
 # %%
-passages = pd.read_parquet(folder / "passages.parquet")
+columns = ["passage", "split", "work", "text"]
+passages = pd.DataFrame(columns=columns)
+if plan.has_passages(model):
+    passages = pd.read_parquet(folder / "passages.parquet")
 print(passages.split.value_counts().to_dict())
-charts.table(passages[["passage", "split", "work", "text"]].head(5))
+charts.table(passages[columns].head(5))
 
 # %% [markdown]
 # ## The BOS policy

@@ -31,6 +31,7 @@ from nbutils import (
     pages,
     publish,
     results,
+    runs,
     speed,
     workshop,
 )
@@ -132,6 +133,7 @@ def stamp(name: str, parameters: dict[str, str], root: Path) -> str:
     digest = hashlib.sha256(json.dumps([name, parameters]).encode())
     digest.update(notebooks.source_digest(notebooks.sources(root)[name]).encode())
     digest.update("".join(module_digest(module) for module in CODE).encode())
+    digest.update("".join(map(runs.code_digest, runs.STAGES)).encode())  # the status page asks
     digest.update(tables_digest(root).encode())
     return digest.hexdigest()
 
@@ -288,10 +290,18 @@ def pdf(root: Path) -> Path:
 
 
 def serve(root: Path, port: int = 8000) -> None:
-    """Serve the built book on this machine until interrupted. Raises ``BookError`` if unbuilt."""
+    """Serve the built book on this machine until interrupted.
+
+    Raises:
+        BookError: It was never built, or the port is taken.
+    """
     if not (root / HTML / "index.html").is_file():
         raise BookError("there is no built book: run make html first")
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(root / HTML))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+    try:
+        opened = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        raise BookError(f"port {port}: {error.strerror}; choose another with --port") from error
+    with opened as server:
         print(f"The book is at http://127.0.0.1:{server.server_port}/ (Ctrl-C stops)", flush=True)
         server.serve_forever()

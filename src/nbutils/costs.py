@@ -130,9 +130,12 @@ def activations(weights: int, plan: Plan, model: str) -> float:
     """Bytes that a micro-batch of training keeps for its backward pass, roughly."""
     pretrained = isinstance(plan.tier.models[model], Pretrained)
     vocabulary = VOCABULARY if pretrained else plan.tier.vocab_size
+    from nbutils import models, training  # heavy, and a plan alone needs neither
+
     width = (WIDE * weights / 12) ** (1 / 3)  # a layer has 12 times the square of the width
     depth, heads, length = width / WIDE, width / WIDE, 2 * plan.tier.context
-    tokens = min(4096, 2**26 / vocabulary)  # as ``training`` cuts them
+    logits = training.LOGITS[models.device().type]
+    tokens = min(training.MICRO_BATCH_TOKENS, logits / vocabulary)
     return tokens * (depth * (KEPT * width + SCORES * heads * length) + 16 * vocabulary)
 
 

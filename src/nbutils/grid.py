@@ -17,10 +17,9 @@ from statistics import median
 from threading import Thread
 from typing import Any
 
-import psutil
 from tqdm import tqdm
 
-from nbutils import digests, failures, upkeep
+from nbutils import digests, failures, provenance, upkeep
 from nbutils.params import UserError
 from nbutils.plans import Plan, each_once, with_inputs
 from nbutils.runs import (
@@ -182,9 +181,8 @@ def jobs(threads: int) -> int:
 
     if torch.cuda.is_available():
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = psutil.virtual_memory().available // 2**20 // WORKER_MIB
-    return max(1, min((cores or 1) // threads, memory))
+    memory = provenance.free_memory_mib() // WORKER_MIB
+    return max(1, min(provenance.cores() // threads, memory))
 
 
 def expected(runs: list[Run], seconds: Seconds) -> list[float | None]:
@@ -320,6 +318,7 @@ def execute(
     waiting = [run for run in runs if store.finished(run) is None]
     if not waiting:
         return 0
+    before = {id(run): failures.of(store, run) for run in waiting}
     failed = [] if retry_failed else _failed_before(waiting, store)
     waiting = [run for run in waiting if all(run is not other for other, _ in failed)]
     running = dict[Future[float | None], tuple[Run, ProcessPoolExecutor]]()
@@ -333,6 +332,11 @@ def execute(
             if not (ready or running):
                 break
             for run in islice((r for r in ready if not store.claimed(r)), len(idle)):
+                failure = failures.of(store, run)
+                if failure is not None and failure != before[id(run)]:  # another runner tried
+                    failed.append((run, failure.message))
+                    waiting.remove(run)
+                    continue
                 worker = idle.pop()
                 try:
                     future = worker.submit(_work, root, run, threads)

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from nbutils.costs import duration
+from nbutils.runs import STAGES, code_digest
 
 
 def tiers(manifests: pd.DataFrame) -> pd.DataFrame:
@@ -46,7 +47,13 @@ def _stage(part: pd.DataFrame) -> dict[str, Any]:
         "together": duration(float(seconds.sum())),
         "peak memory (MiB)": round(float(part["peak_memory_mib"].max())),
         "code": ", ".join(sorted({str(digest)[:10] for digest in part["code_digest"]})),
+        "of today": _of_today(str(part["stage"].iloc[0]), set(part["code_digest"])),
     }
+
+
+def _of_today(stage: str, made_by: set[str]) -> str:
+    """Whether all runs of a stage were made by its code as it is now."""
+    return "yes" if stage in STAGES and made_by == {code_digest(stage)} else "no"
 
 
 def versions(manifests: pd.DataFrame) -> pd.DataFrame:

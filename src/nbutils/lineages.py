@@ -105,7 +105,9 @@ def train_tokenizer(p: PrepareModel) -> PreTrainedTokenizerFast:
 
 
 def choose_passages(p: PrepareModel, tokenizer: PreTrainedTokenizerFast) -> pd.DataFrame:
-    """Passages of the family's own domain: one a work at most, held out from all training text.
+    """Passages of the family's own domain: the beginnings of documents of works held out.
+
+    Several may come from one work; dev and held-out passages share works.
 
     Returns one row a passage: ``passage`` (number), ``split``, ``work``, ``prefix`` and
     ``suffix`` (lists of token ids), ``text`` and ``suffix_text``.

@@ -147,18 +147,20 @@ class Plan:
     def _recipe(self, cell: Cell) -> tuple[Recipe, Lora | None]:
         recipe, lora = self.tier.self_train, self.tier.lora
         if cell.control == "frozen":
-            recipe = recipe.model_copy(update={"learning_rate": 0.0})
+            recipe = recipe.model_copy(update={"learning_rate": 0.0, "muon": None})
         if cell.variation:
             v = cell.variation
             rate = v.learning_rate * recipe.learning_rate
-            recipe = recipe.model_copy(update={"learning_rate": rate, "steps": v.steps})
+            muon = recipe.muon and v.learning_rate * recipe.muon
+            change = {"learning_rate": rate, "muon": muon, "steps": v.steps}
+            recipe = recipe.model_copy(update=change)
             rank = v.rank or lora.rank
-            change = {
+            adapter = {
                 "rank": rank,
                 "alpha": lora.alpha / lora.rank * rank,
                 "learning_rate": v.learning_rate * lora.learning_rate,
             }
-            lora = lora.model_copy(update=change)
+            lora = lora.model_copy(update=adapter)
         return recipe, lora if cell.method == "lora" else None
 
     def self_train(self, cell: Cell) -> Run:

@@ -1,13 +1,19 @@
-"""Provenance: versions, commit, device and memory of what computes here."""
+"""Provenance: versions, commit, device, cores and memory of what computes here."""
 
 import importlib.metadata
+import math
+import os
 import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+import psutil
+
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "lm-eval", "numpy", "pandas", "scipy")
 
 
@@ -52,15 +58,66 @@ def device() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
 
 
-def peak_memory_mib() -> float:
-    """Highest memory so far, MiB: of the accelerator, or else resident in a process.
+class PeakMemory:
+    """Highest memory since this was made: of the accelerator, or else resident in a process.
 
-    The processes that this one waited for count, the largest of them.
+    Linux alone lets a process set its peak back; elsewhere, and where ``exact`` is false, it is the
+    highest since the process began.
     """
-    import torch
 
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
-    whom = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = max(resource.getrusage(who).ru_maxrss for who in whom)
+    def __init__(self) -> None:
+        """Begin to watch; what is still in memory counts."""
+        import torch
+
+        self._children = _highest(resource.RUSAGE_CHILDREN)
+        self.exact = torch.cuda.is_available()
+        if self.exact:
+            torch.cuda.reset_peak_memory_stats()
+        with suppress(OSError):  # no such file, or a sandbox that does not let us
+            Path("/proc/self/clear_refs").write_text("5", "ascii")
+            self.exact = True
+
+    def mib(self) -> float:
+        """MiB; of processes that were waited for meanwhile the largest, if it set a record."""
+        import torch
+
+        if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+            return torch.cuda.max_memory_allocated() / 2**20
+        children = _highest(resource.RUSAGE_CHILDREN)
+        return max(_resident(), children if children > self._children else 0.0)
+
+
+def _resident() -> float:
+    """The peak of this process, MiB, since it was set back."""
+    status = Path("/proc/self/status")
+    lines = status.read_text("utf-8").splitlines() if status.is_file() else []
+    peaks = (int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM:"))
+    return next(peaks, _highest(resource.RUSAGE_SELF))
+
+
+def _highest(who: int) -> float:
+    peak = resource.getrusage(who).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def cores() -> int:
+    """Cores that this process may use: of its affinity, and of its container's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota, _, period = _limit("cpu.max").partition(" ")
+    allowed = int(quota) // int(period) if quota.isdecimal() else math.inf
+    return max(1, int(min(count or 1, allowed)))
+
+
+def free_memory_mib() -> int:
+    """Memory that is free, MiB: on the machine, and in what its container may have."""
+    free = psutil.virtual_memory().available
+    most, used = _limit("memory.max"), _limit("memory.current")
+    if most.isdecimal() and used.isdecimal():
+        free = min(free, int(most) - int(used))
+    return max(0, free // 2**20)
+
+
+def _limit(name: str) -> str:
+    """What a container's control group (version 2) says; nothing outside one."""
+    path = CONTROL_GROUP / name
+    return path.read_text("ascii").strip() if path.is_file() else ""

@@ -97,20 +97,26 @@ def accept(path: Path, root: Path) -> tuple[Contribution, bool]:
     """
     try:
         given = contributions.read(path, root)
-        place = root / results.PUBLISHED / given.form.tier
-        if place.exists():
-            verify(given.form.tier, root)  # or new digests would cover what is wrong
-        tables = contributions.merged(given, place, root)
+        tier = given.form.tier
+        with Store(root).claim(f"published-{tier}"):
+            return given, _added(given, root / results.PUBLISHED / tier, root)
     except UserError as error:
         raise PublishError(f"{path} is not accepted: {error}") from error
+
+
+def _added(given: Contribution, place: Path, root: Path) -> bool:
+    results.restore(place)
+    if place.exists():
+        verify(place.name, root)  # or new digests would cover what is wrong
+    tables = contributions.merged(given, place, root)
     if tables is None:
-        return given, False
+        return False
     with results.replacing(place) as scratch:
         if place.exists():
             shutil.copytree(place, scratch, dirs_exist_ok=True)
         contributions.write(given, tables, scratch)
         (scratch / SUMS).write_text(sums(scratch), "utf-8")
-    return given, True
+    return True
 
 
 def sums(folder: Path) -> str:

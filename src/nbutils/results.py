@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyarrow import ArrowInvalid
 from pydantic import ValidationError
 
 from nbutils import digests, documents
@@ -101,13 +102,22 @@ def load(name: str, root: Path) -> pd.DataFrame:
     ``results`` is the label of the tier and its origin. The rows keep the order of the files.
     """
     parts = [
-        pd.read_parquet(t.folder / f"{name}.parquet", columns=list(COLUMNS[name])).assign(
-            tier=t.tier, origin=t.origin, results=t.label
-        )
+        _columns(t, name).assign(tier=t.tier, origin=t.origin, results=t.label)
         for t in available(root)
     ]
     columns = [*COLUMNS[name], "tier", "origin", "results"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def _columns(tables: TierTables, name: str) -> pd.DataFrame:
+    path = tables.folder / f"{name}.parquet"
+    try:
+        return pd.read_parquet(path, columns=list(COLUMNS[name]))
+    except ArrowInvalid as error:
+        raise RunError(
+            f"{path} is damaged, or of another version of this package: `nbutils run "
+            f"{tables.tier}` writes your tables again, and published ones are in git ({error})"
+        ) from error
 
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
@@ -258,9 +268,8 @@ def replacing(place: Path) -> Iterator[Path]:
     What was there is moved aside whole, and moved back by the next call if a kill comes between.
     An error leaves it as it was.
     """
-    scratch, old = (place.with_name(f".{place.name}.{kind}") for kind in ("partial", "old"))
-    if old.exists() and not place.exists():
-        os.replace(old, place)
+    restore(place)
+    scratch, old = place.with_name(f".{place.name}.partial"), _old(place)
     for left in (scratch, old):
         shutil.rmtree(left, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -274,6 +283,16 @@ def replacing(place: Path) -> Iterator[Path]:
         os.replace(place, old)
     os.replace(scratch, place)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore(place: Path) -> None:
+    """Put back what a killed ``replacing`` had moved aside."""
+    if _old(place).exists() and not place.exists():
+        os.replace(_old(place), place)
+
+
+def _old(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")
 
 
 def current(folder: Path) -> bool:

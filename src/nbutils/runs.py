@@ -347,7 +347,7 @@ def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress
     stage = STAGES[run.stage]
     function = getattr(import_module(f"nbutils.{stage.module}"), stage.function)
     inputs = {role: store.path(source) for role, source in run.inputs.items()}
-    started = time.monotonic()
+    started, memory = time.monotonic(), provenance.PeakMemory()
     if getattr(run.params, "processes", 1) > 1:
         processes.launch(run.stage, run.params, inputs, out, progress)
     else:
@@ -373,7 +373,7 @@ def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress
         seed=getattr(run.params, "seed", None),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         wall_seconds=round(seconds, 3),
-        peak_memory_mib=round(provenance.peak_memory_mib(), 1),
+        peak_memory_mib=round(memory.mib(), 1),
         outputs=outputs,
     )
     (out / MANIFEST).write_text(manifest.model_dump_json(indent=1), "utf-8")

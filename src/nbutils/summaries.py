@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nbutils import stats
-from nbutils.cells import LABELS, TEMPERATURE
+from nbutils.cells import CONTROL_NAMES, LABELS, TEMPERATURE
 from nbutils.resampling import Estimate, Resampled, estimate
 
 ITEM = ("task", "item", "document", "chance")
@@ -190,7 +190,7 @@ def _compared(states: pd.DataFrame, models: pd.DataFrame) -> Iterator[Compared]:
             if value != TEMPERATURE:
                 yield *here, "temperature", f"T = {TEMPERATURE:g}", f"T = {value:g}", own, other
         for name, control in mine[mine["experiment"].eq("controls")].groupby("source", sort=False):
-            if control["seed"].nunique() == 1:  # rate zero, which no seed can change
+            if name == CONTROL_NAMES["frozen"]:  # no seed can change it, so one stands for all
                 every = own[["seed"]].drop_duplicates()
                 control = control.drop(columns="seed").merge(every, how="cross")
             yield *here, "controls", "self", str(name), own, control

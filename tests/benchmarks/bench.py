@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -149,23 +148,11 @@ def measured(contest: Contest, best: Ceiling) -> list[dict[str, Any]]:
 
 
 def peak_memory(way: Callable[[], Any]) -> float | None:
-    """Peak memory while a way is gone, MiB: of the accelerator, or else resident; None if unknown.
-
-    Linux alone lets a process set its peak back.
-    """
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        way()
-        return torch.cuda.max_memory_allocated() / 2**20
-    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    if not reset.exists():
-        way()
-        return None
+    """Peak memory while a way is gone, MiB; None where it is not known."""
     gc.collect()
-    reset.write_text("5")
+    peak = provenance.PeakMemory()
     way()
-    line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**10
+    return peak.mib() if peak.exact else None
 
 
 def main() -> None:

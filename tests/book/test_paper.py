@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from browser import SIZES, Server, open_page
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, ViewportSize
 
 from nbutils import book
 
-COLUMN = {"width": 718, "height": 1047}  # of A4 within its margins, in CSS pixels
+COLUMN: ViewportSize = {"width": 718, "height": 1047}  # of A4 within its margins, in CSS pixels
 CUT = """
 () => [...document.querySelectorAll(".nbutils-scroll, .cell_output, .nbutils-still")]
   .filter(box => box.scrollWidth > box.clientWidth + 1)

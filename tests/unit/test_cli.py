@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
@@ -148,6 +149,18 @@ def test_brackets_in_a_message_are_no_markup(
 
     monkeypatch.setattr(plans, "of", fail)
     assert run("plan", "smoke") == (1, "", "error: [bold]value[/bold] [/]\n")
+
+
+def test_a_port_that_is_taken(project: Path, run: Callable[..., Answer]) -> None:
+    page = project / "book/_build/html/index.html"
+    page.parent.mkdir(parents=True)
+    page.touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        status, _, errors = run("serve", "--port", port)
+    assert status == 1
+    assert f"port {port}" in errors
+    assert "--port" in errors
 
 
 @pytest.mark.parametrize("arguments", [["plan"], ["no-such-command"], ["serve", "--port", "0"]])

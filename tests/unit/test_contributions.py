@@ -84,6 +84,15 @@ def test_gains_of_a_contributed_cell_are_those_of_its_rows(tmp_path: Path, ours:
     )
 
 
+def test_a_kill_between_two_renames_loses_nothing(theirs: Path, ours: Path) -> None:
+    """What was published lay aside when the process died."""
+    before = results.read(place(ours))["states"]
+    place(ours).rename(place(ours).with_name(f".{TIER}.old"))
+    publish.accept(theirs, ours)
+    after = results.read(place(ours))["states"]
+    assert set(before["state"]) < set(after["state"])
+
+
 def test_a_second_seed_joins_the_cell(theirs: Path, ours: Path) -> None:
     publish.accept(theirs, ours)
     gains = results.read(place(ours))["gains"]

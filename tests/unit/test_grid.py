@@ -1,17 +1,14 @@
 """The grid: which runs a tier has, what they cost, why one is missing, and running them."""
 
 import dataclasses
-import os
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 
-from nbutils import cells, failures, grid, params, runs, tiers
+from nbutils import cells, failures, grid, params, provenance, runs, tiers
 from nbutils.cells import CONTROL_NAMES, Cell
 from nbutils.grid import Planned, Seconds
 from nbutils.params import ParameterError, Parameters
@@ -103,6 +100,17 @@ def test_a_round_starts_where_the_one_before_ended(plan: Plan) -> None:
     first = plan.self_train(own)
     assert second.inputs["student"] == first
     assert second.inputs["corpus"].inputs["source"] == first
+
+
+def test_muon_has_a_rate_too(plan: Plan) -> None:
+    """Rate zero trains nothing, and a multiple is one of both rates."""
+    recipe = plan.tier.self_train.model_copy(update={"muon": 0.02})
+    tier = plan.tier.model_copy(update={"self_train": recipe})
+    muon = Plan(plan.name, tier, encoder=False)
+    frozen = muon.self_train(Cell("neox-small", "neox-small", 1.0, control="frozen"))
+    assert frozen.params.model_dump()["recipe"]["muon"] is None
+    (cell, *_) = cells.recipes(tier)
+    assert muon.self_train(cell).params.model_dump()["recipe"]["muon"] == pytest.approx(0.06)
 
 
 def test_recipes_are_multiples_of_the_tiers_own(plan: Plan) -> None:
@@ -272,21 +280,19 @@ def test_remaining_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("cores", "mib", "threads", "expected"),
-    [(8, 10**6, 1, 8), (8, 10**6, 3, 2), (2, 10**6, 4, 1), (8, 100, 1, 1), (0, 10**6, 1, 1)],
+    [(8, 10**6, 1, 8), (8, 10**6, 3, 2), (2, 10**6, 4, 1), (8, 100, 1, 1)],
 )
 def test_jobs_are_what_cores_and_memory_carry(
     cores: int, mib: int, threads: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-    memory = SimpleNamespace(available=mib * 2**20)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(provenance, "cores", lambda: cores)
+    monkeypatch.setattr(provenance, "free_memory_mib", lambda: mib)
     assert grid.jobs(threads) == expected
 
 
 def test_jobs_leave_memory_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    memory = SimpleNamespace(available=3 * grid.WORKER_MIB * 2**20)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(provenance, "cores", lambda: 8)
+    monkeypatch.setattr(provenance, "free_memory_mib", lambda: 3 * grid.WORKER_MIB)
     assert grid.jobs(1) == 3
 
 
@@ -334,6 +340,29 @@ def test_a_failure_leaves_the_others_running_and_is_not_tried_again_unless_told(
     assert failures.of(store, model) is None
     failures.forget(store, corpus)
     assert failures.of(store, corpus) is None
+
+
+def test_what_another_runner_saw_fail_is_not_tried_again(
+    plan: Plan, project: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails there while this runner computes the model that it needs."""
+    monkeypatch.setattr(grid, "jobs", lambda threads: 1)
+    model, corpus, store = (
+        plan.model("neox-small"),
+        plan.corpus("neox-small", 1.0, 0),
+        Store(project),
+    )
+
+    def elsewhere(done: Run, *_: Any) -> None:
+        if done is model:
+            failures.note(store, corpus, RunError("it broke elsewhere"))
+
+    with pytest.raises(RunError, match="it broke elsewhere"):
+        grid.execute([model, corpus], project, 1, {}, elsewhere)
+    assert store.finished(model) is not None
+    failure = failures.of(store, corpus)
+    assert failure is not None
+    assert failure.message == "it broke elsewhere"
 
 
 def test_a_grid_lists_few_failures_and_says_how_many_more() -> None:

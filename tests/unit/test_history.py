@@ -3,6 +3,7 @@
 import pandas as pd
 
 from nbutils import history
+from nbutils.runs import code_digest
 
 
 def run(key: str, **changes: object) -> dict[str, object]:
@@ -32,7 +33,17 @@ def test_a_tier_says_when_where_how_long_and_from_which_commits() -> None:
     assert tiny["commit"] == "aaaaaaaaaa, bbbbbbbbbb changed"
 
 
-def test_a_stage_says_what_one_run_and_all_of_them_took() -> None:
+def test_a_stage_says_whether_its_code_is_that_of_today() -> None:
+    now = [run("five", code_digest=code_digest("self_train"), results="here")]
+    gone = [run("six", stage="no_more", results="here")]
+    rows = history.stages(pd.DataFrame([*MANIFESTS.to_dict("records"), *now, *gone]))
+    told = rows.set_index(["results", "stage"])["of today"]
+    assert told["tiny · published", "self_train"] == "no"
+    assert told["here", "self_train"] == "yes"
+    assert told["here", "no_more"] == "no"
+
+
+def test_a_stage_says_what_what_one_run_and_all_of_them_took() -> None:
     stages = history.stages(MANIFESTS)
     tiny = stages[stages["results"].eq("tiny · published")].set_index("stage")
     columns = ["runs", "longest", "together", "code"]

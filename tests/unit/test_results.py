@@ -107,6 +107,14 @@ def test_collecting_an_unfinished_tier_is_an_error_and_keeps_the_tables(project:
     assert len(results.load("gains", project)) == 1
 
 
+def test_tables_of_another_version_say_what_to_do(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "tables" / "tiny"
+    write(folder, 3.0)
+    pd.DataFrame({"value": [1.0]}).to_parquet(folder / "proxies.parquet")
+    with pytest.raises(RunError, match="is damaged, or of another version"):
+        results.load("proxies", tmp_path)
+
+
 def test_every_column_is_documented() -> None:
     """*Re-execute* names the columns of every table; those of a cell stand once, above them."""
     page = (REPOSITORY / "book/re-execute.md").read_text("utf-8")

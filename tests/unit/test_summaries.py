@@ -80,6 +80,21 @@ def test_contrasts_pair_seeds_and_average_sources() -> None:
     assert summaries.contrast(measured, own, foreign[foreign["seed"].eq(2)]) is None
 
 
+def test_a_control_of_one_seed_is_compared_with_that_seed() -> None:
+    """Rate zero alone stands for every seed, which cannot change it."""
+    controls = [
+        state("x", "s", "shuffled self", 0, relation="control", experiment="controls"),
+        state("y", "s", "rate zero", 0, relation="control", experiment="controls"),
+    ]
+    answers = ANSWERS | {"x": [1, 1, 1, 1, 0, 0], "y": [1, 1, 1, 0, 0, 0]}
+    measured, states = tables([*TWO_SEEDS, *controls], answers)
+    parameters = pd.DataFrame({"model": ["s"], "parameters": [10]})
+    found = summaries.contrasts(measured, states, parameters).set_index("second")
+    assert found.loc["shuffled self", "seeds"] == 1
+    assert found.loc["shuffled self", "value"] == pytest.approx(5 / 8 - 3 / 4)
+    assert found.loc["rate zero", "seeds"] == 2
+
+
 def test_stronger_means_a_quarter_more_parameters() -> None:
     """The stranger of 13 is above the threshold over kin of 10, that of 12 is not."""
     states = [
