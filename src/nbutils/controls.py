@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 from nbutils import models, text
 from nbutils.params import PerturbWeights, RealCorpus, ShuffleCorpus
-from nbutils.training import Progress
+from nbutils.runs import Progress
 
 
 def real(p: RealCorpus, inputs: dict[str, Path], out: Path, progress: Progress) -> None:

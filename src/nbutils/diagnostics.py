@@ -31,7 +31,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbutils import models, text, training
 from nbutils.params import Diagnose
-from nbutils.proxies import corpus_texts, mean_log_likelihood, packed
+from nbutils.proxies import corpus_texts, mean_log_likelihood
+from nbutils.runs import Progress
 
 
 def gradient(model: PreTrainedModel, rows: training.Packed) -> torch.Tensor:
@@ -48,7 +49,7 @@ def per_character(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> float:
     """Negative log-likelihood in nats a character, so that tokenizers can be compared."""
-    rows = packed(model, tokenizer, texts)
+    rows = training.read(model, tokenizer, texts)
     tokens = int((rows.labels != training.IGNORED).sum())
     return -mean_log_likelihood(model, rows) * tokens / sum(map(len, texts))
 
@@ -96,7 +97,7 @@ def _bigrams(document: str) -> list[tuple[str, str]]:
     return list(pairwise(words))
 
 
-def measure(p: Diagnose, inputs: dict[str, Path], out: Path, progress: training.Progress) -> None:
+def measure(p: Diagnose, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *diagnose*; writes ``diagnostics.parquet`` with ``diagnostic`` and ``value``."""
     student, tokenizer = models.load(inputs["student"], inputs["student"])
     source, foreign = models.load(inputs["source"], inputs["source"])
@@ -104,8 +105,8 @@ def measure(p: Diagnose, inputs: dict[str, Path], out: Path, progress: training.
     corpus = corpus_texts(inputs["corpus"], p.documents)
     own = corpus_texts(inputs["own"], p.documents)
     progress(0.1)
-    theirs = gradient(student, packed(student, tokenizer, corpus))
-    mine = gradient(student, packed(student, tokenizer, own))
+    theirs = gradient(student, training.read(student, tokenizer, corpus))
+    mine = gradient(student, training.read(student, tokenizer, own))
     student.zero_grad()
     progress(0.5)
     gap = (

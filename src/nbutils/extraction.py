@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from nbutils import models
 from nbutils.params import MeasureExtraction
-from nbutils.training import Progress
+from nbutils.runs import Progress
 
 ROWS = 32  # passages at once: the logits of a large vocabulary take room
 

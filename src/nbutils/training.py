@@ -10,7 +10,7 @@ the gradients are added up: the curve is that of one process, for models without
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,18 +22,18 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from nbutils import models
 from nbutils.checkpoints import Checkpoint
 from nbutils.params import Recipe, UserError
+from nbutils.runs import Progress
 
 IGNORED = -100
 OPEN_ROWS = 32
 MICRO_BATCH_TOKENS = 4096
 LOGITS = {"cpu": 2**26, "cuda": 2**28}
 """So many logits at once: their copies and gradients are several times as large."""
-
-Progress = Callable[[float], None]
 
 
 class TrainingError(UserError):
@@ -119,6 +119,13 @@ def loss_sum(model: PreTrainedModel, rows: Packed, index: torch.Tensor) -> torch
     out = model(**given, use_cache=False)
     scored = labels != IGNORED
     return cross_entropy(out.logits[scored].float(), labels[scored], reduction="sum")
+
+
+def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Packed:
+    """Documents as a model reads them, in rows of twice its context."""
+    context = models.context(model)
+    documents = models.encode(tokenizer, texts, context)
+    return pack(documents, 2 * context, tokenizer.eos_token_id, not models.attends(model))
 
 
 def rows_at_once(model: PreTrainedModel, length: int) -> int:

@@ -6,9 +6,10 @@ import pandas as pd
 
 from nbutils import extraction, finetune, models, training, utility
 from nbutils.params import ParameterError, Trace
+from nbutils.runs import Progress
 
 
-def trace(p: Trace, inputs: dict[str, Path], out: Path, progress: training.Progress) -> None:
+def trace(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *trace*: fine-tune as *self-train* does, and measure after each step of ``points``.
 
     Measuring draws no random number and leaves the weights alone, so the last point is the model

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbutils import models
 from nbutils.params import MeasureUtility
-from nbutils.training import Progress
+from nbutils.runs import Progress
 
 # It warns at every use of a model that is already in memory, which is the only use here.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)

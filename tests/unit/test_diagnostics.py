@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
-from nbutils import diagnostics, proxies
+from nbutils import diagnostics, proxies, training
 from nbutils.params import Diagnose, MeasureFidelity
 
 TEXTS = list(tiny.SENTENCES)
@@ -49,7 +49,7 @@ def test_overlap_by_hand(tokenizer: PreTrainedTokenizerFast) -> None:
 def test_the_gradient_is_that_of_the_mean_loss(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    rows = proxies.packed(model, tokenizer, TEXTS)
+    rows = training.read(model, tokenizer, TEXTS)
     found = diagnostics.gradient(model, rows)
     model.zero_grad()
     total, count = torch.tensor(0.0), 0
