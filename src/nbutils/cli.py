@@ -15,6 +15,7 @@ from rich.table import Table
 from nbutils import costs, failures, forms, grid, notation, pairings, params, plans, results, upkeep
 from nbutils.escaping import Terminal
 from nbutils.runs import Run, RunError, Store, project_root
+from nbutils.standings import Seconds, earlier, largest, of_stages, taken
 
 app = typer.Typer(
     help="An executable book: can a language model learn from its own text?",
@@ -87,13 +88,14 @@ def run(
     root = project_root()
     planned = plans.of(tier, root)
     runs = [planned.named(*only)] if only else planned.all()
+    before = earlier(runs, root)
     if dry_run:
-        return _print_card(runs, planned, root, grid.jobs(planned.tier.threads))
+        workers = grid.jobs(planned.tier.threads, largest(before))
+        return _print_card(runs, planned, root, workers)
     with accelerators.held(hold):
         if only:
             return _run_one(runs[0], root, planned.tier.threads, retry_failed)
-        known = _known(tier, root, Store(root))
-        computed = _with_progress(runs, root, planned.tier.threads, known, retry_failed)
+        computed = _with_progress(runs, root, planned.tier.threads, taken(before), retry_failed)
     with upkeep.blamed(store := Store(root), store.all()):
         written = results.collect(planned.tier, tier, runs, root)
     place = results.YOURS / tier
@@ -101,12 +103,6 @@ def run(
         out.print(f"Nothing to do: all {len(runs)} runs of tier {tier} and their tables exist.")
     else:
         out.print(f"{computed} runs computed, {len(runs) - computed} reused; tables in {place}/")
-
-
-def _known(tier: str, root: Path, store: Store) -> grid.Seconds:
-    """Seconds that runs of a tier took, here or where its published results were computed."""
-    earlier = [*results.read_manifests(root / results.PUBLISHED / tier), *store.all()]
-    return {(m.stage, m.name): m.wall_seconds for m in earlier if m.name.startswith(f"{tier}: ")}
 
 
 def _run_one(run: Run, root: Path, threads: int, retry_failed: bool) -> None:
@@ -121,7 +117,7 @@ def _run_one(run: Run, root: Path, threads: int, retry_failed: bool) -> None:
 
 
 def _with_progress(
-    runs: list[Run], root: Path, threads: int, known: grid.Seconds, retry_failed: bool
+    runs: list[Run], root: Path, threads: int, known: Seconds, retry_failed: bool
 ) -> int:
     """Run the grid with a line a run, and a bar where the output is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -150,11 +146,11 @@ def status() -> None:
     for path in sorted((root / "notebooks" / "tiers").glob("*.yml")):
         try:
             runs = plans.of(path.stem, root).all()
-            standings = grid.standings(runs, store, _known(path.stem, root, store))
+            stages = of_stages(runs, store, taken(earlier(runs, root)))
         except params.UserError as error:  # of one tier: its file, or a model out of reach
             out.print(f"{path.stem} cannot be planned: {escape(str(error))}")
             continue
-        for s in standings:
+        for s in stages:
             numbers = (s.done, s.running, s.failed, s.missing)
             left = "unknown" if s.left is None else costs.duration(s.left)
             size = f"{s.size / 2**20:.1f} MiB"

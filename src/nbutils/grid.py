@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from statistics import median
 from threading import Thread
 from typing import Any
 
@@ -32,6 +31,7 @@ from nbutils.runs import (
     StoreError,
     UnwritableError,
 )
+from nbutils.standings import Seconds, earlier, failed_before, largest, remaining
 
 # Workers report through the grid alone; libraries read these when they are imported.
 QUIET = {
@@ -41,10 +41,9 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 TOLD = 5  # failures that an error lists
-PRIOR = 60.0  # seconds at the known pace that are held against the first short runs
 LOOK = 1.0  # seconds after which a runner looks again at what others have finished
 KILLED = "its process was killed from outside, perhaps for its memory"
-WORKER_MIB = 1600  # what one worker was measured to need at most at the tiny tier, with room
+WORKER_MIB = 1600  # what one worker needs at most at the tiny tier, with room: no run gets less
 
 
 # --- Plan ---------------------------------------------------------------------------------------
@@ -119,94 +118,22 @@ def changes(run: Run, store: Store, earlier: Manifest) -> list[str]:
     return found
 
 
-# --- Status -------------------------------------------------------------------------------------
-
-Seconds = dict[tuple[str, str], float]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How far one stage of a tier is: numbers of runs, seconds spent and left, bytes.
-
-    ``left`` is for one run after another; None where no run of the stage was ever timed.
-    """
-
-    stage: str
-    done: int
-    running: int
-    failed: int
-    missing: int
-    spent: float
-    left: float | None
-    size: int
-
-
-def standings(runs: list[Run], store: Store, known: Seconds) -> list[Standing]:
-    """How far every stage is; a run that failed before and is computed again is running."""
-    stages: dict[str, list[Run]] = {}
-    for run in runs:
-        stages.setdefault(run.stage, []).append(run)
-    return [_standing(stage, wanted, store, known) for stage, wanted in stages.items()]
-
-
-def _standing(stage: str, wanted: list[Run], store: Store, known: Seconds) -> Standing:
-    done = [m for m in map(store.finished, wanted) if m is not None]
-    todo = [run for run in wanted if store.finished(run) is None]
-    running = [run for run in todo if store.claimed(run)]
-    rest = [run for run in todo if all(run is not other for other in running)]
-    failed = len(_failed_before(rest, store))
-    return Standing(
-        stage=stage,
-        done=len(done),
-        running=len(running),
-        failed=failed,
-        missing=len(rest) - failed,
-        spent=sum(m.wall_seconds for m in done),
-        left=remaining(todo, known, Seconds(), 1),
-        size=sum(map(store.size, done)),
-    )
-
-
 # --- Run ----------------------------------------------------------------------------------------
 
 Report = Callable[[Run, float, int, int, float | None], None]
 
 
-def jobs(threads: int) -> int:
+def jobs(threads: int, memory: float) -> int:
     """How many runs go side by side: as many as cores and free memory carry, at least one.
 
-    An accelerator takes one run at a time.
+    ``memory`` is what a run is known to need, MiB. An accelerator takes one run at a time.
     """
     import torch  # heavy, and needed only where something is to run
 
     if torch.cuda.is_available():
         return 1
-    memory = provenance.free_memory_mib() // WORKER_MIB
-    return max(1, min(provenance.cores() // threads, memory))
-
-
-def expected(runs: list[Run], seconds: Seconds) -> list[float | None]:
-    """How long each run took before, else the median of its stage, else None."""
-    peers: dict[str, list[float]] = {}
-    for (stage, _), taken in seconds.items():
-        peers.setdefault(stage, []).append(taken)
-    medians = {stage: median(times) for stage, times in peers.items()}
-    return [seconds.get((run.stage, run.name), medians.get(run.stage)) for run in runs]
-
-
-def remaining(todo: list[Run], known: Seconds, measured: Seconds, workers: int) -> float | None:
-    """Seconds left, or None while there is a stage that was never run.
-
-    Known times may come from another machine: they are scaled by how the runs measured here
-    compare with them, more so the longer has been measured.
-    """
-    both = measured.keys() & known.keys()
-    pace = (sum(measured[k] for k in both) + PRIOR) / (sum(known[k] for k in both) + PRIOR)
-    seconds = {k: s * pace for k, s in known.items()} | measured
-    times = expected(todo, seconds)
-    if None in times:
-        return None
-    return sum(t for t in times if t is not None) / workers
+    room = provenance.free_memory_mib() // max(WORKER_MIB, memory)
+    return max(1, min(provenance.cores() // threads, int(room)))
 
 
 def _attempt(store: Store, run: Run, threads: int, progress: Progress, wait: bool = True) -> None:
@@ -319,10 +246,11 @@ def execute(
     if not waiting:
         return 0
     before = {id(run): failures.of(store, run) for run in waiting}
-    failed = [] if retry_failed else _failed_before(waiting, store)
+    failed = [] if retry_failed else failed_before(waiting, store)
     waiting = [run for run in waiting if all(run is not other for other, _ in failed)]
     running = dict[Future[float | None], tuple[Run, ProcessPoolExecutor]]()
-    measured, workers, writable = Seconds(), jobs(threads), True
+    workers = jobs(threads, largest(earlier(runs, root)))
+    measured, writable = Seconds(), True
     os.environ.update(QUIET)
     with ExitStack() as stack:
         idle = [stack.enter_context(_worker()) for _ in range(workers)]
@@ -369,11 +297,6 @@ def execute(
     if failed:
         raise RunError(_told(failed, len(waiting), len(measured)))
     return len(measured)
-
-
-def _failed_before(todo: list[Run], store: Store) -> list[tuple[Run, str]]:
-    found = ((run, failures.of(store, run)) for run in todo)
-    return [(run, failure.message) for run, failure in found if failure]
 
 
 def _told(failed: list[tuple[Run, str]], waiting: int, computed: int) -> str:

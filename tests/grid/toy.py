@@ -48,7 +48,7 @@ def new(root: Path, monkeypatch: pytest.MonkeyPatch, copies: int = 1) -> Grid:
     """A grid of toys, two side by side: every stage is the toy's in the processes it forks."""
     for stage in STAGES.values():
         monkeypatch.setattr(import_module(f"nbutils.{stage.module}"), stage.function, compute)
-    monkeypatch.setattr(grid, "jobs", lambda threads: 2)
+    monkeypatch.setattr(grid, "jobs", lambda *_: 2)
     monkeypatch.setattr(grid, "LOOK", 0.05)
     root.mkdir(exist_ok=True)
     wanted = runs(copies)

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from nbutils import cells, failures, grid, params, provenance, runs, tiers
+from nbutils import cells, failures, grid, params, provenance, runs, standings, tiers
 from nbutils.cells import CONTROL_NAMES, Cell
-from nbutils.grid import Planned, Seconds
+from nbutils.grid import Planned
 from nbutils.params import ParameterError, Parameters
 from nbutils.plans import Plan
 from nbutils.runs import STAGES, Run, RunError, Store
+from nbutils.standings import Seconds
 from tiny import silent
 
 
@@ -263,7 +264,7 @@ def named(stage: str, name: str) -> Run:
 def test_expected_is_what_it_took_else_the_median_of_the_stage() -> None:
     known: Seconds = {("a", "x"): 3.0, ("a", "y"): 5.0, ("a", "z"): 100.0, ("b", "x"): 7.0}
     runs_ = [named("a", "x"), named("a", "new"), named("c", "x")]
-    assert grid.expected(runs_, known) == [3, 5, None]
+    assert standings.expected(runs_, known) == [3, 5, None]
 
 
 def test_remaining_by_hand() -> None:
@@ -271,11 +272,11 @@ def test_remaining_by_hand() -> None:
     known: Seconds = {("a", "x"): 60.0, ("a", "y"): 90.0, ("b", "x"): 210.0}
     measured: Seconds = {("a", "x"): 180.0}
     todo = [named("a", "y"), named("b", "x"), named("a", "new")]
-    assert grid.remaining(todo, known, measured, 1) == pytest.approx(180 + 420 + 180)
-    assert grid.remaining(todo, known, measured, 2) == pytest.approx(390)
-    assert grid.remaining(todo, known, {}, 1) == pytest.approx(90 + 210 + 75)
-    assert grid.remaining([named("c", "x"), *todo], known, measured, 1) is None
-    assert grid.remaining([], known, measured, 1) == 0
+    assert standings.remaining(todo, known, measured, 1) == pytest.approx(180 + 420 + 180)
+    assert standings.remaining(todo, known, measured, 2) == pytest.approx(390)
+    assert standings.remaining(todo, known, {}, 1) == pytest.approx(90 + 210 + 75)
+    assert standings.remaining([named("c", "x"), *todo], known, measured, 1) is None
+    assert standings.remaining([], known, measured, 1) == 0
 
 
 @pytest.mark.parametrize(
@@ -287,20 +288,22 @@ def test_jobs_are_what_cores_and_memory_carry(
 ) -> None:
     monkeypatch.setattr(provenance, "cores", lambda: cores)
     monkeypatch.setattr(provenance, "free_memory_mib", lambda: mib)
-    assert grid.jobs(threads) == expected
+    assert grid.jobs(threads, 0.0) == expected
 
 
 def test_jobs_leave_memory_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "cores", lambda: 8)
     monkeypatch.setattr(provenance, "free_memory_mib", lambda: 3 * grid.WORKER_MIB)
-    assert grid.jobs(1) == 3
+    assert grid.jobs(1, 0.0) == 3
+    assert grid.jobs(1, 1.5 * grid.WORKER_MIB) == 2
+    assert grid.jobs(1, 9.0 * grid.WORKER_MIB) == 1
 
 
 def test_a_failed_run_is_named_and_what_was_finished_stays(
     plan: Plan, project: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model's folder holds no model, so sampling fails in its worker."""
-    monkeypatch.setattr(grid, "jobs", lambda threads: 1)
+    monkeypatch.setattr(grid, "jobs", lambda *_: 1)
     model, corpus = plan.model("neox-small"), plan.corpus("neox-small", 1.0, 0)
     Store(project).execute(model, 1, silent)
     reports: list[str] = []
@@ -320,7 +323,7 @@ def test_a_failure_leaves_the_others_running_and_is_not_tried_again_unless_told(
     plan: Plan, project: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One model's folder holds no model, so its corpus fails; the suite does not need it."""
-    monkeypatch.setattr(grid, "jobs", lambda threads: 1)
+    monkeypatch.setattr(grid, "jobs", lambda *_: 1)
     model, corpus = plan.model("neox-small"), plan.corpus("neox-small", 1.0, 0)
     shuffled = plan.read_corpus(Cell("neox-small", "neox-small", 1.0, "full", 0, "shuffled"))
     store = Store(project)
@@ -346,7 +349,7 @@ def test_what_another_runner_saw_fail_is_not_tried_again(
     plan: Plan, project: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fails there while this runner computes the model that it needs."""
-    monkeypatch.setattr(grid, "jobs", lambda threads: 1)
+    monkeypatch.setattr(grid, "jobs", lambda *_: 1)
     model, corpus, store = (
         plan.model("neox-small"),
         plan.corpus("neox-small", 1.0, 0),
