@@ -88,14 +88,14 @@ def run(
     root = project_root()
     planned = plans.of(tier, root)
     runs = [planned.named(*only)] if only else planned.all()
-    before = earlier(runs, root)
     if dry_run:
-        workers = grid.jobs(planned.tier.threads, largest(before))
+        workers = grid.jobs(planned.tier.threads, largest(earlier(runs, root)))
         return _print_card(runs, planned, root, workers)
     with accelerators.held(hold):
         if only:
             return _run_one(runs[0], root, planned.tier.threads, retry_failed)
-        computed = _with_progress(runs, root, planned.tier.threads, taken(before), retry_failed)
+        known = taken(earlier(runs, root))
+        computed = _with_progress(runs, root, planned.tier.threads, known, retry_failed)
     with upkeep.blamed(store := Store(root), store.all()):
         written = results.collect(planned.tier, tier, runs, root)
     place = results.YOURS / tier
