@@ -211,13 +211,13 @@ def line_panel(
     return alt.layer(*layers).properties(width=WIDTH, height=170, title=title)
 
 
-def limits(cells: alt.Chart, below: int, form: str) -> alt.Chart:
-    """The interval of a cell's gain as text, so many pixels below its middle."""
+def limits(cells: alt.Chart, below: int, form: str, shown: str = "true") -> alt.Chart:
+    """The interval of a cell's gain as text, so many pixels below its middle, where it is shown."""
     return (
         cells.transform_calculate(
             limits=f"format(datum.low, '+{form}') + ' … ' + format(datum.high, '+{form}')"
         )
-        .mark_text(dy=below, fontSize=10, style="number")
+        .mark_text(dy=below, fontSize=alt.ExprRef(f"{shown} ? 10 : 0"), style="number")
         .encode(text="limits:N")
     )
 

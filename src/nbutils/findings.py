@@ -79,7 +79,14 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
         .encode(
             x=alt.X("student:N", title="student")
             .scale(paddingInner=0.06)
-            .axis(orient="top", labelAngle=0),
+            .axis(
+                # two short lines: six students stand side by side on a phone
+                orient="top",
+                labelAngle=0,
+                labelExpr=r"split(replace(datum.label, /-([^-]*)$/, '\n$1'), '\n')",
+                labelLineHeight=12,
+                labelPadding=18,
+            ),
             y=alt.Y("source:N", title=None, sort=_sources(main)).scale(paddingInner=0.1),
             tooltip=charts.tooltips(*charts.PAIRING, "detectable", "accuracy", "seeds"),
         )
@@ -102,8 +109,10 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
     number = cells.mark_text(dy=-6, fontSize=14, fontWeight=600, style="number").encode(
         text=alt.Text("gain:Q", format="+.1f")
     )
-    limits = charts.limits(cells, 11, ".1f")
-    matrix = alt.layer(squares, number, limits).properties(width=charts.WIDTH, height=alt.Step(46))
+    limits = charts.limits(cells, 11, ".1f", shown="bandwidth('matrix_x') >= 64")
+    matrix = alt.layer(squares, number, limits).properties(
+        name="matrix", width=charts.WIDTH, height=alt.Step(46)
+    )
     return (
         alt.vconcat(matrix, _task_gains(charts.checked(rows), chosen, pick), spacing=28)
         .resolve_scale(color="independent", stroke="independent")
