@@ -106,10 +106,11 @@ def relational_matrix(gains: pd.DataFrame) -> ChartType:
         )
         .add_params(pick)
     )
-    number = cells.mark_text(dy=-6, fontSize=14, fontWeight=600, style="number").encode(
-        text=alt.Text("gain:Q", format="+.1f")
-    )
-    limits = charts.limits(cells, 11, ".1f", shown="bandwidth('matrix_x') >= 64")
+    wide = "bandwidth('matrix_x') >= 64"  # on a phone six students leave room for one number
+    number = cells.mark_text(
+        dy=-6, fontSize=alt.ExprRef(f"{wide} ? 14 : 11"), fontWeight=600, style="number"
+    ).encode(text=alt.Text("gain:Q", format="+.1f"))
+    limits = charts.limits(cells, 11, ".1f", shown=wide)
     matrix = alt.layer(squares, number, limits).properties(
         name="matrix", width=charts.WIDTH, height=alt.Step(46)
     )
