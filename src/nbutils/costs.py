@@ -128,10 +128,10 @@ def estimate(run: Run, known: dict[Who, Record], plan: Plan, rates: Rates, store
 
 def activations(weights: int, plan: Plan, model: str) -> float:
     """Bytes that a micro-batch of training keeps for its backward pass, roughly."""
-    pretrained = isinstance(plan.tier.models[model], Pretrained)
-    vocabulary = VOCABULARY if pretrained else plan.tier.vocab_size
     from nbutils import models, training  # heavy, and a plan alone needs neither
 
+    pretrained = isinstance(plan.tier.models[model], Pretrained)
+    vocabulary = VOCABULARY if pretrained else plan.tier.vocab_size
     width = (WIDE * weights / 12) ** (1 / 3)  # a layer has 12 times the square of the width
     depth, heads, length = width / WIDE, width / WIDE, 2 * plan.tier.context
     logits = training.LOGITS[models.device().type]

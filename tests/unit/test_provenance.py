@@ -70,6 +70,13 @@ def test_memory_is_that_of_the_container(
     assert provenance.free_memory_mib() == free
 
 
+def test_files_kept_in_memory_are_free(container: Path) -> None:
+    (container / "memory.max").write_text(f"{4096 * MIB}\n")
+    (container / "memory.current").write_text(f"{4000 * MIB}\n")
+    (container / "memory.stat").write_text(f"anon {1000 * MIB}\ninactive_file {3000 * MIB}\n")
+    assert provenance.free_memory_mib() == 3096
+
+
 def test_a_machine_without_control_groups_has_no_limits(container: Path) -> None:
     assert provenance.cores() == 64
     assert provenance.free_memory_mib() == 100 * 1024
