@@ -63,7 +63,7 @@ def _print_card(runs: list[Run], planned: plans.Plan, root: Path, workers: int) 
     for row in rows.itertuples(index=False):
         table.add_row(*(escape(str(cell)) for cell in row))
     out.print(table)
-    for sentence in costs.sentences(card):
+    for sentence in (*costs.sentences(card), *costs.ways(runs, Store(root))):
         out.print(escape(sentence))
 
 

@@ -37,7 +37,8 @@ def real(p: RealCorpus, inputs: dict[str, Path], out: Path, progress: Progress) 
         for i in rng.permutation(len(pool)):
             if left <= 0:
                 break
-            size = len(tokenizer(pool[i].text, add_special_tokens=False).input_ids) + 1
+            (ids,) = models.token_ids(tokenizer, [pool[i].text])
+            size = len(ids) + 1
             left -= size
             rows.append({"text": pool[i].text, "n_tokens": size})
     mixed = pd.DataFrame(rows).iloc[rng.permutation(len(rows))]
@@ -57,7 +58,7 @@ def shuffle(p: ShuffleCorpus, inputs: dict[str, Path], out: Path, progress: Prog
     rng = np.random.default_rng(p.seed)
     shuffled = [
         tokenizer.decode(rng.permutation(ids).astype(int).tolist())
-        for ids in tokenizer(list(corpus.text), add_special_tokens=False).input_ids
+        for ids in models.token_ids(tokenizer, list(corpus.text))
     ]
     corpus.assign(text=shuffled).to_parquet(out / "corpus.parquet", index=False)
     progress(1.0)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from nbutils import origins, results, wheels
+from nbutils import origins, reports, results, wheels
 from nbutils.params import Mixture
 from nbutils.plans import Plan
 from nbutils.runs import Manifest, Run, Store
@@ -278,6 +278,24 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def ways(runs: Iterable[Run], store: Store) -> list[str]:
+    """Sentences on the models behind some runs that are read the plain way, or may be."""
+    models = {run.name: run for run in runs if run.stage in ("prepare_model", "fetch_model")}
+    found, unknown = [], []
+    for run in models.values():
+        name = str(run.labels["model"])
+        if store.finished(run) is not None:
+            found.append(reports.plain_ways(name, store.path(run)))
+        elif run.stage == "fetch_model":
+            unknown.append(name)
+    if unknown:
+        found.append(
+            f"Not fetched yet: {', '.join(unknown)}. Which shortcuts are right is found out then; "
+            "without one of them a model takes longer than told here."
+        )
+    return [sentence for sentence in found if sentence]
 
 
 def rows(of: Card) -> pd.DataFrame:

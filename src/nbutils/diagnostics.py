@@ -59,7 +59,8 @@ def overlap(
 ) -> float:
     """Share of the texts' tokens under ``source`` that ``student`` has in its vocabulary."""
     known = student.get_vocab()
-    pieces = [p for t in texts for p in source.tokenize(t)]
+    ids = models.token_ids(source, texts)
+    pieces = [piece for each in ids for piece in source.convert_ids_to_tokens(each)]
     return sum(p in known for p in pieces) / len(pieces)
 
 

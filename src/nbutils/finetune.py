@@ -1,49 +1,102 @@
 """Self-training: fine-tune a student on a corpus, in full or through a LoRA adapter."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import torch
 from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
-from nbutils import models, training
+from nbutils import models, passes, proofs, training
 from nbutils.checkpoints import Checkpoint
-from nbutils.params import SelfTrain
+from nbutils.params import Recipe, SelfTrain, UserError, first_line
 from nbutils.runs import Progress
 
 
 def read(
-    inputs: dict[str, Path],
+    inputs: dict[str, Path], recipe: Recipe
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, training.Packed]:
     """The student, its tokenizer, and the corpus as the student reads it.
 
     The corpus is text, so it is tokenized anew by the student.
 
     Raises:
-        TrainingError: The corpus holds no usable document.
+        TrainingError: The corpus holds no usable document, or one is longer than a step.
     """
     model, tokenizer = models.load(inputs["student"], inputs["student"])
     corpus = pd.read_parquet(inputs["corpus"] / "corpus.parquet")
-    rows = training.read(model, tokenizer, [t for t in corpus.text if t.strip()])
+    texts = [t for t in corpus.text if t.strip()]
+    rows = training.read(model, tokenizer, texts, recipe.tokens_per_step)
     return model, tokenizer, rows
 
 
+class AdapterError(UserError):
+    """A model takes no adapter."""
+
+
 def adapted(model: PreTrainedModel, p: SelfTrain) -> PeftModel:
-    """The student with an untrained LoRA adapter on every linear layer that can take one."""
+    """The student with an untrained LoRA adapter on every linear layer that can take one.
+
+    Raises:
+        AdapterError: Its layers cannot be wrapped.
+    """
     assert p.lora is not None
     torch.manual_seed(p.seed)
     settings = LoraConfig(
         r=p.lora.rank,
         lora_alpha=p.lora.alpha,
         target_modules="all-linear",
-        # Mamba's kernels read this weight past the layer that an adapter would wrap.
-        exclude_modules=["out_proj"] if "mamba" in model.config.model_type else None,
+        exclude_modules=_unreached(model) or None,
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, settings)
+    try:
+        wrapped = get_peft_model(model, settings)
+        with torch.no_grad():
+            passes.logits(wrapped, torch.full((1, 2), 3, device=model.device))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # peft and a model's own code may raise anything
+        raise AdapterError(
+            f"a {model.config.model_type} model takes no LoRA adapter ({first_line(error)}): use "
+            "the method full"
+        ) from error
+    return wrapped
+
+
+def _unreached(model: PreTrainedModel) -> list[str]:
+    """Linear layers that an adapter would not reach, by their names within a layer.
+
+    Some are read past their own forward pass (Mamba's ``dt_proj``), some answer with more than one
+    tensor (routers of experts). Found on a small copy of the architecture, by what a pass through
+    it calls. The last projection of a state-space layer is one of them too, though only kernels of
+    accelerators show it.
+    """
+    small = proofs.small(model)
+    if small is None:
+        return []
+    linear = {n: m for n, m in small.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
+    answers: dict[str, bool] = {}
+    for name, part in linear.items():
+        part.register_forward_hook(
+            lambda _, given, out, name=name: answers.update({name: isinstance(out, torch.Tensor)})
+        )
+    passes.logits(small, torch.arange(3, 19, device=small.device)[None]).sum().backward()
+    left_out = {
+        name
+        for name, part in linear.items()
+        if not answers.get(name, part.weight.grad is None)
+        or (name.endswith("out_proj") and _is_state_space(small.get_submodule(name[:-9])))
+    }
+    return sorted({re.sub(r"^.*\.\d+\.", "", name) for name in left_out})
+
+
+def _is_state_space(part: nn.Module) -> bool:
+    return hasattr(part, "A_log") and hasattr(part, "D")
 
 
 def train(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
@@ -55,7 +108,7 @@ def train(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: Progress) 
     Raises:
         TrainingError: The corpus holds no usable document, or the loss is not finite.
     """
-    model, tokenizer, rows = read(inputs)
+    model, tokenizer, rows = read(inputs, p.recipe)
     dtype = model.dtype
     how = {"checkpoint": Checkpoint(out), "precision": models.training_precision(dtype)}
     if p.method == "lora":

@@ -24,10 +24,11 @@ from transformers import (
     Qwen3Config,
 )
 
-from nbutils import models, text, training
+from nbutils import models, proofs, text, training
 from nbutils.checkpoints import Checkpoint
 from nbutils.params import PrepareModel
 from nbutils.runs import Progress
+from nbutils.training import TrainingError
 
 BOS, EOS = "<|bos|>", "<|eos|>"
 TOKENIZER_CHARS = 4_000_000
@@ -188,8 +189,8 @@ def one_pass(
     p: PrepareModel, tokenizer: PreTrainedTokenizerFast, passages: pd.DataFrame
 ) -> tuple[list[list[int]], float, training.Packed]:
     """As much training text as the steps read once, packed; so every planting is trained on."""
-    length = 2 * p.context
-    capacity = p.recipe.steps * max(1, p.recipe.tokens_per_step // length)
+    length = training.row_length(p.context, p.recipe.tokens_per_step)
+    capacity = p.recipe.steps * (p.recipe.tokens_per_step // length)
     budget = capacity * length
     while True:
         documents, share = training_documents(p, tokenizer, passages, budget)
@@ -203,15 +204,23 @@ def prepare(p: PrepareModel, inputs: dict[str, Path], out: Path, progress: Progr
     """Stage *prepare model*: tokenizer, passages, pre-training; writes a model folder.
 
     Beside the model it writes ``passages.parquet``, ``curve.parquet`` (step, loss) and
-    ``facts.json`` (parameters, training tokens, planted share, exposures).
+    ``facts.json`` (parameters, training tokens, planted share, exposures, and which shortcuts are
+    right for it, see ``proofs``).
     """
     tokenizer = train_tokenizer(p)
     passages = choose_passages(p, tokenizer)
     documents, planted_share, rows = one_pass(p, tokenizer, passages)
     torch.manual_seed(p.seed)
     model = AutoModelForCausalLM.from_config(config(p)).to(models.device())
+    if not proofs.find(model).shortcuts.packed:
+        raise TrainingError(
+            f"a {p.architecture} model reads packed documents as one here: install the version of "
+            "transformers that the lock names"
+        )
     losses = training.fit(model, rows, p.recipe, p.seed, progress, Checkpoint(out))
     models.save(model, tokenizer, out)
+    found = proofs.find(model)
+    proofs.write(found.shortcuts, out)
     passages.to_parquet(out / "passages.parquet", index=False)
     training.write_curve(losses, out)
     facts = {
@@ -219,5 +228,6 @@ def prepare(p: PrepareModel, inputs: dict[str, Path], out: Path, progress: Progr
         "training_tokens": sum(map(len, documents)),
         "planted_share": planted_share,
         "exposures": p.planting.exposures if len(passages) else 0,
+        "shortcuts": found.facts(),
     }
     (out / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")

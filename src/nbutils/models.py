@@ -4,10 +4,11 @@ A saved model is a folder with safetensors weights, a tokenizer, a configuration
 ``bos.json``, which records the BOS policy of its tokenizer.
 """
 
-import inspect
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from accelerate import PartialState
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -37,13 +39,15 @@ class ModelError(UserError):
 
 @dataclass(frozen=True)
 class BosPolicy:
-    """Which token begins a document, and whether benchmark items begin with it when scored.
+    """Which token begins a document, and whether benchmark items and passages begin with it.
 
-    The tokenizer's own ``bos_token`` is that token, whatever it was published with.
+    The tokenizer's own ``bos_token`` is that token, whatever it was published with. ``scoring``
+    is about the contexts of benchmark items, ``extraction`` about the prefixes of passages.
     """
 
     token: str
     scoring: bool
+    extraction: bool = False
 
 
 def save(
@@ -51,6 +55,7 @@ def save(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     scoring: bool | None = None,
+    extraction: bool = False,
 ) -> None:
     """Write weights (safetensors), tokenizer, configuration and BOS policy.
 
@@ -58,9 +63,14 @@ def save(
     """
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
-    adds = tokenizer("a").input_ids[0] == tokenizer.bos_token_id
-    policy = BosPolicy(str(tokenizer.bos_token), bool(adds) if scoring is None else scoring)
+    begins = adds_bos(tokenizer) if scoring is None else scoring
+    policy = BosPolicy(str(tokenizer.bos_token), begins, extraction)
     (folder / "bos.json").write_text(json.dumps(asdict(policy)), "utf-8")
+
+
+def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer begins a text with its BOS by itself."""
+    return bool(tokenizer("a").input_ids[0] == tokenizer.bos_token_id)
 
 
 def bos_policy(folder: Path) -> BosPolicy:
@@ -105,11 +115,32 @@ def load(folder: Path, base: Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], limit: int) -> list[list[int]]:
     """Token ids of documents: BOS, text, EOS; at most ``limit`` ids each, cut at the end."""
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    return [[bos, *ids, eos][:limit] for ids in token_ids(tokenizer, texts)]
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Token ids of texts and nothing else: what spells a special token is read letter by letter."""
     if not texts:
         return []
-    ids = tokenizer(texts, add_special_tokens=False).input_ids
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    return [[bos, *document, eos][:limit] for document in ids]
+    found: list[list[int]] = tokenizer(
+        texts, add_special_tokens=False, split_special_tokens=True
+    ).input_ids
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    # Some vocabularies (Unigram's) hold special tokens as words, which splitting does not touch.
+    return [
+        _letters(tokenizer, text) if special.intersection(ids) else ids
+        for text, ids in zip(texts, found, strict=True)
+    ]
+
+
+def _letters(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text, cut behind the first letter of whatever spells a special token."""
+    spelled = "|".join(re.escape(token) for token in tokenizer.all_special_tokens)
+    cuts = [0, *(match.start() + 1 for match in re.finditer(spelled, text)), len(text)]
+    parts = [text[start:end] for start, end in pairwise(cuts) if end > start]
+    ids = tokenizer(parts, add_special_tokens=False, split_special_tokens=True).input_ids
+    return [i for part in ids for i in part]
 
 
 def context(model: PreTrainedModel) -> int:
@@ -118,13 +149,16 @@ def context(model: PreTrainedModel) -> int:
     return min(LONGEST, limit or getattr(model.config, "context_length", None) or LONGEST)
 
 
-def attends(model: PreTrainedModel) -> bool:
-    """Whether a model takes positions, so that one row can hold several documents apart.
+def rows(model: PreTrainedModel) -> int:
+    """How many token ids a model embeds: no id may be as large."""
+    return int(model.get_input_embeddings().num_embeddings)
 
-    A recurrent model (Mamba, RWKV) reads a row from its start to its end.
-    """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft
-    return "position_ids" in inspect.signature(inner.forward).parameters
+
+def special_ids(config: PreTrainedConfig) -> set[int]:
+    """Ids that a configuration gives a meaning of their own: BOS, EOS, padding and others."""
+    named = [v for n, v in vars(config.get_text_config()).items() if n.endswith("token_id")]
+    each = [value for v in named for value in (v if isinstance(v, list) else [v])]
+    return {value for value in each if isinstance(value, int)}
 
 
 # ---------------------------------------------------------------- devices and precision

@@ -167,6 +167,7 @@ class FetchModel(Parameters):
     dtype: Precision | None = Field(None, description="of the weights; as published if null")
     bos: str | None = Field(None, description="token that begins a document, if not the own one")
     scoring_bos: bool | None = Field(None, description="whether scoring begins with it")
+    extraction_bos: bool | None = Field(None, description="whether prompts of passages do")
     passages: Passages | None = None
 
 

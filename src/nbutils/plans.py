@@ -50,6 +50,7 @@ class Plan:
                 dtype=member.dtype,
                 bos=member.bos,
                 scoring_bos=member.scoring_bos,
+                extraction_bos=member.extraction_bos,
                 passages=member.passages or tier.passages,
             )
             return Run("fetch_model", self._named(model), fetched, labels=labels)

@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from nbutils import models, origins, text, wheels
+from nbutils import models, origins, proofs, text, wheels
 from nbutils.models import ModelError
 from nbutils.params import FetchModel, Passages, Precision, first_line
 from nbutils.runs import Progress
@@ -196,7 +196,7 @@ def passages(p: Passages, tokenizer: PreTrainedTokenizerBase, name: str) -> pd.D
 
 def _public(p: Passages, tokenizer: PreTrainedTokenizerBase, length: int) -> list[list[int]]:
     documents = [d.text for d in text.documents(p.source, PASSAGE_CHARS)]
-    ids = tokenizer(documents, add_special_tokens=False).input_ids
+    ids = models.token_ids(tokenizer, documents)
     return [x[:length] for x in ids if len(x) >= length]
 
 
@@ -228,16 +228,26 @@ def fetch(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress)
     """
     model, tokenizer = read(p.origin, p.dtype)
     begin(tokenizer, p.origin, p.bos)
-    progress(0.6)
-    models.save(model, tokenizer, out, p.scoring_bos)
+    progress(0.5)
+    # a tokenizer that adds BOS by itself began every training sequence with it; Pythia's does not
+    own = models.adds_bos(tokenizer)
+    extraction = own if p.extraction_bos is None else p.extraction_bos
+    models.save(model, tokenizer, out, p.scoring_bos, extraction)
+    size = sum(w.numel() for w in model.parameters())
+    del model  # it is read again as it will be computed with: on the device, in its precision
+    progress(0.7)
+    model, _ = models.load(out, out)
+    found = proofs.find(model)
+    proofs.write(found.shortcuts, out)
     if p.passages:
         _, name, _ = origins.parts(p.origin)
         passages(p.passages, tokenizer, name).to_parquet(out / "passages.parquet", index=False)
     facts = {
-        "parameters": sum(w.numel() for w in model.parameters()),
+        "parameters": size,
         "training_tokens": None,
         "planted_share": None,
         "exposures": None,
+        "shortcuts": found.facts(),
     }
     (out / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")
     progress(1.0)

@@ -1,6 +1,9 @@
 """Reports: the tables and sentences that a page prints, computed from judged rows."""
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -41,6 +44,47 @@ def runs(states: pd.DataFrame, *experiments: str) -> list[str]:
     part = states[states["experiment"].isin(experiments)]
     keys = [*(state.partition("@")[0] for state in part["state"]), *part["extraction_run"].dropna()]
     return list(dict.fromkeys(keys))
+
+
+# ---------------------------------------------------------------- models
+
+_PLAIN = {
+    "packed": "one document per row in training",
+    "tree": "one request at a time in scoring",
+    "memory": "every token read again for each one sampled",
+    "shrunk": "finished documents stay in the batch",
+}
+"""What the plain way means where a shortcut is not right."""
+
+
+def read_as(name: str, folder: Path) -> list[str]:
+    """Sentences on how a model of the store is read: what begins with BOS, and which shortcuts."""
+    policy = json.loads((folder / "bos.json").read_text("utf-8"))
+    parts = ("scoring", "contexts of benchmark items"), ("extraction", "prompts of passages")
+    begin = [what for key, what in parts if policy[key]]
+    bare = [what for key, what in parts if not policy[key]]
+    told = f"{name}: documents begin with {policy['token']}"
+    told += f"; so do {' and '.join(begin)}" if begin else ""
+    told += f"; {' and '.join(bare)} do not" if bare else ""
+    plain = plain_ways(name, folder)
+    return [f"{told}.", plain or f"{name}: every shortcut gives what the plain way gives."]
+
+
+def plain_ways(name: str, folder: Path) -> str:
+    """A sentence on where a model of the store is read the plain way; empty where it never is."""
+    checks = json.loads((folder / "facts.json").read_text("utf-8"))["shortcuts"]
+    wrong = {key: check for key, check in checks.items() if not check["right"]}
+    ways = [f"{_PLAIN[key]} ({_apart(check)})" for key, check in wrong.items()]
+    return f"{name} is read the plain way, which takes longer: {'; '.join(ways)}." if ways else ""
+
+
+def _apart(check: dict[str, Any]) -> str:
+    """How far a shortcut is from the plain way, where that was measured."""
+    for which in ("copy", "model"):
+        if check[which] is not None and check[which] > check[f"{which}_bound"]:
+            differ = f"else logits differ by {check[which]:.2g} of the largest"
+            return f"{differ}, {check[f'{which}_bound']:.0e} is allowed"
+    return "it cannot be done otherwise"
 
 
 # ---------------------------------------------------------------- utility

@@ -1,16 +1,16 @@
 """Sample a corpus from a source: BOS alone, no prompt, no filter (paper, section on protocol)."""
 
-import inspect
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nbutils import models
+from nbutils import models, proofs
 from nbutils.params import SampleCorpus, UserError
+from nbutils.passes import Reader
 from nbutils.runs import Progress
 
 TILE = 64  # tokens of the vocabulary whose probabilities are first summed
@@ -20,13 +20,14 @@ class SamplingError(UserError):
     """A source writes nothing that can be used."""
 
 
-def memory_name(model: PreTrainedModel) -> str | None:
-    """Under which name a model takes and returns what it remembers of the tokens it read.
+def textless(tokenizer: PreTrainedTokenizerBase, rows: int) -> torch.Tensor:
+    """Ids below ``rows`` that no text has, EOS apart: padded rows, holes, and special tokens.
 
-    None where it must read them again: with several rows transformers 5.23 mixes RWKV's states.
+    A document holds none of them: they would vanish when it becomes text, and be counted.
     """
-    named = inspect.signature(model.forward).parameters
-    return next((n for n in ("past_key_values", "cache_params") if n in named), None)
+    written = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    written.add(tokenizer.eos_token_id)
+    return torch.tensor([i for i in range(rows) if i not in written], dtype=torch.int64)
 
 
 def draw(
@@ -71,29 +72,31 @@ def sample_batch(
     rows: int,
     max_tokens: int,
     generator: torch.Generator,
+    never: torch.Tensor | None = None,
 ) -> list[tuple[list[int], float]]:
     """Sample ``rows`` documents side by side.
 
-    Returns one ``(ids, log_prob)`` a document: the ids after BOS, with EOS if it was reached
+    Returns one ``(ids, log_prob)`` per document: the ids after BOS, with EOS if it was reached
     within ``max_tokens``, and the sum of their log-probabilities in nats under the untempered
-    model. A batch of an attention model shrinks whenever a quarter of its rows is finished.
+    model. Ids in ``never`` have no probability. Where the model allows it, the batch shrinks
+    whenever a quarter of its rows is finished.
 
     Raises:
         SamplingError: The model's output is not finite.
     """
     place = model.device
+    how = proofs.of(model)
+    reader = Reader(model, how)
     ids = torch.full((rows, max_tokens), eos, device=place)
     log_probs = torch.zeros(rows, max_tokens, dtype=torch.float64, device=place)
     active = torch.arange(rows, device=place)
     going = torch.ones(rows, dtype=torch.bool, device=place)
-    name = memory_name(model)
-    attends = name == "past_key_values"
-    cache = DynamicCache(config=model.config)
-    known: dict[str, Any] = {"past_key_values": cache} if attends else {}
-    read = torch.full((rows, 1), bos, device=place)
+    token = torch.full((rows,), bos, device=place)
     for step in range(max_tokens):
-        output = model(input_ids=read, use_cache=name is not None, **known)
-        token, log_prob = draw(output.logits[:, -1].float(), temperature, generator)
+        logits = reader.read(token).float()
+        if never is not None:
+            logits[:, never] = -torch.inf
+        token, log_prob = draw(logits, temperature, generator)
         if not torch.isfinite(log_prob).all():
             raise SamplingError(
                 "the source's logits are not finite: its weights are damaged, or float16 is too "
@@ -101,16 +104,14 @@ def sample_batch(
             )
         ids[active, step] = torch.where(going, token, eos)
         log_probs[active, step] = torch.where(going, log_prob, 0.0)
-        known = {name: output[name]} if name else {}
-        read = token[:, None] if name else torch.cat([read, token[:, None]], dim=1)
         going &= token != eos
         left = int(going.sum())
         if left == 0:
             break
-        if attends and left <= len(active) * 3 // 4:
+        if how.shrunk and left <= len(active) * 3 // 4:
             kept = torch.nonzero(going)[:, 0]
-            active, read, going = active[kept], read[kept], going[kept]
-            cache.batch_select_indices(kept.cpu())  # layers may stand on several devices
+            active, token, going = active[kept], token[kept], going[kept]
+            reader.keep(kept)
     return _documents(ids.cpu(), log_probs.sum(dim=1).tolist(), eos)
 
 
@@ -125,13 +126,17 @@ def _documents(
 
 
 def documents(
-    model: PreTrainedModel, bos: int, eos: int, p: SampleCorpus
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, p: SampleCorpus
 ) -> Iterator[tuple[list[int], float]]:
     """Documents until the token budget is spent; BOS is not counted, EOS is."""
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     generator = torch.Generator(device=model.device).manual_seed(p.seed)
+    never = textless(tokenizer, models.rows(model)).to(model.device)
     spent = 0
     while spent < p.tokens:
-        batch = sample_batch(model, bos, eos, p.temperature, p.batch_size, p.max_tokens, generator)
+        batch = sample_batch(
+            model, bos, eos, p.temperature, p.batch_size, p.max_tokens, generator, never
+        )
         for ids, log_prob in batch:
             spent += len(ids)
             yield ids, log_prob
@@ -139,11 +144,24 @@ def documents(
                 return
 
 
+def read_otherwise(written: list[int], read: list[int]) -> int:
+    """How many of the written tokens are not among the read ones, in their order.
+
+    Several sequences of tokens spell one text, and a model may write one that its tokenizer would
+    not: whoever reads the text, reads other tokens there.
+    """
+    if written == read:
+        return 0
+    blocks = SequenceMatcher(None, written, read, autojunk=False).get_matching_blocks()
+    return len(written) - sum(block.size for block in blocks)
+
+
 def sample(p: SampleCorpus, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
-    """Stage *sample corpus*; writes ``corpus.parquet``, one row a document.
+    """Stage *sample corpus*; writes ``corpus.parquet``, one row per document.
 
     Columns: ``doc`` (number), ``text``, ``n_tokens`` (source tokens, EOS included), ``finished``
-    (whether EOS was reached) and ``mean_log_prob`` (nats per token, untempered source).
+    (whether EOS was reached), ``mean_log_prob`` (nats per token, untempered source) and
+    ``read_otherwise`` (source tokens that the source itself reads otherwise in the text).
     A document without text is kept: the corpus is what the source wrote.
 
     Raises:
@@ -152,16 +170,21 @@ def sample(p: SampleCorpus, inputs: dict[str, Path], out: Path, progress: Progre
     model, tokenizer = models.load(inputs["source"], inputs["source"])
     eos = tokenizer.eos_token_id
     rows, spent = [], 0
-    for number, (ids, log_prob) in enumerate(documents(model, tokenizer.bos_token_id, eos, p)):
+    for number, (ids, log_prob) in enumerate(documents(model, tokenizer, p)):
         spent += len(ids)
         progress(min(1.0, spent / p.tokens))
+        finished = ids[-1] == eos
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        (read,) = models.encode(tokenizer, [text], len(ids) + p.max_tokens)
+        written = ids if finished else [*ids, eos]
         rows.append(
             {
                 "doc": number,
-                "text": tokenizer.decode(ids, skip_special_tokens=True),
+                "text": text,
                 "n_tokens": len(ids),
-                "finished": ids[-1] == eos,
+                "finished": finished,
                 "mean_log_prob": log_prob / len(ids),
+                "read_otherwise": read_otherwise(written, read[1:]),
             }
         )
     corpus = pd.DataFrame(rows)

@@ -193,8 +193,13 @@ def _corpus(
     }
 
 
+FACTS = ("parameters", "training_tokens", "planted_share", "exposures")
+"""What a model's own facts add to its row."""
+
+
 def _model(tier: Tier, run: Run, store: Store) -> dict[str, object]:
     folder: Path = store.path(run)
+    facts = json.loads((folder / "facts.json").read_text("utf-8"))
     name = str(run.labels["model"])
     member = tier.models[name]
     family = tier.families.get(member.family)
@@ -206,5 +211,5 @@ def _model(tier: Tier, run: Run, store: Store) -> dict[str, object]:
         "architecture": json.loads((folder / "config.json").read_text("utf-8"))["model_type"],
         "size": member.size,
         "student": name in tier.grid.students,
-        **json.loads((folder / "facts.json").read_text("utf-8")),
+        **{name: facts[name] for name in FACTS},
     }

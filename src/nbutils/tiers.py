@@ -52,6 +52,7 @@ class Pretrained(Parameters):
     licence: str = Field(description="of the weights")
     bos: str | None = Field(None, description="token that begins a document, if not the own one")
     scoring_bos: bool | None = Field(None, description="whether scoring begins with it")
+    extraction_bos: bool | None = Field(None, description="whether prompts of passages do")
     dtype: Precision | None = Field(None, description="of the weights; as published if null")
     parameters: int | None = Field(None, ge=1, description="number of weights, to compare sizes")
     passages: Passages | None = Field(None, description="instead of the tier's own")
@@ -223,6 +224,18 @@ class Tier(Parameters):
                 raise ValueError(
                     f"grid.recipes.learning_rates: {highest:g} times that of {name} is "
                     f"{highest * own.learning_rate:g}; allowed are learning rates up to 1"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _steps_hold_documents(self) -> "Tier":
+        members = {n: m for n, m in self.models.items() if isinstance(m, Member)}
+        recipes = {f"models.{name}.recipe": member.recipe for name, member in members.items()}
+        for name, recipe in ({"self_train": self.self_train} | recipes).items():
+            if recipe.tokens_per_step < self.context:
+                raise ValueError(
+                    f"{name}.tokens_per_step is {recipe.tokens_per_step}: a step holds whole "
+                    f"documents, so allowed are {self.context}, the tier's context, and more"
                 )
         return self
 

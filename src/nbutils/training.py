@@ -1,8 +1,8 @@
 """The training loop that pre-training and self-training share.
 
 Documents are packed into rows without attention across them: position ids restart at every
-document, from which transformers derives a block-diagonal causal mask. A recurrent model knows no
-positions, and reads one document a row.
+document, from which transformers derives a block-diagonal causal mask. Where that does not hold
+the documents of a model apart (see ``proofs``), it reads one document per row.
 
 Where ``accelerate`` sees several processes, each takes its share of the rows of every step, and
 the gradients are added up: the curve is that of one process, for models without dropout.
@@ -24,7 +24,7 @@ from accelerate.utils import reduce
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nbutils import models
+from nbutils import models, passes, proofs
 from nbutils.checkpoints import Checkpoint
 from nbutils.params import Recipe, UserError
 from nbutils.runs import Progress
@@ -113,19 +113,51 @@ def loss_sum(model: PreTrainedModel, rows: Packed, index: torch.Tensor) -> torch
     """Summed cross-entropy in nats over the labels of some rows; a scalar with gradient."""
     place = model.device
     labels = rows.labels[index].to(place)
-    given = {"input_ids": rows.ids[index].to(place)}
-    if rows.positions is not None:
-        given["position_ids"] = rows.positions[index].to(place)
-    out = model(**given, use_cache=False)
+    positions = None if rows.positions is None else rows.positions[index].to(place)
+    logits = passes.logits(model, rows.ids[index].to(place), positions)
     scored = labels != IGNORED
-    return cross_entropy(out.logits[scored].float(), labels[scored], reduction="sum")
+    return cross_entropy(logits[scored].float(), labels[scored], reduction="sum")
 
 
-def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Packed:
-    """Documents as a model reads them, in rows of twice its context."""
-    context = models.context(model)
-    documents = models.encode(tokenizer, texts, context)
-    return pack(documents, 2 * context, tokenizer.eos_token_id, not models.attends(model))
+def read(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    tokens_per_step: int | None = None,
+) -> Packed:
+    """Documents as a model reads them, in rows that so many tokens are a whole number of.
+
+    Raises:
+        TrainingError: No document can be used, or one is longer than a step.
+    """
+    documents = models.encode(tokenizer, texts, models.context(model))
+    longest = max(map(len, documents), default=1)
+    length = row_length(longest, tokens_per_step)
+    return pack(documents, length, tokenizer.eos_token_id, not proofs.of(model).packed)
+
+
+def row_length(longest: int, tokens_per_step: int | None = None) -> int:
+    """Tokens of a row: about twice the longest document, and a part of a step without a rest.
+
+    Raises:
+        TrainingError: The longest document does not fit into a step.
+    """
+    if tokens_per_step is None:
+        return 2 * longest
+    if longest > tokens_per_step:
+        raise TrainingError(
+            f"a document has {longest} tokens and a step {tokens_per_step} (tokens_per_step): a "
+            "step holds whole documents, so raise it, or lower the tier's context"
+        )
+    return tokens_per_step // math.ceil(tokens_per_step / (2 * longest))
+
+
+def rows_per_step(rows: Packed, tokens_per_step: int) -> int:
+    """How many rows hold the tokens of a step; padding behind a document is none of them."""
+    size = rows.ids.shape[1]
+    if rows.positions is None:
+        size = math.ceil((int((rows.labels != IGNORED).sum()) + len(rows.ids)) / len(rows.ids))
+    return max(1, tokens_per_step // size)
 
 
 def rows_at_once(model: PreTrainedModel, length: int) -> int:
@@ -189,7 +221,8 @@ def fit(
     state = checkpoint.load() if checkpoint else None
     if state:
         losses = _restore(state, trained, updates, schedules)
-    batches = order(len(rows.ids), max(1, recipe.tokens_per_step // length), recipe.steps, seed)
+    at_once = rows_per_step(rows, recipe.tokens_per_step)
+    batches = order(len(rows.ids), at_once, recipe.steps, seed)
     for step, chosen in enumerate(islice(batches, len(losses), None), start=len(losses)):
         index = torch.from_numpy(chosen)
         mine = index[team.process_index :: team.num_processes]

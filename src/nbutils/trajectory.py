@@ -25,9 +25,10 @@ def trace(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> N
             f"a trace follows full fine-tuning and its points lie within the {p.recipe.steps} "
             f"steps; this one asks for method {p.method!r} and step {max(p.points)}"
         )
-    model, tokenizer, rows = finetune.read(inputs)
+    model, tokenizer, rows = finetune.read(inputs, p.recipe)
     passages = pd.read_parquet(inputs["base"] / "passages.parquet")
     begin = models.bos_policy(inputs["base"]).scoring
+    bos = extraction.begins_with(inputs["base"], tokenizer)
     utilities: list[pd.DataFrame] = []
     extractions: list[pd.DataFrame] = []
 
@@ -36,7 +37,7 @@ def trace(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> N
         model.eval()
         scored = utility.score(model, tokenizer, inputs["suite"], p.items, begin)
         utilities.append(scored.assign(step=step))
-        extractions.append(extraction.rows(model, passages).assign(step=step))
+        extractions.append(extraction.rows(model, passages, bos).assign(step=step))
         model.train(was_training)
 
     def watch(share: float) -> None:

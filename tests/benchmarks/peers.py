@@ -15,11 +15,14 @@ from datasets import Dataset
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from transformers import (
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
 )
@@ -112,11 +115,17 @@ def sampled(of: PreTrainedModel, rows: int) -> Contest:
     return Contest("sampling", f"{rows} rows", weights(of), rows, ways, 2.0 * weights(of))
 
 
+def words() -> PreTrainedTokenizerBase:
+    """A tokenizer with a word for every row of the model, so that every id has a text."""
+    inner = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token=f"w{BOS}"))
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=f"w{BOS}", eos_token=f"w{EOS}")
+
+
 def write(of: PreTrainedModel, batches: int) -> int:
     """So many batches of 64 documents, as the stage samples them."""
     size = {"tokens": batches * 64 * LENGTH, "max_tokens": CONTEXT - 1, "batch_size": 64}
     p = SampleCorpus.model_validate({"temperature": 1.0, "seed": 0} | size)
-    return sum(len(ids) for ids, _ in sampling.documents(of, BOS, EOS, p))
+    return sum(len(ids) for ids, _ in sampling.documents(of, words(), p))
 
 
 # ---------------------------------------------------------------- training

@@ -151,12 +151,12 @@ def test_the_first_losses_are_those_of_a_plain_loop(
 ) -> None:
     """Before the first update, and after one, while the learning rate warms up."""
     base = folders[architecture]
-    rows = 2  # as many as packing gives, so that every step reads every document once
-    recipe = tiny.recipe(steps=10, warmup=0.4, tokens_per_step=rows * 2 * tiny.CONTEXT)
+    rows = 4  # as many as packing gives, so that every step reads every document once
+    recipe = tiny.recipe(steps=10, warmup=0.4, tokens_per_step=192)
     lora = Lora(rank=2, alpha=4, learning_rate=0.02) if method == "lora" else None
     p = SelfTrain.model_validate({"method": method, "recipe": recipe, "lora": lora, "seed": 5})
     inputs = {"student": base, "corpus": corpus(tmp_path / "corpus", MORE)}
-    assert len(finetune.read(inputs)[2].ids) == rows
+    assert len(finetune.read(inputs, recipe)[2].ids) == rows
     out = tmp_path / "out"
     out.mkdir()
     finetune.train(p, inputs, out, tiny.silent)

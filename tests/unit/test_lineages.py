@@ -229,6 +229,7 @@ def test_prepare_writes_a_model_that_loads_and_its_facts(
     assert json.loads((tmp_path / "bos.json").read_text("utf-8")) == {
         "token": "<|bos|>",
         "scoring": True,
+        "extraction": False,
     }
     assert tokenizer("a").input_ids[0] == 0
     assert {w.dtype for w in model.parameters()} == {torch.float32}

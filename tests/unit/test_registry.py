@@ -37,7 +37,7 @@ def test_a_folder_becomes_a_model_of_the_store(folder: Path, tmp_path: Path) -> 
     theirs, ours = (models.load(f, f)[0] for f in (folder, out))
     for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert models.bos_policy(out) == models.BosPolicy("<|bos|>", scoring=True)
+    assert models.bos_policy(out) == models.BosPolicy("<|bos|>", scoring=True, extraction=True)
     passages = registry.passages(asked, tiny.tokenizer(), "")
     assert [len(p) for p in passages.prefix] == [8] * 7
     assert [len(s) for s in passages.suffix] == [4] * 7

@@ -14,8 +14,9 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 import tiny
-from nbutils import models, sampling
+from nbutils import models, proofs, sampling
 from nbutils.params import SampleCorpus
+from nbutils.passes import Shortcuts
 from nbutils.sampling import SamplingError, sample_batch
 
 BOS, EOS = 0, 1
@@ -171,7 +172,8 @@ def test_sampling_is_deterministic_by_its_seed() -> None:
 
 def test_documents_stop_at_the_budget() -> None:
     model = ending(tiny.model("llama"))
-    found = [len(ids) for ids, _ in sampling.documents(model, BOS, EOS, parameters(tokens=100))]
+    drawn = sampling.documents(model, tiny.tokenizer(), parameters(tokens=100))
+    found = [len(ids) for ids, _ in drawn]
     assert sum(found) >= 100
     assert sum(found[:-1]) < 100
     assert len(found) > 5
@@ -183,16 +185,52 @@ def test_sample_writes_one_row_a_document(folders: dict[str, Path], tmp_path: Pa
     sampling.sample(parameters(tokens=300), {"source": folder}, tmp_path, shares.append)
     corpus = pd.read_parquet(tmp_path / "corpus.parquet")
     model, tokenizer = models.load(folder, folder)
-    drawn = list(sampling.documents(model, BOS, EOS, parameters(tokens=300)))
-    assert list(corpus.columns) == ["doc", "text", "n_tokens", "finished", "mean_log_prob"]
+    drawn = list(sampling.documents(model, tokenizer, parameters(tokens=300)))
+    assert list(corpus.columns) == [
+        *("doc", "text", "n_tokens", "finished", "mean_log_prob", "read_otherwise")
+    ]
     assert list(corpus.doc) == list(range(len(drawn)))
     for row, (ids, log_prob) in zip(corpus.itertuples(), drawn, strict=True):
         assert row.text == tokenizer.decode([i for i in ids if i not in (BOS, EOS)])
         assert row.n_tokens == len(ids)
         assert row.finished == (ids[-1] == EOS)
         assert row.mean_log_prob == pytest.approx(log_prob / len(ids))
+        (read,) = models.encode(tokenizer, [str(row.text)], 99)
+        ended = ids if row.finished else [*ids, EOS]
+        assert (row.read_otherwise == 0) == (read[1:] == ended)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "otherwise"),
+    [
+        ([5, 6, 7, 1], [5, 6, 7, 1], 0),
+        ([5, 6, 7, 8, 1], [5, 9, 8, 1], 2),  # 6 and 7 are read as 9
+        ([5, 1], [6, 7, 1], 1),
+        ([5, 6, 1], [1], 2),
+    ],
+)
+def test_tokens_that_are_read_otherwise_are_counted(
+    written: list[int], read: list[int], otherwise: int
+) -> None:
+    assert sampling.read_otherwise(written, read) == otherwise
+
+
+def test_ids_without_text_are_never_drawn(tmp_path: Path) -> None:
+    """Padded rows, and special tokens but for EOS; the others keep their proportions."""
+    folder = tiny.save("qwen3", tmp_path / "model", vocab_size=tiny.VOCABULARY + 64)
+    model, tokenizer = models.load(folder, folder)
+    never = sampling.textless(tokenizer, models.rows(model))
+    size = len(tokenizer)
+    assert never.tolist() == [BOS, *range(size, tiny.VOCABULARY + 64)]
+    drawn = list(sampling.documents(model, tokenizer, parameters(tokens=2000)))
+    assert {i for ids, _ in drawn for i in ids}.isdisjoint(never.tolist())
+    for ids, log_prob in drawn[:8]:
+        logits = model(input_ids=torch.tensor([[BOS, *ids[:-1]]])).logits[0].detach()
+        logits[:, never] = -torch.inf
+        chances = logits.log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)]
+        assert log_prob == pytest.approx(chances.sum().item(), abs=1e-3)
 
 
 class Constant:
@@ -203,6 +241,7 @@ class Constant:
     def __init__(self, logits: torch.Tensor) -> None:
         self.logits = logits
         self.config = tiny.model("llama").config
+        proofs.note(Shortcuts(memory="past_key_values"), self)
 
     def to(self, device: torch.device) -> "Constant":
         return self
@@ -210,10 +249,13 @@ class Constant:
     def forward(
         self, input_ids: torch.Tensor, past_key_values: Any = None, use_cache: bool = True
     ) -> CausalLMOutputWithPast:
-        logits = self.logits.expand(*input_ids.shape, -1)
+        logits = self.logits.repeat(*input_ids.shape, 1)
         return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
 
     __call__ = forward
+
+    def get_input_embeddings(self) -> torch.nn.Embedding:
+        return torch.nn.Embedding(tiny.VOCABULARY, 1)
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, logits: torch.Tensor) -> None:
