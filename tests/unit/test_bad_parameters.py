@@ -170,6 +170,12 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
     ({"grid.students.0": "neox-smal"}, "unknown model 'neox-smal' (grid.students): allowed are"),
     ({"grid.temperatures.students.0": "neox"}, "unknown model 'neox' (grid.temperatures)"),
     ({"grid.trajectory.points": [1, 9]}, "9 lies beyond the last of the 3 steps of self_train"),
+    ({"self_train.tokens_per_step": 64}, "self_train.tokens_per_step is 64: a step holds whole"),
+    (
+        {f"{SMALL}.recipe.tokens_per_step": 100},
+        "models.neox-small.recipe.tokens_per_step is 100: a step holds whole documents, so allowed "
+        "are 128, the tier's context, and more",
+    ),
     ({"self_train.steps": 2}, "grid.trajectory.points: 3 lies beyond the last of the 2 steps"),
     ({"grid.recipes.learning_rates": [5000]}, "5000 times that of self_train is 5; allowed are"),
     ({"grid.recipes.learning_rates": [300]}, "300 times that of lora is 1.5; allowed are"),

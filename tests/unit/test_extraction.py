@@ -60,6 +60,15 @@ def test_matched_is_the_leading_match_of_greedy_decoding(model: PreTrainedModel)
     assert found.tolist() == expected
 
 
+def test_a_prompt_may_begin_with_bos(model: PreTrainedModel) -> None:
+    """Greedy decoding from BOS and the prefix; without it the model goes on otherwise."""
+    prefixes, _ = texts(model)
+    bos = tiny.tokenizer().bos_token_id
+    suffixes = np.stack([greedy(model, np.array([bos, *p]))[1:] for p in prefixes])
+    assert matched(model, prefixes, suffixes, bos).tolist() == [SUFFIX] * len(prefixes)
+    assert matched(model, prefixes, suffixes).min() < SUFFIX
+
+
 def test_a_match_behind_a_miss_does_not_count(model: PreTrainedModel) -> None:
     """After a changed token the model may well agree with itself again."""
     prefix = np.random.default_rng(1).integers(2, tiny.VOCABULARY, (1, PREFIX))

@@ -8,7 +8,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import Unigram
+from tokenizers.trainers import UnigramTrainer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 import tiny
 from nbutils import finetune, models
@@ -212,3 +215,29 @@ def test_encode_cuts_at_the_end() -> None:
     assert models.encode(tokenizer, ["The people", ""], 40) == [[0, *ids, 1], [0, 1]]
     assert models.encode(tokenizer, ["The people"], 2) == [[0, ids[0]]]
     assert models.encode(tokenizer, [], 40) == []
+
+
+def unigram() -> PreTrainedTokenizerFast:
+    """A vocabulary that holds the special tokens as words, as those of SentencePiece do."""
+    inner = Tokenizer(Unigram())
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    trainer = UnigramTrainer(
+        vocab_size=80, special_tokens=["<s>", "</s>", "<unk>"], unk_token="<unk>",
+        initial_alphabet=["<", "/", ">"], show_progress=False,
+    )  # fmt: skip
+    inner.train_from_iterator(tiny.SENTENCES, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@pytest.mark.parametrize("tokenizer", [tiny.tokenizer(), unigram()], ids=["bytes", "unigram"])
+def test_text_that_spells_a_special_token_is_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    """BOS and EOS stand at the ends alone, and no letter is lost."""
+    bos, eos = tokenizer.bos_token, tokenizer.eos_token
+    text = f"the king {eos} the people {bos}{bos} of the state"
+    plain, ids = models.encode(tokenizer, ["the people", text], 99)
+    assert {ids[0], ids[-1]} == {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    assert not set(ids[1:-1]) & {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    assert tokenizer.decode(ids[1:-1]).replace(" ", "") == text.replace(" ", "")
+    assert plain[1:-1] == tokenizer("the people", add_special_tokens=False).input_ids

@@ -1,10 +1,17 @@
-"""Scoring: prefix trees of hand-made requests, and any requests."""
+"""Scoring: prefix trees of hand-made requests and of any; how contexts begin."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lm_eval.api.instance import Instance
+from tokenizers import processors
+from transformers import PreTrainedTokenizerFast
 
-from nbutils import passes
+import tiny
+import zoo
+from nbutils import passes, scoring
+from nbutils.scoring import ScoringError
 
 
 def test_a_tree_by_hand() -> None:
@@ -40,3 +47,42 @@ def test_paths_spell_the_sequences_and_nodes_see_their_ancestors(
             assert tree.positions[path].tolist() == list(range(len(path)))
             for depth, node in enumerate(path):
                 assert set(torch.nonzero(tree.mask[node])[:, 0].tolist()) == set(path[: depth + 1])
+
+
+def _without_bos() -> PreTrainedTokenizerFast:
+    """A tokenizer that has a BOS and adds none, as that of GPT-2, Pythia or Qwen."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel()
+    return tokenizer
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral"])
+@pytest.mark.parametrize("begin", [True, False])
+@torch.no_grad()
+def test_contexts_begin_with_bos_where_they_are_to(architecture: str, begin: bool) -> None:
+    model, tokenizer = zoo.make(architecture), _without_bos()
+    context, end = "the people of the state", " know it"
+    requests = [Instance("loglikelihood", {}, (context, end), 0, ("task", 0, 1))]
+    ((found, _),) = scoring.scorer(model, tokenizer, begin).loglikelihood(requests)
+    before, whole = (tokenizer(text).input_ids for text in (context, context + end))
+    first = [tokenizer.bos_token_id] if begin else []
+    scores = model(torch.tensor([first + whole])).logits[0].log_softmax(-1)
+    places = range(len(first) + len(before), len(first) + len(whole))
+    expected = sum(scores[at - 1, (first + whole)[at]].item() for at in places)
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_prompt_whose_answer_is_generated_begins_with_bos_too() -> None:
+    scorer = scoring.scorer(zoo.make("llama"), _without_bos(), begin=True)
+    ids, _ = scorer.tok_batch_encode(["the people"])
+    assert ids[0, 0] == 0
+    assert (ids[0, 1:] != 0).all()
+
+
+def test_a_text_that_spells_a_token_without_embedding_is_named() -> None:
+    tokenizer = tiny.tokenizer()
+    model = zoo.make("llama", vocab_size=len(tokenizer))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    requests = [Instance("loglikelihood", {}, ("the <image> people", " know"), 0, ("task", 0, 1))]
+    with pytest.raises(ScoringError, match="spells '<image>'"):
+        scoring.scorer(model, tokenizer).loglikelihood(requests)

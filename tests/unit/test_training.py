@@ -14,7 +14,17 @@ from transformers import PreTrainedModel
 
 import tiny
 from nbutils import training
-from nbutils.training import IGNORED, Packed, TrainingError, fit, optimizers, order, pack
+from nbutils.training import (
+    IGNORED,
+    Packed,
+    TrainingError,
+    fit,
+    optimizers,
+    order,
+    pack,
+    row_length,
+    rows_per_step,
+)
 
 DOCUMENTS = [[0, 5, 6, 1], [0, 7, 1], [0, 8, 9, 10, 1], [0, 11, 12, 13, 14, 15, 1], [0, 16]]
 
@@ -60,6 +70,42 @@ def test_nothing_to_pack_is_an_error(documents: list[list[int]]) -> None:
 def test_a_document_longer_than_a_row_is_an_error() -> None:
     with pytest.raises(TrainingError, match="a document of 9 tokens exceeds a row of 8"):
         pack([[0] * 9], 8, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("longest", "tokens", "length"),
+    [
+        (128, 2048, 256),  # two of the longest documents
+        (128, 1024, 256),
+        (62, 64, 64),
+        (128, 300, 150),  # two rows, not one of 256
+        (1024, 4095, 2047),
+        (10, None, 20),
+    ],
+)
+def test_a_row_is_a_part_of_a_step(longest: int, tokens: int | None, length: int) -> None:
+    assert row_length(longest, tokens) == length
+
+
+@given(st.integers(1, 1024), st.integers(1, 5000))
+def test_the_rows_of_a_step_hold_its_tokens_and_every_document(longest: int, tokens: int) -> None:
+    if longest > tokens:
+        with pytest.raises(TrainingError, match=f"a document has {longest} tokens and a step"):
+            row_length(longest, tokens)
+        return
+    length = row_length(longest, tokens)
+    assert longest <= length <= max(2 * longest, tokens if tokens < 2 * longest else 0)
+    packed = Packed(*(torch.zeros(1, length, dtype=torch.int64) for _ in range(3)))
+    rows = rows_per_step(packed, tokens)
+    assert tokens - rows < rows * length <= tokens
+
+
+def test_padding_behind_a_document_is_no_token_of_a_step() -> None:
+    """Four documents of 5, 2, 5 and 4 tokens, one per row of 5: 16 tokens are four rows."""
+    documents = [[0, 5, 6, 7, 1], [0, 1], [0, 5, 6, 7, 1], [0, 5, 6, 1]]
+    packed = pack(documents, 99, padding=1, apart=True)
+    assert packed.ids.shape == (4, 5)
+    assert rows_per_step(packed, 16) == 4
 
 
 @torch.no_grad()
