@@ -20,7 +20,7 @@ models:
 suite: {cloze: 4, agreement: 4, preposition: 4}
 passages: {source: scripture, held_out: 4, dev: 2, prefix: 8, suffix: 8}
 corpus: {tokens: 800, batch_size: 16}
-self_train: {steps: 2, tokens_per_step: 192, learning_rate: 0.001}
+self_train: {steps: 2, tokens_per_step: 512, learning_rate: 0.001}
 lora: {rank: 2, alpha: 4, learning_rate: 0.001}
 proxies: {documents: 8, items: 4}
 grid: {students: [mine-small], seeds: [0]}
