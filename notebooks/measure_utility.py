@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, forms, grid, params, plans, runs, suite, summaries
+from nbutils import cells, charts, forms, grid, params, plans, reports, runs, suite, summaries
 
 charts.enable()
 
@@ -81,12 +81,14 @@ before = pd.read_parquet(grid.compute(plan.utility(student), plan, root) / "util
 after.head()
 
 # %% [markdown]
-# What a guess gets right, beside what the student gets right before and after.
+# What a guess gets right, beside what the student gets right before and after. `acc` takes the choice
+# of the highest log-likelihood, `acc_norm` that of the highest log-likelihood per character. A
+# task that defines both has a row by each, the one of published tables first. The suite's mean and
+# every verdict use `acc`.
 
 # %%
-correct = before.groupby("task")[["chance", "correct"]].mean().rename(columns={"correct": "before"})
-correct["after"] = after.groupby("task")["correct"].mean()
-charts.table(correct.reset_index(), digits=3)
+table = reports.gain_table(summaries.paired(before, after))
+charts.table(table[["task", "items", "chance", "base_accuracy", "accuracy"]])
 
 # %% [markdown]
 # ## Gain, paired item by item
@@ -102,9 +104,7 @@ print(change.map({1: "won", 0: "unchanged", -1: "lost"}).value_counts().to_dict(
 # Per task, and for the suite as the unweighted mean over its tasks, with 95 % bootstrap intervals.
 
 # %%
-table = summaries.paired(before, after)[["task", "gain", "low", "high"]]
-table[["gain", "low", "high"]] *= 100
-charts.table(table.rename(columns={"gain": "gain (points)"}), digits=2)
+charts.table(table[["task", "gain (points)"]])
 
 # %% [markdown]
 # ## Where this comes from

@@ -80,7 +80,9 @@ charts.loss_curve(pd.read_parquet(grid.compute(trained, plan, root) / "curve.par
 # %% [markdown]
 # ## The gain, task by task
 #
-# In percentage points, paired item by item, with intervals over other items.
+# In percentage points, paired item by item, with intervals over other items. A task that defines both
+# metrics of lm-eval, `acc` and `acc_norm`, has a row by each, the one of published tables first. The
+# suite's mean uses `acc`.
 
 # %%
 measured = [plan.utility(cell.student), plan.utility(cell.student, cell)]

@@ -39,7 +39,11 @@ def rows(stage: str, rng: np.random.Generator) -> dict[str, pd.DataFrame]:
     if stage == "measure_utility":
         items = [(t, f"{t}-{i}", f"{t}-{i // 2}", 0.25) for t in TASKS for i in range(ITEMS)]
         frame = pd.DataFrame(items, columns=list(summaries.ITEM))
-        return {"utility": frame.assign(correct=rng.random(len(frame)) < 0.6)}
+        frame["correct"], normed = rng.random((2, len(frame))) < 0.6
+        # one of the tasks defines acc_norm, the other does not
+        frame["correct_norm"] = pd.array(normed, dtype="boolean")
+        frame["correct_norm"] = frame["correct_norm"].where(frame["task"].eq("cloze"))
+        return {"utility": frame}
     if stage == "measure_extraction":
         frame = pd.DataFrame({"passage": range(PASSAGES), "split": ["dev", "held_out"] * 6})
         frame = frame.assign(exact=rng.random(PASSAGES) < 0.5, matched_tokens=3, suffix_tokens=8)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from nbutils.cells import CONTROL_NAMES
 from nbutils.explore import ALL, Told
-from nbutils.summaries import typed
+from nbutils.summaries import MEASURED, NORM, typed
 from synthetic import key
 
 SOURCES, STUDENTS, SEEDS = 40, 25, (0, 1, 2)
@@ -49,6 +49,7 @@ def told(
     sources = [model(i) for i in range(SOURCES)]
     cells = [_cell(source, model(i)) for source, i in product(sources, range(students))]
     facts = {"items": 300, "seeds": 3, "chance": 0.25, "base_accuracy": 0.5, "error": 0.01}
+    facts |= {name + NORM: np.nan for name in MEASURED}
     gains, falls, states, curves, scores = [], [], [], [], []
     for cell in cells:
         for task in TASKS:

@@ -103,8 +103,9 @@
       ["task", "items", "before", "after", "gain (points)", "", "detectable"],
       rows.map(function (row) {
         const name = row[0] === "suite" ? "whole suite" : row[0].replaceAll("_", " ");
-        return [name, row[1], percent(row[3]), percent(row[4]), points(row, 5), interval(row, reach),
-          row[8] === null ? "" : row[8].toFixed(2)];
+        const shown = name + (row[9] && ", " + row[9]);  // the metric, where the task defines two
+        return [shown, row[1], percent(row[3]), percent(row[4]), points(row, 5),
+          interval(row, reach), row[8] === null ? "" : row[8].toFixed(2)];
       }), "Gain on every task"));
   }
 

@@ -26,7 +26,7 @@ from nbutils.escaping import visible
 from nbutils.params import UserError
 from nbutils.results import CODE, COLUMNS, MANIFESTS, SUMS, ordered, sums
 from nbutils.runs import SCHEMA, STAGES, Manifest, identity
-from nbutils.summaries import typed
+from nbutils.summaries import NORM, typed
 
 LIMIT = 16 * 2**20  # bytes of an archive, packed and unpacked
 HEADER = 4096  # bytes of a table's first line
@@ -45,7 +45,7 @@ OPTIONAL = (
     *("training_tokens", "planted_share", "exposures", "fidelity", "passage_hits"),
 )
 """Columns in which a value may be missing."""
-KEY = "[0-9a-f]{16}"  # of a state, which heads a column
+STATE = f"[0-9a-f]{{16}}({NORM})?"  # heads a column: the key of a state, or what it has by acc_norm
 PLAIN = r"[^<>&\n\t]{1,200}"  # and all of it visible
 DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
@@ -201,7 +201,7 @@ def _table(name: str, content: bytes) -> pd.DataFrame:
             float_precision="round_trip",
         )  # fmt: skip
         states = [c for c in map(str, frame) if c not in columns] if name == "utility" else []
-        if [*columns, *states] != list(frame) or not all(re.fullmatch(KEY, s) for s in states):
+        if [*columns, *states] != list(frame) or not all(re.fullmatch(STATE, s) for s in states):
             raise ArchiveError(
                 f"table {name} has the columns {', '.join(map(str, frame))[:300]}; allowed are "
                 f"{', '.join(columns)}" + (", and keys of states" if name == "utility" else "")
@@ -212,7 +212,8 @@ def _table(name: str, content: bytes) -> pd.DataFrame:
         raise ArchiveError(f"table {name} cannot be read: {str(error)[:200]}") from None
     kinds |= dict.fromkeys(states, "True or False")
     for column, kind in kinds.items():
-        if not _are(kind, frame[column]) or (column not in OPTIONAL and frame[column].isna().any()):
+        whole = column not in OPTIONAL and not column.endswith(NORM)
+        if not _are(kind, frame[column]) or (whole and frame[column].isna().any()):
             raise ArchiveError(
                 f"table {name}: column {column!r} must hold {kind}, without markup and gaps"
             )

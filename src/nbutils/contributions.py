@@ -5,6 +5,7 @@ run. Whether somebody made the answers up, no check can tell: computing the pair
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from nbutils.digests import module_digest
 from nbutils.params import UserError
 from nbutils.plans import Plan
 from nbutils.runs import Manifest, Run, Store
-from nbutils.summaries import ITEM, SUITE, summarize
+from nbutils.summaries import ITEM, NORM, SUITE, summarize, untouched_of
 from nbutils.tables import MODEL_STAGES, tables
 from nbutils.tiers import load_tier
 
@@ -278,16 +279,25 @@ def _check_rows(rows: dict[str, pd.DataFrame], runs: list[Run], store: Store) ->
     expected = {store.key(r): extraction[r.name] for r in runs if r.stage == "measure_utility"}
     states, utility, passages = rows["states"], rows["utility"], rows["extraction"]
     asked = {tuple(part["passage"]) for _, part in passages.groupby("state")}
+    plain = {*ITEM, *expected}
+    normed = _by_norm(utility, states["state"])
     if (
         dict(zip(states["state"], states["extraction_run"], strict=True)) != expected
         or states["state"].duplicated().any()
-        or set(utility.columns) != {*ITEM, *expected}
+        or set(utility.columns) not in (plain, plain | {f"{key}{NORM}" for key in expected})
+        or len(normed) > 1
+        or not all(map(any, normed))
         or utility.duplicated(["task", "item"]).any()
         or utility["task"].eq(SUITE).any()
         or len(asked) != 1
         or passages.duplicated(["state", "passage"]).any()
     ):
         raise ContributionError("its states did not answer the same items and passages, each once")
+
+
+def _by_norm(utility: pd.DataFrame, states: Iterable[str]) -> set[tuple[bool, ...]]:
+    """Which items have an answer by ``acc_norm``, as the states that have any say it."""
+    return {tuple(utility[s + NORM].notna()) for s in states if s + NORM in utility}
 
 
 def _check_comparable(runs: list[Run], store: Store, theirs: list[Manifest]) -> None:
@@ -324,11 +334,21 @@ def _check_comparable(runs: list[Run], store: Store, theirs: list[Manifest]) -> 
 def _check_answers(given: dict[str, pd.DataFrame], standing: dict[str, pd.DataFrame]) -> None:
     """Raise unless items and passages are the tier's, and states that both have answer alike."""
     items = [rows["utility"][list(ITEM)] for rows in (given, standing)]
-    if items[0].to_numpy().tolist() != items[1].to_numpy().tolist():
+    normed = set[tuple[bool, ...]]()
+    for rows in (given, standing):
+        # the tier's other states may have answered a part of the items
+        untouched = untouched_of(rows["states"]).values()
+        normed |= _by_norm(rows["utility"], untouched)
+    if items[0].to_numpy().tolist() != items[1].to_numpy().tolist() or len(normed) > 1:
         raise ContributionError("its items are not those of the published tier")
     for state in set(given["states"]["state"]) & set(standing["states"]["state"]):
+        # a tier that was published without acc_norm has nothing to compare it with
+        shared = {state, state + NORM}.intersection(given["utility"], standing["utility"])
         both = [
-            (rows["utility"][state].tolist(), rows["extraction"].query("state == @state"))
+            (
+                [a for column in sorted(shared) for a in rows["utility"][column].dropna()],
+                rows["extraction"][rows["extraction"]["state"].eq(state)],
+            )
             for rows in (given, standing)
         ]
         (mine, extracted), (known, known_extracted) = both

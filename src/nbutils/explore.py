@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from nbutils import charts, digests, results
+from nbutils import charts, digests, reports, results
 from nbutils.cells import CONTROL_NAMES, TEMPERATURE
 from nbutils.escaping import visible
 from nbutils.forms import REPORT
@@ -146,7 +146,7 @@ def measured(tables: Tables) -> Choices:
 
 def of_tier(told: Told) -> tuple[Row, dict[str, Any]]:
     """A tier's entry in the index, and the files of its cells and corpora."""
-    tasks = {c: grouped(_shown(g), *KEY) for c, (g, _) in told.choices.items()}
+    tasks = {c: grouped(reports.by_metric(_shown(g)), *KEY) for c, (g, _) in told.choices.items()}
     passages = {c: grouped(_shown(f), *KEY) for c, (_, f) in told.choices.items()}
     keys = list(dict.fromkeys(key for part in tasks.values() for key in part))
     students = list(dict.fromkeys(key[1] for key in keys))
@@ -199,7 +199,8 @@ def _suite(rows: list[Row]) -> Row | None:
 
 def _task(row: Row) -> list[Any]:
     shares = [plain(row[name], 4) for name in ("chance", "base_accuracy", "accuracy")]
-    return [row["task"], row["items"], *shares, *points(row), _hundred(row["detectable"])]
+    found = [row["task"], row["items"], *shares, *points(row), _hundred(row["detectable"])]
+    return [*found, row["metric"]]
 
 
 def _passages(row: Row) -> list[Any]:

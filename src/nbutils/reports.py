@@ -10,7 +10,7 @@ import pandas as pd
 from nbutils.cells import TEMPERATURE
 from nbutils.runs import Manifest
 from nbutils.stats import exact_interval
-from nbutils.summaries import SUITE
+from nbutils.summaries import MEASURED, NORM, SUITE
 from nbutils.verdicts import (
     FALL,
     LEVEL,
@@ -88,6 +88,36 @@ def _apart(check: dict[str, Any]) -> str:
 
 
 # ---------------------------------------------------------------- utility
+
+
+def by_metric(gains: pd.DataFrame) -> pd.DataFrame:
+    """The rows of gains, and one more of every task that defines both metrics of lm-eval.
+
+    ``metric`` tells the two rows of a task apart, and is empty elsewhere. They stand together,
+    first the metric that published tables use.
+    """
+    from nbutils.benchmarks import FIRST  # imports lm-eval, which takes seconds
+
+    gains = gains.reset_index(drop=True)
+    both = gains["gain" + NORM].notna()
+    normed = gains.assign(metric="acc_norm", **{name: gains[name + NORM] for name in MEASURED})
+    rows = pd.concat([gains.assign(metric=both.map({True: "acc", False: ""})), normed[both]])
+    second = rows["metric"].ne("") & rows["metric"].ne(rows["task"].map(FIRST).fillna("acc"))
+    return pd.concat([rows[~second], rows[second]]).sort_index(kind="stable", ignore_index=True)
+
+
+def _tasks(rows: pd.DataFrame) -> pd.Series:
+    """The names of tasks for people, with the metric where there are two."""
+    return rows["task"] + rows["metric"].map(lambda metric: metric and f", {metric}")
+
+
+def starts(gains: pd.DataFrame) -> pd.DataFrame:
+    """Untouched students: accuracy on the suite, and on tasks by both metrics that define both."""
+    own = gains[gains["experiment"].eq("pairings") & gains["relation"].eq("self")]
+    rows = by_metric(own)
+    rows = rows[rows["task"].eq(SUITE) | rows["metric"].ne("")]
+    columns = ["results", "student", "task", "items", "chance", "base_accuracy"]
+    return rows.assign(task=_tasks(rows))[columns].drop_duplicates()
 
 
 def by_domain(gains: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
@@ -274,10 +304,12 @@ def recipe_answer(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def gain_table(gains: pd.DataFrame) -> pd.DataFrame:
-    """Every task's accuracy before and after, and the gain in points."""
-    table = gains[["task", "items", "chance", "base_accuracy", "accuracy"]].copy()
-    table["gain (points)"] = with_limits(gains)
-    table["detectable (points)"] = [f"{100 * d:.2f}" for d in gains["detectable"]]
+    """Every task's accuracy before and after, and the gain in points, by both metrics if it can."""
+    rows = by_metric(gains)
+    table = rows[["items", "chance", "base_accuracy", "accuracy"]].copy()
+    table.insert(0, "task", _tasks(rows))
+    table["gain (points)"] = with_limits(rows)
+    table["detectable (points)"] = [f"{100 * d:.2f}" for d in rows["detectable"]]
     return table
 
 

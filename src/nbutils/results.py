@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pyarrow import ArrowInvalid
 from pydantic import ValidationError
@@ -31,7 +32,8 @@ CONTRIBUTED = "contributions.jsonl"  # what others computed: a line an archive, 
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "states": ("state", "extraction_run", "seed", *LABELS),
-    # and one column of booleans a state: whether it answered the item right
+    # and one column of booleans a state: whether it answered the item right; where its tasks define
+    # acc_norm, a second one
     "utility": ("task", "item", "document", "chance"),
     "extraction": ("state", "passage", "split", "exact", "matched_tokens", "suffix_tokens"),
     "curves": ("run", "seed", *LABELS, "loss"),
@@ -52,6 +54,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "gains": (
         *LABELS, "task", "items", "seeds", "chance", "base_accuracy", "accuracy",
         *("gain", "low", "high", "error", "degrees", "detectable"),
+        # the same by acc_norm, of a task that defines it
+        *("base_accuracy_norm", "accuracy_norm", "gain_norm", "low_norm", "high_norm"),
+        *("error_norm", "degrees_norm", "detectable_norm"),
     ),
     "contrasts": (
         *("claim", "method", "student", "first", "second"),
@@ -62,6 +67,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("share", "share_low", "share_high", "fall", "low", "high"),
     ),
 }  # fmt: skip
+LATER = {"gains": tuple(name for name in COLUMNS["gains"] if name.endswith("_norm"))}
+"""Columns that came later: of a tier that was published without them, all is missing there."""
 DOCUMENTS = "documents"
 """A table beside those: a few documents of every corpus. Tiers published before have none."""
 
@@ -112,8 +119,8 @@ def load(name: str, root: Path) -> pd.DataFrame:
 def _columns(tables: TierTables, name: str) -> pd.DataFrame:
     path = tables.folder / f"{name}.parquet"
     try:
-        return pd.read_parquet(path, columns=list(COLUMNS[name]))
-    except ArrowInvalid as error:
+        return _table(tables.folder, name)[list(COLUMNS[name])]
+    except (ArrowInvalid, KeyError) as error:
         raise RunError(
             f"{path} is damaged, or of another version of this package: `nbutils run "
             f"{tables.tier}` writes your tables again, and published ones are in git ({error})"
@@ -122,7 +129,13 @@ def _columns(tables: TierTables, name: str) -> pd.DataFrame:
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
     """Every table of one folder, by name."""
-    return {name: pd.read_parquet(folder / f"{name}.parquet") for name in COLUMNS}
+    return {name: _table(folder, name) for name in COLUMNS}
+
+
+def _table(folder: Path, name: str) -> pd.DataFrame:
+    """A table of a folder, with the columns of ``LATER``."""
+    frame = pd.read_parquet(folder / f"{name}.parquet")
+    return frame.assign(**{c: np.nan for c in LATER.get(name, ()) if c not in frame})
 
 
 def read_documents(folder: Path) -> pd.DataFrame | None:
@@ -250,7 +263,7 @@ def write(frames: dict[str, pd.DataFrame], folder: Path) -> None:
 
 
 def ordered(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """A table with the columns that it has in a file; ``utility`` has one more a state."""
+    """A table with the columns that it has in a file; ``utility`` has more, those of states."""
     columns = COLUMNS[name]
     further = [c for c in frame if c not in columns] if name == "utility" else []
     return frame[[*columns, *further]]

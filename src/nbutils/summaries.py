@@ -17,10 +17,39 @@ from nbutils.cells import CONTROL_NAMES, LABELS, TEMPERATURE
 from nbutils.resampling import Estimate, Resampled, estimate
 
 ITEM = ("task", "item", "document", "chance")
+NORM = "_norm"
+"""Ends the name of a column that tells by lm-eval's ``acc_norm`` what its twin tells by ``acc``."""
+MEASURED = (
+    *("base_accuracy", "accuracy", "gain"),
+    *("low", "high", "error", "degrees", "detectable"),
+)
+"""What is told of a gain; by ``acc_norm`` too where a task defines it."""
 SUITE = "suite"  # the task of rows that speak of the whole suite
 STRONGER = 1.25
 """A source is stronger than another when it has at least so many times the parameters."""
 Array = NDArray[Any]
+Rows = dict[str, pd.DataFrame]
+"""State to the rows of its items or passages."""
+
+
+def wide(answers: Rows) -> pd.DataFrame:
+    """One row an item, one column of nullable booleans a state.
+
+    A state that has answers by ``acc_norm`` has a second column, named with ``NORM`` behind.
+    """
+    items = pd.concat(rows[list(ITEM)] for rows in answers.values()).drop_duplicates(
+        ["task", "item"]
+    )
+    items = items.sort_values(["task", "item"], ignore_index=True)
+    index = pd.MultiIndex.from_frame(items[["task", "item"]])
+    columns = {}
+    for state, rows in answers.items():
+        found = rows.set_index(["task", "item"])[["correct", "correct_norm"]]
+        found = found.astype("boolean").reindex(index)
+        columns[state] = found["correct"].array
+        if found["correct_norm"].notna().any():
+            columns[state + NORM] = found["correct_norm"].array
+    return pd.concat([items, pd.DataFrame(columns)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -36,7 +65,7 @@ class Accuracy:
     """Accuracy of every state on every task: as measured, and on resampled documents."""
 
     def __init__(self, utility: pd.DataFrame, states: pd.DataFrame) -> None:
-        """Resample the documents of a utility table, which has one column a state.
+        """Resample the documents of a utility table, which has one column a state (see ``wide``).
 
         States that answered a part of the items are resampled on that part, and the untouched
         ones, which answered all, with them.
@@ -56,6 +85,17 @@ class Accuracy:
             }
             resampled = Resampled(part, part[members].to_numpy(dtype=bool))
             self._parts |= dict.fromkeys(group, _Part(place, resampled, facts))
+        columns = {s + NORM: s for s in states["state"] if s + NORM in utility}
+        normed = states[states["state"].isin(columns.values())]
+        self._normed: Accuracy | None = None
+        if len(normed):
+            answers = utility[[*ITEM, *columns]].rename(columns=columns)
+            self._normed = Accuracy(answers, normed)
+
+    def by_norm(self, states: Sequence[str]) -> "Accuracy | None":
+        """The same by ``acc_norm``, of the tasks that define it; None where a state has none."""
+        normed = self._normed
+        return normed if normed and set(states) <= normed._parts.keys() else None
 
     def facts(self, state: str) -> dict[str, tuple[int, float]]:
         """Task, then the suite, to the number of items that a state answered and mean chance."""
@@ -97,39 +137,42 @@ def gains(measured: Accuracy, states: pd.DataFrame) -> pd.DataFrame:
 
     The suite's accuracy is the unweighted mean over its tasks. ``low`` and ``high`` limit the
     95 % interval over documents and seeds, ``detectable`` is the smallest true gain that a test
-    at 5 % finds with 80 % power (see ``resampling``).
+    at 5 % finds with 80 % power (see ``resampling``). Of a task that defines ``acc_norm``, the same
+    numbers by it stand in the columns named with ``NORM`` behind; the suite is of ``acc`` alone.
     """
     before = untouched_of(states)
     rows = []
     for labels, part in cells(states):
         trained = list(part["state"])
         base = before[labels["student"]]
+        normed = measured.by_norm([base, *trained])
         for task, (items, chance) in measured.facts(trained[0]).items():
-            start, start_draws = measured.of([base], task, trained[0])
-            ends = [measured.of([state], task) for state in trained]
-            draws = np.array([d - start_draws for _, d in ends])
-            found = estimate([end - start for end, _ in ends], draws)
-            rows.append(
-                labels
-                | {"task": task, "items": items, "seeds": len(trained), "chance": chance}
-                | {"base_accuracy": start, "accuracy": start + found.value}
-                | {"gain": found.value, "low": found.low, "high": found.high}
-                | {"error": found.error, "degrees": found.degrees, "detectable": found.detectable}
-            )
+            row = labels | {"task": task, "items": items, "seeds": len(trained), "chance": chance}
+            row |= _gain(measured, base, trained, task)
+            also = dict.fromkeys(MEASURED, np.nan)
+            if normed and task != SUITE and task in normed.facts(trained[0]):
+                also = _gain(normed, base, trained, task)
+            rows.append(row | {name + NORM: value for name, value in also.items()})
     return typed(pd.DataFrame(rows))
+
+
+def _gain(measured: Accuracy, base: str, trained: list[str], task: str) -> dict[str, float]:
+    """The columns ``MEASURED`` of one cell and task, from its states and the untouched one."""
+    start, start_draws = measured.of([base], task, trained[0])
+    ends = [measured.of([state], task) for state in trained]
+    draws = np.array([d - start_draws for _, d in ends])
+    found = estimate([end - start for end, _ in ends], draws)
+    limits = (found.low, found.high, found.error, found.degrees, found.detectable)
+    numbers = (start, start + found.value, found.value, *limits)
+    return dict(zip(MEASURED, numbers, strict=True))
 
 
 def paired(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """Gain on every task and the suite between two models' rows of the same items."""
-    keys = list(ITEM)
-    wide = before[[*keys, "correct"]].merge(
-        after[[*keys, "correct"]], on=keys, suffixes=("_before", "_after"), validate="1:1"
-    )
-    wide = wide.rename(columns={"correct_before": "before", "correct_after": "after"})
     states = pd.DataFrame({"state": ["before", "after"], "experiment": ["untouched", "pairings"]})
     for label in LABELS[1:]:
         states[label] = "student" if label == "student" else pd.NA
-    return gains(Accuracy(wide, states), states)
+    return gains(Accuracy(wide({"before": before, "after": after}), states), states)
 
 
 def contrast(measured: Accuracy, first: pd.DataFrame, second: pd.DataFrame) -> Estimate | None:

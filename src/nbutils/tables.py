@@ -10,7 +10,7 @@ import pandas as pd
 from nbutils import suite
 from nbutils.cells import LABELS
 from nbutils.runs import Run, Store
-from nbutils.summaries import ITEM, typed
+from nbutils.summaries import Rows, typed, wide
 from nbutils.text import words
 from nbutils.tiers import Tier
 
@@ -36,16 +36,13 @@ def tables(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame]
     extraction = [rows.assign(state=state) for state, rows in prompted.items()]
     return {
         "states": states,
-        "utility": _wide(answers),
+        "utility": wide(answers),
         "extraction": pd.concat(extraction, ignore_index=True),
         "curves": _labelled(_read(curves, store, "self_train", "curve.parquet")),
         "proxies": _proxies(runs, store),
         "corpora": pd.DataFrame([_corpus(r, store, vocabulary, fidelity) for r in corpora]),
         "models": pd.DataFrame([_model(tier, r, store) for r in runs if r.stage in MODEL_STAGES]),
     }
-
-
-Rows = dict[str, pd.DataFrame]
 
 
 def measured(runs: list[Run], store: Store) -> tuple[pd.DataFrame, Rows, Rows]:
@@ -97,20 +94,6 @@ def _labelled(found: Found) -> pd.DataFrame:
         for name, value in {"run": key, **run.labels}.items():
             parts[-1][name] = value
     return typed(pd.concat(parts, ignore_index=True))
-
-
-def _wide(answers: Rows) -> pd.DataFrame:
-    """One row an item, one column of nullable booleans a state."""
-    items = pd.concat(rows[list(ITEM)] for rows in answers.values()).drop_duplicates(
-        ["task", "item"]
-    )
-    items = items.sort_values(["task", "item"], ignore_index=True)
-    index = pd.MultiIndex.from_frame(items[["task", "item"]])
-    columns = {
-        state: rows.set_index(["task", "item"])["correct"].astype("boolean").reindex(index).array
-        for state, rows in answers.items()
-    }
-    return pd.concat([items, pd.DataFrame(columns)], axis=1)
 
 
 def _proxies(runs: list[Run], store: Store) -> pd.DataFrame:

@@ -70,10 +70,11 @@ def score(
 def rows(samples: Samples) -> pd.DataFrame:
     """One row an item, sorted by task and item.
 
-    Columns: ``task``, ``item``, ``document`` (what the item is cut from), ``chance``, ``correct``
-    and ``margin``, the log-likelihood of the right choice minus that of the best wrong one in
-    nats, missing where a task has no choices or does not number them. Where a task reads its
-    answers in several ways (filters), the first one counts.
+    Columns: ``task``, ``item``, ``document`` (what the item is cut from), ``chance``, ``correct``,
+    ``correct_norm``, which is lm-eval's own ``acc_norm`` and missing where a task has none, and
+    ``margin``, the log-likelihood of the right choice minus that of the best wrong one in nats,
+    missing where a task has no choices or does not number them. Where a task reads its answers in
+    several ways (filters), the first one counts.
     """
     found = []
     for task, records in samples.items():
@@ -87,10 +88,12 @@ def rows(samples: Samples) -> pd.DataFrame:
                     "item": record["doc"].get("item", name),
                     "document": record["doc"].get("document", name),
                     "correct": bool(record["acc"] if "acc" in record else record["exact_match"]),
+                    "correct_norm": bool(record["acc_norm"]) if "acc_norm" in record else None,
                     **_choices(record),
                 }
             )
-    return pd.DataFrame(found).sort_values(["task", "item"], ignore_index=True)
+    table = pd.DataFrame(found).astype({"correct_norm": "boolean"})
+    return table.sort_values(["task", "item"], ignore_index=True)
 
 
 def _choices(record: dict[str, Any]) -> dict[str, float]:

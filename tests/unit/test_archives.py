@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,6 +139,7 @@ Change = tuple[str, str, str, str]
 CHANGES: list[Change] = [
     ("states.csv", "extraction_run", "extraction", "table states has the columns state, extracti"),
     ("utility.csv", "chance", "chances", "table utility has the columns"),
+    ("utility.csv", "_norm\n", "_more\n", "table utility has the columns"),
     ("utility.csv", "True", "maybe", "table utility cannot be read"),
     ("utility.csv", "0.25", "", "column 'chance' must hold numbers"),
     ("utility.csv", "0.25", "inf", "column 'chance' must hold numbers"),
@@ -173,6 +175,22 @@ def test_a_wrong_value(
     assert old.encode() in changed[file]
     changed[file] = changed[file].replace(old.encode(), new.encode())
     refused(ours, resummed(changed), re.escape(message) if "*" not in message else message)
+
+
+@pytest.mark.parametrize("lost", ["one answer", "all answers", "one state's"])
+def test_acc_norm_that_not_all_states_have_alike(lost: str, theirs: Path, ours: Path) -> None:
+    table = pd.read_csv(
+        io.BytesIO(files(theirs)["utility.csv"]), dtype="str", keep_default_na=False
+    )
+    first, second = (column for column in map(str, table) if column.endswith("_norm"))
+    if lost == "one answer":
+        table.loc[len(table) - 1, first] = ""
+    elif lost == "all answers":
+        table[[first, second]] = ""
+    else:
+        table = table.drop(columns=first)
+    changed = files(theirs) | {"utility.csv": table.to_csv(index=False).encode()}
+    refused(ours, resummed(changed), "did not answer the same items and passages, each once")
 
 
 def manifests(archive: Path) -> list[Manifest]:

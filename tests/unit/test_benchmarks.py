@@ -79,7 +79,7 @@ def test_texts_are_questions_with_right_answers(prepared: Path) -> None:
 def test_scores_are_those_of_lm_evals_command_line(
     prepared: Path, folder: Path, tmp_path: Path
 ) -> None:
-    """Decision by decision, on the same rows and weights."""
+    """Decision by decision and by both metrics, on the same rows and weights."""
     model, tokenizer = models.load(folder, folder)
     ours = utility.score(model, tokenizer, prepared, None)
     files, out = tmp_path / "files", tmp_path / "out"
@@ -100,8 +100,14 @@ def test_scores_are_those_of_lm_evals_command_line(
         theirs = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         correct = {f"{task}-{r['doc_id']:05d}": bool(r["acc"]) for r in theirs}
         assert dict(zip(mine.item, mine.correct, strict=True)) == correct
+        normed = [r["acc_norm"] for r in theirs if "acc_norm" in r]
+        assert mine.correct_norm.dropna().tolist() == normed  # by item, as theirs are
         compared += len(correct)
     assert compared == 30
+    report = json.loads(next(out.rglob("results_*.json")).read_text("utf-8"))["results"]
+    means = {t: r["acc_norm,none"] for t, r in report.items() if "acc_norm,none" in r}
+    assert means.keys() == {"arc_easy", "hellaswag", "piqa"}
+    assert ours.groupby("task").correct_norm.mean().dropna().to_dict() == pytest.approx(means)
     assert ours.groupby("task").chance.first().to_dict() == {
         "arc_easy": 0.25, "boolq": 0.5, "copa": 0.5, "hellaswag": 0.25, "piqa": 0.5,
         "winogrande": 0.5,

@@ -79,9 +79,55 @@ def test_gains_of_a_contributed_cell_are_those_of_its_rows(tmp_path: Path, ours:
     found = found[found["temperature"].eq(0.7)]
     assert set(found["relation"]) == {"self"}
     columns = ["task", "items", "base_accuracy", "accuracy", "gain"]
+    columns += ["base_accuracy_norm", "accuracy_norm", "gain_norm"]
     pd.testing.assert_frame_equal(
         found[columns].reset_index(drop=True), direct[columns], check_dtype=False
     )
+
+
+def without_acc_norm(root: Path) -> None:
+    """Make the published tier one of a time when only acc was kept."""
+    for name, table in results.read(place(root)).items():
+        kept = [column for column in table if not str(column).endswith(summaries.NORM)]
+        table[kept].to_parquet(place(root) / f"{name}.parquet", index=False)
+    (place(root) / results.SUMS).write_text(publish.sums(place(root)), "utf-8")
+
+
+def test_a_tier_that_was_published_without_acc_norm(theirs: Path, ours: Path) -> None:
+    """It takes another seed of a cell, which has no gain by acc_norm: one seed's answers lack."""
+    without_acc_norm(ours)
+    assert publish.verify(TIER, ours)
+    assert publish.accept(theirs, ours)[1] is True
+    assert publish.verify(TIER, ours)
+    assert results.read(place(ours))["gains"]["gain_norm"].isna().all()
+
+
+def test_a_cell_of_its_own_brings_acc_norm_to_such_a_tier(tmp_path: Path, ours: Path) -> None:
+    without_acc_norm(ours)
+    publish.accept(packed(project(tmp_path / "theirs"), source=HUB), ours)
+    assert publish.verify(TIER, ours)
+    gains = results.read(place(ours))["gains"]
+    told = gains[gains["gain_norm"].notna()]
+    assert told["task"].tolist() == ["cloze"]
+    assert told["source"].str.startswith("owner-name-").all()
+
+
+def test_acc_norm_of_other_items(
+    tmp_path: Path, ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers to other items than the tier's could not be paired."""
+    known = contributed.rows
+
+    def fewer(stage: str, rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+        frames = known(stage, rng)
+        if stage == "measure_utility":
+            frames["utility"].loc[0, "correct_norm"] = pd.NA
+        return frames
+
+    with monkeypatch.context() as patch:
+        patch.setattr(contributed, "rows", fewer)
+        archive = packed(project(tmp_path / "theirs"))
+    refused(ours, archive.read_bytes(), "its items are not those of the published tier")
 
 
 def test_a_kill_between_two_renames_loses_nothing(theirs: Path, ours: Path) -> None:
@@ -300,7 +346,7 @@ def test_another_arithmetic(tmp_path: Path, ours: Path, monkeypatch: pytest.Monk
     other_model = with_other("prepare_model", lambda f: f.assign(suffix_text="and so on"))
     refused(ours, other_model, "prepare_model of small: .* has other content")
     other_answers = with_other("measure_utility", lambda f: f.assign(correct=~f["correct"]))
-    refused(ours, other_answers, "answers 60 of 72 items and passages otherwise")
+    refused(ours, other_answers, "answers 60 of 102 items and passages otherwise")
 
 
 def test_a_published_tier_that_was_changed(theirs: Path, ours: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from many import SEEDS, told
 from nbutils import explore, forms, pairings, params, results
 from nbutils.cells import CONTROL_NAMES
+from nbutils.summaries import MEASURED, NORM
 from synthetic import write_tables
 from tiny import REPOSITORY
 
@@ -102,6 +103,20 @@ def test_the_command_makes_the_very_cell(root: Path, lab: dict[str, Any], method
     labels = plan.self_train(asked).labels
     assert (labels["source"], labels["student"], labels["seed"]) == (source, "neox-small", 2)
     assert (labels["method"], labels["temperature"]) == (method, 1.0)
+
+
+def test_a_task_that_defines_two_metrics_has_two_rows() -> None:
+    known = told(students=1)
+    gains, falls = known.choices[explore.ALL]
+    both = gains["task"].eq("scripture_cloze")
+    gains = gains.assign(**{name + NORM: gains[name].where(both) for name in MEASURED})
+    given = explore.Told(**(vars(known) | {"choices": {explore.ALL: (gains, falls)}}))
+    _, files = explore.of_tier(given)
+    cell = next(file for name, file in files.items() if name.startswith("cells/"))
+    assert [(row[0], row[-1]) for row in cell["measured"][explore.ALL]["tasks"]] == [
+        ("speeches_cloze", ""), ("scripture_cloze", "acc"), ("scripture_cloze", "acc_norm"),
+        ("encyclopedia_cloze", ""), ("suite", ""),
+    ]  # fmt: skip
 
 
 def test_a_control_is_made_with_its_tier(root: Path, lab: dict[str, Any]) -> None:

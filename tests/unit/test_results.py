@@ -115,6 +115,19 @@ def test_tables_of_another_version_say_what_to_do(tmp_path: Path) -> None:
         results.load("proxies", tmp_path)
 
 
+def test_a_tier_without_later_columns_is_read_as_missing_them(tmp_path: Path) -> None:
+    old = tmp_path / "book" / "results" / "old"
+    write(old, 1.0)
+    write(tmp_path / "runs" / "tables" / "new", 2.0)
+    later = list(results.LATER["gains"])
+    gains = pd.read_parquet(old / "gains.parquet")
+    gains.drop(columns=later).to_parquet(old / "gains.parquet")
+    found = results.load("gains", tmp_path)
+    assert found["gain"].tolist() == [1.0, 2.0]
+    assert found[later].isna().all(axis=1).tolist() == [True, False]
+    assert list(results.read(old)["gains"]) == list(COLUMNS["gains"])
+
+
 def test_every_column_is_documented() -> None:
     """*Re-execute* names the columns of every table; those of a cell stand once, above them."""
     page = (REPOSITORY / "book/re-execute.md").read_text("utf-8")

@@ -151,11 +151,56 @@ def test_a_rise_is_no_fall_and_nothing_cannot_fall() -> None:
     assert np.isnan(summaries.falls(none, states)["fall"]).all()
 
 
+# Cloze defines acc_norm, agreement does not.
+NORMED: dict[str, Any] = {
+    "u_norm": [None, None, 1, 1, 0, 0],
+    "r0_norm": [None, None, 1, 1, 1, 0],
+    "r1_norm": [None, None, 1, 1, 1, 1],
+}
+
+
+def test_gains_by_acc_norm_by_hand() -> None:
+    """Cloze: 2/4 to 3/4 and to 4/4; nothing else has it, and nothing else changes."""
+    measured, states = tables(TWO_SEEDS, ANSWERS | NORMED)
+    found = summaries.gains(measured, states).set_index("task")
+    cloze = found.loc["x_cloze"]
+    assert (cloze["base_accuracy_norm"], cloze["accuracy_norm"]) == (0.5, 0.875)
+    assert cloze["low_norm"] <= cloze["gain_norm"] == 0.375 <= cloze["high_norm"]
+    others = [name + summaries.NORM for name in summaries.MEASURED]
+    assert found.drop("x_cloze")[others].isna().all(axis=None)
+    plain = summaries.gains(*tables(TWO_SEEDS, ANSWERS)).set_index("task")
+    pd.testing.assert_frame_equal(found.drop(columns=others), plain.drop(columns=others))
+
+
+def test_both_metrics_are_one_computation() -> None:
+    """Answers that are alike by both give the same numbers by both."""
+    normed = {f"{k}_norm": [None, None, *a[2:]] for k, a in ANSWERS.items()}
+    cloze = {k: [None, None, *a[2:]] for k, a in ANSWERS.items()}
+    measured, states = tables(TWO_SEEDS, cloze | normed)
+    found = summaries.gains(measured, states).set_index("task").loc["x_cloze"]
+    for name in summaries.MEASURED:
+        assert found[name] == found[name + summaries.NORM], name
+
+
+@pytest.mark.parametrize("without", NORMED)
+def test_a_cell_whose_states_do_not_all_have_acc_norm_has_none(without: str) -> None:
+    some = {name: answers for name, answers in NORMED.items() if name != without}
+    found = summaries.gains(*tables(TWO_SEEDS, ANSWERS | some))
+    assert found["gain_norm"].isna().all()
+
+
 def test_paired_agrees_with_the_tables() -> None:
     """Two models' rows in any order give the same gains as the wide table."""
-    before = ITEMS.assign(correct=np.array(ANSWERS["u"], dtype=bool))
-    after = ITEMS.assign(correct=np.array(ANSWERS["r0"], dtype=bool)).iloc[::-1]
-    measured, states = tables(TWO_SEEDS[:2], {k: ANSWERS[k] for k in ("u", "r0")})
+    answers = {k: a for k, a in (ANSWERS | NORMED).items() if not k.startswith("r1")}
+    rows = {
+        name: ITEMS.assign(
+            correct=np.array(answers[name], dtype=bool),
+            correct_norm=pd.array(answers[f"{name}_norm"], dtype="boolean"),
+        )
+        for name in ("u", "r0")
+    }
+    measured, states = tables(TWO_SEEDS[:2], answers)
     expected = summaries.gains(measured, states)
-    columns = ["task", "gain", "low", "high"]
-    pd.testing.assert_frame_equal(summaries.paired(before, after)[columns], expected[columns])
+    columns = ["task", "gain", "low", "high", "gain_norm", "low_norm", "high_norm"]
+    found = summaries.paired(rows["u"], rows["r0"].iloc[::-1])
+    pd.testing.assert_frame_equal(found[columns], expected[columns])

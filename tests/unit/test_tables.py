@@ -24,6 +24,7 @@ def _measured(store: _Shared, experiment: str, source: str | None, right: bool) 
     labels: dict[str, Any] = {"experiment": experiment, "student": "s", "source": source}
     labels |= {"relation": "self", "method": "full", "temperature": 1.0, "seed": 0}
     item = {"task": "t", "item": "i", "document": "d", "chance": 0.5, "correct": right}
+    item["correct_norm"] = None
     passage = {"passage": 0, "split": "held_out", "exact": not right}
     made = []
     for params, file, row in (

@@ -44,13 +44,15 @@ def record(name: str, gold: int, scores: list[float], right: float) -> dict[str,
 
 
 def test_rows_on_records_made_by_hand() -> None:
+    """One task defines acc_norm, which need not be acc."""
+    normed = record("c", 1, [-2.0, -2.25], 0.0) | {"acc_norm": 1.0}
     found = utility.rows(
         {
             "speeches_cloze": [
                 record("b", 1, [-4.0, -1.5, -2.0, -9.0], 1.0),
                 record("a", 0, [-4.0, -1.5, -2.0, -9.0], 0.0),
             ],
-            "scripture_agreement": [record("c", 1, [-2.0, -2.25], 0.0)],
+            "scripture_agreement": [normed],
         }
     )
     assert found.to_dict("list") == {
@@ -59,6 +61,7 @@ def test_rows_on_records_made_by_hand() -> None:
         "document": ["d-c", "d-a", "d-b"],
         "chance": [0.5, 0.25, 0.25],
         "correct": [False, False, True],
+        "correct_norm": [True, None, None],
         "margin": [-0.25, -2.5, 0.5],
     }
 
@@ -111,6 +114,7 @@ def test_scores_agree_with_direct_log_likelihoods(
     assert found.margin.to_numpy() == pytest.approx(expected.margin.to_numpy(), abs=1e-3)
     assert expected.margin.abs().min() > 1e-3, "a tie: its order is left to chance"
     assert list(found.correct) == list(expected.margin > 0)
+    assert found.correct_norm.isna().all()
     assert 0 < found.correct.mean() < 1
     assert list(found.chance) == [0.5] * 6 + [0.25] * 9
 

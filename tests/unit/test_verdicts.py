@@ -215,7 +215,7 @@ def test_rules_say_nothing_of_nothing(tmp_path: Path) -> None:
         verdicts.temperature_rows(tables["corpora"], gains, falls),
         reports.by_domain(gains, tables["models"]), reports.controls(implied),
         reports.decoupling(verdicts.decoupling_verdicts(cells)), reports.special(implied),
-        pd.DataFrame(reports.seeds(gains)),
+        pd.DataFrame(reports.seeds(gains)), reports.starts(gains),
         reports.stops(stops), reports.predictors(left_out), reports.best_predictors(left_out),
         reports.rounds(rounds), reports.best_recipes(recipes), reports.recipe_answer(recipes),
     ]  # fmt: skip
