@@ -23,6 +23,8 @@ ORIGIN = r"^(hub:[\w.-]+/[\w.-]+@[0-9a-f]{40}|folder:\PC+|gguf:\PC+\.gguf|wheel:
 """A pretrained model: a full revision on the hub, a folder, a GGUF file, or one in a wheel.
 
 No part of it holds a control character."""
+LOCAL = ("folder:", "gguf:")
+"""How an origin begins that lies on this machine."""
 PATTERNS = {
     SLUG: "small letters, digits and hyphens, at most 40, a letter or digit first",
     ORIGIN: "hub:OWNER/NAME@REVISION with all 40 digits of a commit, folder:PATH, gguf:PATH.gguf "

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,52 @@ def test_weights_are_read_once_for_as_long_as_they_are_unchanged(
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert origins.content(f"folder:{folder}") != before
     assert read.count("model.safetensors") == 2
+
+
+def test_what_is_read_is_what_is_hashed(folder: Path) -> None:
+    """Another vocabulary is another content; other files are neither read nor hashed."""
+    origin = f"folder:{folder}"
+    before = origins.content(origin)
+    for name in ("trainer_state.json", "pytorch_model.bin.index.json", "other.safetensors", "a.py"):
+        (folder / name).write_text("{}")
+    assert origins.content(origin) == before
+    with registry.local(origin) as (links, gguf):
+        names = {file.name for file in links.iterdir()}
+        assert gguf is None
+    assert names == {file.name for file in origins.files(folder)}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
+    assert not names & {"trainer_state.json", "other.safetensors", "bos.json", "a.py"}
+    for name in ("vocab.json", "sentencepiece.bpe.model", "spiece.model", "added_tokens.json"):
+        (folder / name).write_text("{}")
+        assert origins.content(origin) != before
+        before = origins.content(origin)
+
+
+def test_every_vocabulary_that_transformers_reads_is_wanted() -> None:
+    """By the tokenizers of all its causal language models."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto.tokenization_auto import (
+        TOKENIZER_MAPPING_NAMES,
+        tokenizer_class_from_name,
+    )
+
+    kinds = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) & set(TOKENIZER_MAPPING_NAMES)
+    kinds -= {"marian", "roc_bert", "whisper"}  # halves of translators, encoders, of speech
+    classes = {tokenizer_class_from_name(TOKENIZER_MAPPING_NAMES[kind] or "") for kind in kinds}
+    names = {name for c in classes if c for name in c.vocab_files_names.values()}
+    assert {"vocab.json", "spiece.model", "sentencepiece.bpe.model"} <= names
+    assert [n for n in names if not any(fnmatch(n, wanted) for wanted in origins.WANTED)] == []
+
+
+@pytest.mark.parametrize("spelling", ["{0}/", "{0}/.", "{0}/../model", "{0}/../link", "~/model"])
+def test_a_path_is_no_part_of_a_model(
+    spelling: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    (folder.parent / "link").symlink_to(folder)
+    origin = f"folder:{spelling.format(folder)}"
+    assert origins.identity(origin) == origins.identity(f"folder:{folder}")
+    assert registry.read(origin)[0].config.model_type == "qwen3"
 
 
 def test_a_tier_of_pretrained_models_is_read_and_planned(project: Path) -> None:
