@@ -172,6 +172,19 @@ class FetchModel(Parameters):
     passages: Passages | None = None
 
 
+def identifying(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a stage's parameters, as JSON has them, those that decide its result.
+
+    Local files are what they hold: where they lie is kept beside the result, but decides nothing.
+    Passages of Pythia are the exception, for the name of its folder says which ones.
+    """
+    local = str(parameters.get("origin")).startswith(LOCAL)
+    passages = parameters.get("passages")
+    named = isinstance(passages, Mapping) and passages.get("source") == "pythia"
+    anywhere = local and parameters.get("content") is not None and not named
+    return {k: v for k, v in parameters.items() if not (anywhere and k == "origin")}
+
+
 class PrepareBenchmarks(Parameters):
     """Write the items of lm-eval tasks, and which task files read them."""
 
