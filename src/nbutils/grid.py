@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nbutils import digests, failures, provenance, upkeep
-from nbutils.params import UserError
+from nbutils.params import UserError, identifying
 from nbutils.plans import Plan, each_once, with_inputs
 from nbutils.runs import (
     ClaimedError,
@@ -105,9 +105,8 @@ def _planned(run: Run, store: Store, earlier: Manifest | None) -> Planned:
 
 def changes(run: Run, store: Store, earlier: Manifest) -> list[str]:
     """What differs between a run that is to be and an earlier one of the same name."""
-    now = run.params.model_dump(mode="json")
-    fields = now.keys() | earlier.parameters.keys()
-    found = sorted(f for f in fields if now.get(f) != earlier.parameters.get(f))
+    now, then = map(identifying, (run.params.model_dump(mode="json"), earlier.parameters))
+    found = sorted(f for f in now.keys() | then.keys() if now.get(f) != then.get(f))
     for role in sorted(run.inputs.keys() | earlier.inputs.keys()):
         done = store.finished(run.inputs[role]) if role in run.inputs else None
         was = earlier.inputs.get(role)

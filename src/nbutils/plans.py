@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from nbutils import cells, origins, params
+from nbutils import cells, digests, origins, params
 from nbutils.cells import Cell
+from nbutils.origins import OriginError
 from nbutils.params import Lora, Method, ParameterError, Recipe
 from nbutils.runs import Labels, Run
 from nbutils.tiers import Pretrained, Tier, load_tier
@@ -70,6 +71,37 @@ class Plan:
             planting=family.planting or tier.planting,
         )
         return Run("prepare_model", self._named(model), stage, labels=labels)
+
+    def content(self, model: str) -> str:
+        """What a model is, whatever its name: the content of its origin, or all that makes it.
+
+        Raises:
+            OriginError: Its files are not there, or not safe.
+        """
+        member = self.tier.models[model]
+        if isinstance(member, Pretrained):
+            return origins.identity(member.origin)
+        return digests.canonical(self.model(model).params.model_dump(mode="json"))
+
+    def names(self) -> dict[str, str]:
+        """Content to name, of every model but those whose files are not there.
+
+        Raises:
+            ParameterError: Two names are of one model.
+        """
+        found: dict[str, str] = {}
+        for name in self.tier.models:
+            try:
+                content = self.content(name)
+            except OriginError:  # told when that model is asked for
+                continue
+            if content in found:
+                raise ParameterError(
+                    f"tier {self.name}: {found[content]!r} and {name!r} are one model, the same in "
+                    "content; each has one name, by which it is compared: leave one of them out"
+                )
+            found[content] = name
+        return found
 
     def suite(self) -> Run:
         """Build the benchmark suite, or fetch benchmarks."""
@@ -385,6 +417,12 @@ def each_once(wanted: list[Run]) -> list[Run]:
 
 
 def of(name: str, root: Path) -> Plan:
-    """The runs of a tier, with sentence embeddings where the encoder's package is installed."""
-    encoder = find_spec(ENCODER_MODULE) is not None
-    return Plan(name, load_tier(name, root), encoder)
+    """The runs of a tier, with sentence embeddings where the encoder's package is installed.
+
+    Raises:
+        ParameterError: There is no such tier, it breaks the schema, or two of its names are of one
+            model.
+    """
+    plan = Plan(name, load_tier(name, root), find_spec(ENCODER_MODULE) is not None)
+    plan.names()  # relations are told by name, so every model has one
+    return plan

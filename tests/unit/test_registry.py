@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,52 @@ def test_weights_are_read_once_for_as_long_as_they_are_unchanged(
     assert read.count("model.safetensors") == 2
 
 
+def test_what_is_read_is_what_is_hashed(folder: Path) -> None:
+    """Another vocabulary is another content; other files are neither read nor hashed."""
+    origin = f"folder:{folder}"
+    before = origins.content(origin)
+    for name in ("trainer_state.json", "pytorch_model.bin.index.json", "other.safetensors", "a.py"):
+        (folder / name).write_text("{}")
+    assert origins.content(origin) == before
+    with registry.local(origin) as (links, gguf):
+        names = {file.name for file in links.iterdir()}
+        assert gguf is None
+    assert names == {file.name for file in origins.files(folder)}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
+    assert not names & {"trainer_state.json", "other.safetensors", "bos.json", "a.py"}
+    for name in ("vocab.json", "sentencepiece.bpe.model", "spiece.model", "added_tokens.json"):
+        (folder / name).write_text("{}")
+        assert origins.content(origin) != before
+        before = origins.content(origin)
+
+
+def test_every_vocabulary_that_transformers_reads_is_wanted() -> None:
+    """By the tokenizers of all its causal language models."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto.tokenization_auto import (
+        TOKENIZER_MAPPING_NAMES,
+        tokenizer_class_from_name,
+    )
+
+    kinds = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) & set(TOKENIZER_MAPPING_NAMES)
+    kinds -= {"marian", "roc_bert", "whisper"}  # halves of translators, encoders, of speech
+    classes = {tokenizer_class_from_name(TOKENIZER_MAPPING_NAMES[kind] or "") for kind in kinds}
+    names = {name for c in classes if c for name in c.vocab_files_names.values()}
+    assert {"vocab.json", "spiece.model", "sentencepiece.bpe.model"} <= names
+    assert [n for n in names if not any(fnmatch(n, wanted) for wanted in origins.WANTED)] == []
+
+
+@pytest.mark.parametrize("spelling", ["{0}/", "{0}/.", "{0}/../model", "{0}/../link", "~/model"])
+def test_a_path_is_no_part_of_a_model(
+    spelling: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    (folder.parent / "link").symlink_to(folder)
+    origin = f"folder:{spelling.format(folder)}"
+    assert origins.identity(origin) == origins.identity(f"folder:{folder}")
+    assert registry.read(origin)[0].config.model_type == "qwen3"
+
+
 def test_a_tier_of_pretrained_models_is_read_and_planned(project: Path) -> None:
     from nbutils import plans
 
@@ -130,3 +177,29 @@ def test_a_tier_of_pretrained_models_is_read_and_planned(project: Path) -> None:
     stages = {run.stage for run in plans.of("smol", project).all()}
     assert {"fetch_model", "prepare_benchmarks", "self_train", "measure_extraction"} <= stages
     assert "prepare_model" not in stages
+
+
+def test_files_that_change_before_they_are_fetched_are_told(folder: Path, tmp_path: Path) -> None:
+    content = origins.content(f"folder:{folder}")
+    path = folder / "config.json"
+    path.write_text(path.read_text("utf-8") + "\n", "utf-8")
+    with pytest.raises(ModelError, match="changed since this run was planned"):
+        fetch(f"folder:{folder}", tmp_path / "out", content=content)
+
+
+def test_a_token_beyond_the_rows_begins_no_document(tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    model = tiny.model("llama", vocab_size=len(tokenizer))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    models.save(model, tokenizer, tmp_path / "theirs")
+    with pytest.raises(ModelError, match="gives '<image>' the id"):
+        fetch(f"folder:{tmp_path / 'theirs'}", tmp_path / "out", bos="<image>")
+
+
+@pytest.mark.parametrize(("asked", "begins"), [(None, True), (False, False), (True, True)])
+def test_prompts_of_passages_begin_as_training_sequences_did(
+    asked: bool | None, begins: bool, folder: Path, tmp_path: Path
+) -> None:
+    """With BOS where the tokenizer adds it by itself, unless told otherwise."""
+    out = fetch(f"folder:{folder}", tmp_path / "out", extraction_bos=asked)
+    assert models.bos_policy(out).extraction == begins
