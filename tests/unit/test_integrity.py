@@ -14,8 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 import tiny
 from nbutils import models, origins, registry
 from nbutils.models import ModelError
-from nbutils.params import FetchModel
-from nbutils.params import UserError
+from nbutils.params import FetchModel, UserError
 
 Weights = dict[str, torch.Tensor]
 HEAD = "lm_head.weight"

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import tiny
+import zoo
 from nbutils import models, origins, params, registry, tiers
 from nbutils.models import ModelError
 from nbutils.params import FetchModel, ParameterError, Passages
@@ -189,11 +190,12 @@ def test_files_that_change_before_they_are_fetched_are_told(folder: Path, tmp_pa
 
 def test_a_token_beyond_the_rows_begins_no_document(tmp_path: Path) -> None:
     tokenizer = tiny.tokenizer()
-    model = tiny.model("llama", vocab_size=len(tokenizer))
+    model = zoo.make("llama", vocab_size=len(tokenizer))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
-    models.save(model, tokenizer, tmp_path / "theirs")
+    (theirs := tmp_path / "theirs").mkdir()
+    models.save(model, tokenizer, theirs)
     with pytest.raises(ModelError, match="gives '<image>' the id"):
-        fetch(f"folder:{tmp_path / 'theirs'}", tmp_path / "out", bos="<image>")
+        fetch(f"folder:{theirs}", tmp_path / "out", bos="<image>")
 
 
 @pytest.mark.parametrize(("asked", "begins"), [(None, True), (False, False), (True, True)])
