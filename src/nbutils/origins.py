@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nbutils import digests, wheels
+from nbutils import digests, runs, wheels
 from nbutils.params import ParameterError, UserError, unknown
 
 WANTED = ["*.json", "*.safetensors", "tokenizer.model", "merges.txt", "vocab.txt"]
@@ -36,6 +36,12 @@ def parts(origin: str) -> tuple[str, str, str]:
     return kind, name, revision
 
 
+def local_path(place: str) -> Path:
+    """Where the place of a folder or a GGUF file is: a relative one is in the project's folder."""
+    path = Path(place).expanduser()
+    return path if path.is_absolute() else runs.project_root() / path
+
+
 def content(origin: str) -> str | None:
     """SHA-256 over the local files that loading reads; None where the origin itself pins them.
 
@@ -48,7 +54,7 @@ def content(origin: str) -> str | None:
     if kind == "hub":
         return None
     try:
-        return _content(kind, Path(place).expanduser())
+        return _content(kind, local_path(place))
     except (OSError, RuntimeError) as error:  # RuntimeError: nobody has that home folder
         cause = getattr(error, "strerror", None) or error
         raise OriginError(f"{place} cannot be read: {cause}") from None

@@ -41,9 +41,9 @@ def local(origin: str) -> Iterator[tuple[Path, str | None]]:
     """A folder that holds an origin, and the name of the GGUF file in it if it is one."""
     kind, place, revision = origins.parts(origin)
     if kind == "folder":
-        yield Path(place).expanduser(), None
+        yield origins.local_path(place), None
     elif kind == "gguf":
-        path = Path(place).expanduser()
+        path = origins.local_path(place)
         yield path.parent, path.name
     elif kind == "wheel":
         wheel, member = origins.WHEELS[place]

@@ -132,6 +132,11 @@ class Manifest(BaseModel):
         return sha256(canonical(self.outputs))
 
 
+def is_project(folder: Path) -> bool:
+    """Whether a folder is a project's: it holds tiers."""
+    return (folder / "notebooks" / "tiers").is_dir()
+
+
 def project_root() -> Path:
     """The project's folder: the nearest one above that holds tiers, else the package's own.
 
@@ -140,7 +145,7 @@ def project_root() -> Path:
     """
     here = Path.cwd().resolve()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
-        if (folder / "notebooks" / "tiers").is_dir():
+        if is_project(folder):
             return folder
     raise RunError(f"no folder notebooks/tiers in {here} or above: go to the project's folder")
 
