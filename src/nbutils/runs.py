@@ -293,7 +293,8 @@ class Store:
         finished. Whatever a stage raises leaves nothing behind but an unread scratch folder.
 
         Raises:
-            StoreError: An input is missing.
+            StoreError: An input is missing, or a file elsewhere, as of a library's cache, could
+                not be used.
             UnwritableError: The disk is full or cannot be written.
             ClaimedError: Another process computes the run, and ``wait`` is false.
             RunError: A file could not be read.
@@ -327,6 +328,11 @@ class Store:
         except Timeout:
             raise ClaimedError(f"run {run.name!r} is computed by another process") from None
         except Exception as error:  # weights and tokenizers are written by Rust: no OSError
+            if isinstance(error, OSError) and _elsewhere(error, self.root):
+                raise StoreError(
+                    f"run {run.name!r} could not be computed: {error.filename}: {error.strerror}; "
+                    "where this is a cache, HF_HOME, XDG_CACHE_HOME or HOME may name another place"
+                ) from error
             full = os.strerror(errno.ENOSPC) in str(error)
             if full or (isinstance(error, OSError) and error.errno in UNWRITABLE):
                 cause = getattr(error, "strerror", None) or error
@@ -340,6 +346,11 @@ class Store:
         finished = self.manifest(run.stage, key)
         assert finished is not None
         return finished
+
+
+def _elsewhere(error: OSError, root: Path) -> bool:
+    """Whether it was of a place outside of the store that the system said no."""
+    return isinstance(error.filename, str) and not Path(error.filename).is_relative_to(root)
 
 
 def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress: Progress) -> None:
