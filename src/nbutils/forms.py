@@ -15,7 +15,7 @@ from nbutils import runs
 from nbutils.params import Method, Parameters, Schema, Seed, Slug, Temperature, check
 
 INJECTED = "# Parameters"
-"""How Papermill begins the cell that it puts after the parameters cell."""
+"""The first line of the cell that Papermill puts after the parameters cell."""
 
 
 def _project(root: Path) -> Path:
@@ -189,7 +189,7 @@ def _assigned_last(cells: Sequence[str], fields: set[str]) -> list[str]:
     injected: list[str] | None = None
     for source in reversed(cells[:-1]):  # the last is the one that checks
         assigned = _assigned(source)
-        if source.startswith(INJECTED):
+        if source.partition("\n")[0] == INJECTED:
             injected = assigned if injected is None else injected
         elif fields.intersection(assigned):
             return [*assigned, *(injected or [])]
@@ -202,6 +202,10 @@ def _assigned(source: str) -> list[str]:
         body = ast.parse(source).body
     except (SyntaxError, ValueError):  # a cell that could not be executed either
         return []
-    lines = [line for line in body if isinstance(line, ast.Assign | ast.AnnAssign)]
-    targets = [t for line in lines for t in (getattr(line, "targets", None) or [line.target])]
+    targets: list[ast.expr] = []
+    for line in body:
+        if isinstance(line, ast.Assign):
+            targets += line.targets
+        elif isinstance(line, ast.AnnAssign):
+            targets.append(line.target)
     return [target.id for target in targets if isinstance(target, ast.Name)]

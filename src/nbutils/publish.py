@@ -176,8 +176,9 @@ def _remedy(folder: Path, differing: list[str], listed: dict[str, str]) -> str:
         return "Restore them from git or publish the tier again"
     return (
         "Only the ends of lines differ: git changed them when it wrote the files. In the project's "
-        "folder, `git stash` keeps what you changed, and `git rm --cached -r -q . && git reset "
-        "--hard` writes every file again as it was published"
+        "folder, `git rm --cached -r -q . && git reset --hard` writes every file again as it was "
+        "published. It discards what is not committed: `git diff --ignore-cr-at-eol > mine.patch` "
+        "keeps that, and `git apply --ignore-whitespace mine.patch` brings it back"
     )
 
 

@@ -350,7 +350,8 @@ class Store:
 
 def _elsewhere(error: OSError, root: Path) -> bool:
     """Whether it was of a place outside of the store that the system said no."""
-    return isinstance(error.filename, str) and not Path(error.filename).is_relative_to(root)
+    place = error.filename
+    return isinstance(place, str) and root.absolute() not in Path(place).absolute().parents
 
 
 def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress: Progress) -> None:
