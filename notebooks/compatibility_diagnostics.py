@@ -17,7 +17,7 @@
 # relation would look good as well, so a second table leaves self and lineage out.
 
 # %%
-from nbutils import beyond, charts, forms, params, predictors, reports, results
+from nbutils import beyond, charts, forms, predictors, reports, results
 
 charts.enable()
 
@@ -25,11 +25,11 @@ charts.enable()
 # ## Parameters
 
 # %% tags=["parameters"]
-root: str = "."  # project folder that holds book/results and runs/tables
+root: str = "."  # project folder; the nearest one upwards if "."
 seed: int = 0  # seed of the bootstrap and of the permutations
 
 # %%
-project = params.check(forms.FindingNotebook, {"root": root, "seed": seed}).root
+project = forms.given(forms.FindingNotebook, globals()).root
 print(results.found(project))
 
 # %% [markdown]

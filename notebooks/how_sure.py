@@ -17,7 +17,7 @@
 # differ.
 
 # %%
-from nbutils import charts, footers, forms, params, resampling, results, simulation
+from nbutils import charts, footers, forms, resampling, results, simulation
 
 charts.enable()
 
@@ -25,11 +25,11 @@ charts.enable()
 # ## Parameters
 
 # %% tags=["parameters"]
-root: str = "."  # project folder that holds book/results and runs/tables
+root: str = "."  # project folder; the nearest one upwards if "."
 worlds: int = 200  # made-up worlds for each number; more take longer
 
 # %%
-project = params.check(forms.SimulationNotebook, {"root": root, "worlds": worlds}).root
+project = forms.given(forms.SimulationNotebook, globals()).root
 print(results.found(project))
 print(f"{worlds} worlds for each number, {resampling.CONFIDENCE:.0%} intervals")
 

@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, forms, grid, params, plans, runs, stats
+from nbutils import cells, charts, forms, grid, plans, runs, stats
 
 charts.enable()
 
@@ -36,17 +36,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = params.check(
-    forms.NOTEBOOKS["measure_extraction"],
-    {
-        "tier": tier,
-        "source": source,
-        "student": student,
-        "temperature": temperature,
-        "method": method,
-        "seed": seed,
-    },
-)
+values = forms.given(forms.PairingNotebook, globals())
 root = runs.project_root()
 plan = plans.of(values.tier, root)
 store = runs.Store(root)

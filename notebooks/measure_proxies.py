@@ -19,7 +19,7 @@ import math
 
 import pandas as pd
 
-from nbutils import charts, forms, grid, params, plans, runs
+from nbutils import charts, forms, grid, plans, runs
 
 charts.enable()
 
@@ -37,16 +37,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = params.check(
-    forms.NOTEBOOKS["measure_proxies"],
-    {
-        "tier": tier,
-        "source": source,
-        "student": student,
-        "temperature": temperature,
-        "seed": seed,
-    },
-)
+values = forms.given(forms.ProxyNotebook, globals())
 root = runs.project_root()
 plan = plans.of(values.tier, root)
 store = runs.Store(root)

@@ -17,7 +17,7 @@
 # does not prove that nothing is left: another prompt, or a looser match, may still find it.
 
 # %%
-from nbutils import charts, findings, forms, params, reports, results, verdicts
+from nbutils import charts, findings, forms, reports, results, verdicts
 
 charts.enable()
 
@@ -25,10 +25,10 @@ charts.enable()
 # ## Parameters
 
 # %% tags=["parameters"]
-root: str = "."  # project folder that holds book/results and runs/tables
+root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = params.check(forms.TablesNotebook, {"root": root}).root
+project = forms.given(forms.TablesNotebook, globals()).root
 print(results.found(project))
 
 # %% [markdown]

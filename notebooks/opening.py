@@ -6,15 +6,15 @@
 # the text is compatible with the student. Here the answer is not told but executed.
 
 # %% tags=["remove-cell"]
-from nbutils import charts, forms, opening, params, reports, results, verdicts
+from nbutils import charts, forms, opening, reports, results, verdicts
 
 charts.enable()
 
 # %% tags=["parameters", "remove-cell"]
-root: str = "."  # project folder that holds book/results and runs/tables
+root: str = "."  # project folder; the nearest one upwards if "."
 
 # %% tags=["remove-cell"]
-project = params.check(forms.TablesNotebook, {"root": root}).root
+project = forms.given(forms.TablesNotebook, globals()).root
 names = ("gains", "falls", "contrasts", "proxies", "states")
 tables = {name: results.load(name, project) for name in names}
 strongest = opening.strongest(tables["gains"])

@@ -18,7 +18,7 @@
 
 import pandas as pd
 
-from nbutils import charts, costs, forms, grid, pairings, params, reports, runs, summaries
+from nbutils import charts, costs, forms, grid, pairings, reports, runs, summaries
 
 charts.enable()
 
@@ -37,9 +37,9 @@ steps: int = 0  # fine-tuning steps; the tier's own if 0
 tasks: list = []  # lm-eval tasks; the tier's own if empty
 
 # %%
-given = {name: globals()[name] for name in forms.ReportNotebook.model_fields}
+values = forms.given(forms.ReportNotebook, globals())
 root = runs.project_root()
-plan, cell = pairings.asked(params.check(forms.ReportNotebook, given), root)
+plan, cell = pairings.asked(values, root)
 relation = plan.tier.relation(cell.source, cell.student)
 print(f"{cell}: {relation}")
 

@@ -21,7 +21,7 @@ import math
 
 import pandas as pd
 
-from nbutils import charts, forms, grid, params, plans, runs, text
+from nbutils import charts, forms, grid, plans, runs, text
 
 charts.enable()
 
@@ -36,10 +36,7 @@ model: str = "neox-small"  # a model of the tier
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = params.check(
-    forms.NOTEBOOKS["prepare_model"],
-    {"tier": tier, "model": model},
-)
+values = forms.given(forms.ModelNotebook, globals())
 root = runs.project_root()
 plan = plans.of(values.tier, root)
 store = runs.Store(root)

@@ -19,7 +19,7 @@
 # relation, which the registry already tells.
 
 # %%
-from nbutils import charts, findings, forms, params, predictors, reports, results, verdicts
+from nbutils import charts, findings, forms, predictors, reports, results, verdicts
 
 charts.enable()
 
@@ -27,11 +27,11 @@ charts.enable()
 # ## Parameters
 
 # %% tags=["parameters"]
-root: str = "."  # project folder that holds book/results and runs/tables
+root: str = "."  # project folder; the nearest one upwards if "."
 seed: int = 0  # seed of the bootstrap and of the permutations
 
 # %%
-project = params.check(forms.FindingNotebook, {"root": root, "seed": seed}).root
+project = forms.given(forms.FindingNotebook, globals()).root
 print(results.found(project))
 
 # %% [markdown]

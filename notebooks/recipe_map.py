@@ -16,7 +16,7 @@
 # about other items alone. A map with no positive cell does not prove that there is none beyond its edges.
 
 # %%
-from nbutils import beyond, charts, forms, params, reports, results, verdicts
+from nbutils import beyond, charts, forms, reports, results, verdicts
 
 charts.enable()
 
@@ -24,10 +24,10 @@ charts.enable()
 # ## Parameters
 
 # %% tags=["parameters"]
-root: str = "."  # project folder that holds book/results and runs/tables
+root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = params.check(forms.TablesNotebook, {"root": root}).root
+project = forms.given(forms.TablesNotebook, globals()).root
 print(results.found(project))
 
 # %% [markdown]

@@ -20,7 +20,7 @@
 # *Recipe map*), or for prompted and filtered text.
 
 # %%
-from nbutils import charts, findings, forms, params, reports, results, verdicts
+from nbutils import charts, findings, forms, reports, results, verdicts
 
 charts.enable()
 
@@ -28,10 +28,10 @@ charts.enable()
 # ## Parameters
 
 # %% tags=["parameters"]
-root: str = "."  # project folder that holds book/results and runs/tables
+root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = params.check(forms.TablesNotebook, {"root": root}).root
+project = forms.given(forms.TablesNotebook, globals()).root
 print(results.found(project))
 
 # %% [markdown]

@@ -17,7 +17,7 @@
 # rounds can show a direction, not a fate.
 
 # %%
-from nbutils import beyond, charts, forms, params, reports, results, verdicts
+from nbutils import beyond, charts, forms, reports, results, verdicts
 
 charts.enable()
 
@@ -25,10 +25,10 @@ charts.enable()
 # ## Parameters
 
 # %% tags=["parameters"]
-root: str = "."  # project folder that holds book/results and runs/tables
+root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = params.check(forms.TablesNotebook, {"root": root}).root
+project = forms.given(forms.TablesNotebook, globals()).root
 print(results.found(project))
 
 # %% [markdown]

@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import charts, forms, grid, params, plans, runs, tables
+from nbutils import charts, forms, grid, plans, runs, tables
 
 charts.enable()
 
@@ -34,10 +34,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = params.check(
-    forms.NOTEBOOKS["sample_corpus"],
-    {"tier": tier, "source": source, "temperature": temperature, "seed": seed},
-)
+values = forms.given(forms.CorpusNotebook, globals())
 root = runs.project_root()
 plan = plans.of(values.tier, root)
 store = runs.Store(root)

@@ -16,7 +16,7 @@
 # processors and larger models will differ: `make bench` measures yours.
 
 # %%
-from nbutils import charts, footers, forms, params, results, speed
+from nbutils import charts, footers, forms, results, speed
 
 charts.enable()
 
@@ -24,10 +24,10 @@ charts.enable()
 # ## Parameters
 
 # %% tags=["parameters"]
-root: str = "."  # project folder that holds book/results and runs/tables
+root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = params.check(forms.TablesNotebook, {"root": root}).root
+project = forms.given(forms.TablesNotebook, globals()).root
 found = results.measured(speed.MEASURED, project)
 measured = speed.rows(found)
 

@@ -17,7 +17,7 @@
 # that nobody executed says so under its title.
 
 # %%
-from nbutils import charts, forms, history, params, results
+from nbutils import charts, forms, history, results
 
 charts.enable()
 
@@ -25,10 +25,10 @@ charts.enable()
 # ## Parameters
 
 # %% tags=["parameters"]
-root: str = "."  # project folder that holds book/results and runs/tables
+root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = params.check(forms.TablesNotebook, {"root": root}).root
+project = forms.given(forms.TablesNotebook, globals()).root
 manifests = results.manifests(project)
 print(results.found(project))
 

@@ -19,7 +19,7 @@
 # neither knows what is true.
 
 # %%
-from nbutils import cells, charts, findings, forms, params, reports, results, verdicts
+from nbutils import cells, charts, findings, forms, reports, results, verdicts
 
 charts.enable()
 
@@ -27,10 +27,10 @@ charts.enable()
 # ## Parameters
 
 # %% tags=["parameters"]
-root: str = "."  # project folder that holds book/results and runs/tables
+root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = params.check(forms.TablesNotebook, {"root": root}).root
+project = forms.given(forms.TablesNotebook, globals()).root
 print(results.found(project))
 
 # %% [markdown]

@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import charts, checks, forms, grid, params, plans, runs, tables
+from nbutils import charts, checks, forms, grid, plans, runs, tables
 
 charts.enable()
 
@@ -31,8 +31,7 @@ other: str = "llama-small"  # another voice, for comparison
 seed: int = 0  # seed of sampling
 
 # %%
-given = {"tier": tier, "source": source, "seed": seed}
-values = params.check(forms.CorpusNotebook, given, where="1_sample")
+values = forms.given(forms.SampleExercise, globals())
 root = runs.project_root()
 plan = plans.of(values.tier, root)
 

@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, checks, forms, grid, params, plans, runs, summaries
+from nbutils import cells, charts, checks, forms, grid, plans, runs, summaries
 
 charts.enable()
 
@@ -30,8 +30,7 @@ student: str = "qwen-small"  # model that is fine-tuned on the corpus
 seed: int = 0  # seed of sampling and of fine-tuning
 
 # %%
-given = {"tier": tier, "student": student, "seed": seed}
-values = params.check(forms.PairingNotebook, given, where="3_relations")
+values = forms.given(forms.StudentExercise, globals())
 root = runs.project_root()
 plan = plans.of(values.tier, root)
 store = runs.Store(root)

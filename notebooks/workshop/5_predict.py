@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from nbutils import cells, charts, checks, forms, grid, params, plans, runs, summaries
+from nbutils import cells, charts, checks, forms, grid, plans, runs, summaries
 
 charts.enable()
 
@@ -34,8 +34,7 @@ student: str = "llama-small"  # model that is fine-tuned on the corpus
 seed: int = 0  # seed of sampling and of fine-tuning
 
 # %%
-given = {"tier": tier, "student": student, "seed": seed}
-values = params.check(forms.PairingNotebook, given, where="5_predict")
+values = forms.given(forms.StudentExercise, globals())
 root = runs.project_root()
 plan = replace(plans.of(values.tier, root), encoder=False)  # a sentence encoder takes its time
 store = runs.Store(root)

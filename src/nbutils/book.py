@@ -239,7 +239,7 @@ def render(root: Path, builder: str = "html") -> None:
     command = [sys.executable, "-c", run, "build", str(root)]
     command += ["--path-output", str(root / "book"), "-W", "-n", "--keep-going", "-q"]
     command += ["--builder", builder]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=root)
     if done.returncode == 0:
         slim(root / HTML)
         return
@@ -282,7 +282,7 @@ def pdf(root: Path) -> Path:
     paper.unlink(missing_ok=True)
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
     command += ["--virtual-time-budget=60000", f"--print-to-pdf={paper}", page.resolve().as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode != 0 or not paper.is_file():
         raise BookError("the book was not printed:\n" + done.stderr[-1000:])
     print(f"The book is printed: {paper}")

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections import Counter
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +42,7 @@ def plan(
     planned = grid.plan(wanted.all(), Store(root))
     if as_json:
         data = {"tier": tier, "threads": wanted.tier.threads, "runs": grid.as_data(planned)}
-        return print(json.dumps(data, ensure_ascii=False))
+        return print(json.dumps(data))  # other programs read it, in any encoding
     table = Table("state", "stage", "run", "key", "why", box=None, pad_edge=False)
     for p in planned:
         name = escape(p.run.name.split(": ", 1)[-1])
@@ -382,15 +383,27 @@ def serve(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; a ``UserError`` is one message and exit status 1."""
+    """Run the command line; what a person can mend is one message and exit status 1."""
     try:
         app(join_pairs(sys.argv[1:] if arguments is None else arguments))
     except params.UserError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}")
-        return 1
-    return 0
+        said = str(error)
+    except OSError as error:
+        if error.filename is None:  # it names no place that a person could mend
+            raise
+        said = (
+            f"{error.filename}: {error.strerror}: this place is needed, so make it readable and "
+            "writable, or name another one"
+        )
+    else:
+        return 0
+    err.print(f"[bold red]error:[/] {escape(said)}")
+    return 1
 
 
 def entry() -> None:
     """Entry point of the ``nbutils`` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a sign that the terminal does not have
     raise SystemExit(main())

@@ -5,8 +5,10 @@ which raw Papermill takes as it is, and executed in a kernel that works in the p
 """
 
 import ast
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,13 @@ from typing import Any
 import jupytext
 import nbformat
 import papermill
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
+from traitlets import Unicode
+from traitlets.config import Config
 
 from nbutils import digests
 from nbutils.params import UserError, unknown
@@ -31,6 +38,17 @@ class NotebookError(UserError):
     """A notebook does not exist, was given a wrong parameter, or failed while it ran."""
 
 
+class OwnKernel(AsyncKernelManager):
+    """A kernel of this very interpreter, whichever kernels and profiles a person has."""
+
+    profile = Unicode(help="folder of IPython, which else is in the person's home").tag(config=True)
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """How the kernel is started."""
+        return KernelSpec(**get_kernel_dict(), env={"IPYTHONDIR": self.profile})
+
+
 def sources(root: Path) -> dict[str, Path]:
     """The notebook sources under the project's root, by name, in alphabetical order.
 
@@ -42,8 +60,11 @@ def sources(root: Path) -> dict[str, Path]:
 
 
 def source_digest(path: Path) -> str:
-    """The SHA-256 of a source: what an executed notebook's stamp is compared with."""
-    return digests.of_file(path)
+    """The SHA-256 of a source: what an executed notebook's stamp is compared with.
+
+    It is of the text, so that ends of lines, which git may change, make no other source.
+    """
+    return digests.sha256(path.read_text("utf-8"))
 
 
 def convert(name: str, root: Path) -> Path:
@@ -80,30 +101,36 @@ def parameters_of(path: Path) -> dict[str, Any]:
 def execute(name: str, parameters: Mapping[str, Any], output: Path, root: Path) -> Path:
     """Convert one source, run it with ``parameters``, and return ``output``.
 
-    The names of the parameters are checked before a kernel starts. On failure the partly
-    executed notebook stays at ``output``. Raises ``NotebookError`` in one line for an unknown
-    notebook, an unknown parameter, a failing cell, or a kernel that dies.
+    The names of the parameters and the output are checked before a kernel starts. The kernel reads
+    no profile of the person's, so it works where there is no home. On failure the partly executed
+    notebook stays at ``output``. Raises ``NotebookError`` in one line for an unknown notebook, an
+    unknown parameter, an output that cannot be written, a failing cell, or a kernel that dies.
     """
     converted = convert(name, root)
     known = parameters_of(converted)
     for parameter in parameters:
         if parameter not in known:
             raise NotebookError(unknown("parameter", parameter, known, f"of notebook {name}"))
-    output.parent.mkdir(parents=True, exist_ok=True)
+    output = output.absolute()  # Papermill writes it from the root
+    _check_output(output)
     failure = None
     try:
-        papermill.execute_notebook(
-            str(converted),
-            str(output),
-            parameters=dict(parameters),
-            kernel_name=KERNEL,
-            cwd=str(root),
-            progress_bar=False,
-            log_output=False,
-            start_timeout=START_SECONDS,
-            # A kernel logs its own start and stop; what a cell does wrong arrives as an error.
-            extra_arguments=["--IPKernelApp.log_level=50"],
-        )
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+            papermill.execute_notebook(
+                str(converted),
+                # to Papermill, a brace would begin the name of a parameter
+                str(output).replace("{", "{{").replace("}", "}}"),
+                parameters=dict(parameters),
+                kernel_name=KERNEL,
+                kernel_manager_class=OwnKernel,
+                config=Config(OwnKernel={"profile": profile}),
+                cwd=str(root),
+                progress_bar=False,
+                log_output=False,
+                start_timeout=START_SECONDS,
+                # A kernel logs its own start and stop; what a cell does wrong arrives as an error.
+                extra_arguments=["--IPKernelApp.log_level=50"],
+            )
     except PapermillExecutionError as error:
         failure = error
     except RuntimeError as error:  # the kernel did not start, or died: no cell says why
@@ -113,6 +140,19 @@ def execute(name: str, parameters: Mapping[str, Any], output: Path, root: Path) 
         message = " ".join(str(failure.evalue).split())
         raise NotebookError(f"{name} failed: {failure.ename}: {message} (see {output})")
     return output
+
+
+def _check_output(output: Path) -> None:
+    """Raise ``NotebookError`` unless a file can be written there."""
+    if output.is_dir():
+        raise NotebookError(f"{output} is a folder: give the name of a notebook, such as out.ipynb")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.open("ab").close()  # only the system knows, and it leaves what is there
+    except OSError as error:
+        raise NotebookError(
+            f"{output} cannot be written ({error.strerror}): give another place with --output"
+        ) from None
 
 
 def clean(path: Path, root: Path) -> None:
@@ -135,7 +175,7 @@ def clean(path: Path, root: Path) -> None:
         for field in ("papermill", "execution", "jp-MarkdownHeadingCollapsed"):
             cell.metadata.pop(field, None)
     text = nbformat.writes(notebook)
-    places = {str(root.resolve()): ".", sys.prefix: "<environment>", str(Path.home()): "~"}
+    places = {str(root.resolve()): ".", sys.prefix: "<environment>", os.path.expanduser("~"): "~"}
     for place, name in sorted(places.items(), key=lambda item: -len(item[0])):
         if len(place) > 1:
             text = re.sub(re.escape(place) + r"(?![\w.-])", name, text)

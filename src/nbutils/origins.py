@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nbutils import digests, wheels
+from nbutils import digests, runs, wheels
 from nbutils.params import LOCAL, ParameterError, UserError, unknown
 
 WEIGHTS = "model.safetensors"
@@ -48,11 +48,14 @@ def parts(origin: str) -> tuple[str, str, str]:
 def path(place: str) -> Path:
     """Where a local origin lies, however it is spelled: links and ``..`` are followed.
 
+    A relative path is one from the project's folder, wherever the process works.
+
     Raises:
         OriginError: Nobody has that home folder, or links go round in a circle.
     """
     try:
-        return Path(place).expanduser().resolve()
+        found = Path(place).expanduser()
+        return (found if found.is_absolute() else runs.project_root() / found).resolve()
     except (OSError, RuntimeError) as error:
         cause = getattr(error, "strerror", None) or error
         raise OriginError(f"{place} cannot be read: {cause}") from None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nbutils import contributions, notebooks, results
+from nbutils import contributions, digests, notebooks, results
 from nbutils.contributions import Contribution
 from nbutils.forms import NOTEBOOKS, REPORT, STAGES
 from nbutils.params import UserError, unknown
@@ -148,7 +148,7 @@ def verify(tier: str, root: Path) -> int:
         differing = differing or [SUMS]
         raise PublishError(
             f"{folder} is not as it was published, {len(differing)} of {len(listed)} files "
-            f"differ: {', '.join(differing)}. Restore them from git or publish the tier again"
+            f"differ: {', '.join(differing)}. {_remedy(folder, differing, listed)}"
         )
     strangers = results.without_manifest(folder)
     if strangers:
@@ -166,6 +166,20 @@ def verify(tier: str, root: Path) -> int:
                 + " ".join(str(error).split())
             ) from None
     return len(listed)
+
+
+def _remedy(folder: Path, differing: list[str], listed: dict[str, str]) -> str:
+    """What brings published files back: git would keep the ends of lines that it changed itself."""
+    places = [folder / file for file in differing]
+    with_lf = [p.read_bytes().replace(b"\r\n", b"\n") if p.is_file() else b"" for p in places]
+    if [listed.get(file) for file in differing] != [digests.sha256(data) for data in with_lf]:
+        return "Restore them from git or publish the tier again"
+    return (
+        "Only the ends of lines differ: git changed them when it wrote the files. In the project's "
+        "folder, `git rm --cached -r -q . && git reset --hard` writes every file again as it was "
+        "published. It discards what is not committed: `git diff --ignore-cr-at-eol > mine.patch` "
+        "keeps that, and `git apply --ignore-whitespace mine.patch` brings it back"
+    )
 
 
 def _listed(sums: str) -> dict[str, str]:

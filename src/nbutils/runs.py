@@ -132,6 +132,11 @@ class Manifest(BaseModel):
         return sha256(canonical(self.outputs))
 
 
+def is_project(folder: Path) -> bool:
+    """Whether a folder is a project's: it holds tiers."""
+    return (folder / "notebooks" / "tiers").is_dir()
+
+
 def project_root() -> Path:
     """The project's folder: the nearest one above that holds tiers, else the package's own.
 
@@ -140,7 +145,7 @@ def project_root() -> Path:
     """
     here = Path.cwd().resolve()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
-        if (folder / "notebooks" / "tiers").is_dir():
+        if is_project(folder):
             return folder
     raise RunError(f"no folder notebooks/tiers in {here} or above: go to the project's folder")
 
@@ -290,7 +295,8 @@ class Store:
         finished. Whatever a stage raises leaves nothing behind but an unread scratch folder.
 
         Raises:
-            StoreError: An input is missing.
+            StoreError: An input is missing, or a file elsewhere, as of a library's cache, could
+                not be used.
             UnwritableError: The disk is full or cannot be written.
             ClaimedError: Another process computes the run, and ``wait`` is false.
             RunError: A file could not be read.
@@ -324,6 +330,11 @@ class Store:
         except Timeout:
             raise ClaimedError(f"run {run.name!r} is computed by another process") from None
         except Exception as error:  # weights and tokenizers are written by Rust: no OSError
+            if isinstance(error, OSError) and _elsewhere(error, self.root):
+                raise StoreError(
+                    f"run {run.name!r} could not be computed: {error.filename}: {error.strerror}; "
+                    "where this is a cache, HF_HOME, XDG_CACHE_HOME or HOME may name another place"
+                ) from error
             full = os.strerror(errno.ENOSPC) in str(error)
             if full or (isinstance(error, OSError) and error.errno in UNWRITABLE):
                 cause = getattr(error, "strerror", None) or error
@@ -337,6 +348,12 @@ class Store:
         finished = self.manifest(run.stage, key)
         assert finished is not None
         return finished
+
+
+def _elsewhere(error: OSError, root: Path) -> bool:
+    """Whether it was of a place outside of the store that the system said no."""
+    place = error.filename
+    return isinstance(place, str) and root.absolute() not in Path(place).absolute().parents
 
 
 def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress: Progress) -> None:

@@ -1,5 +1,6 @@
 """The command line: how it is read, what it says and its exit status."""
 
+import json
 import re
 import shutil
 import socket
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 from nbutils import cli, costs, failures, notebooks, plans, results
 from nbutils.params import ParameterError, Parameters
 from nbutils.runs import STAGES, RunError, Store
-from project import Answer
-from tiny import REPOSITORY, silent
+from project import Answer, nbutils
+from tiny import REPOSITORY, save, silent
 
 
 @pytest.mark.parametrize(
@@ -149,6 +150,46 @@ def test_brackets_in_a_message_are_no_markup(
 
     monkeypatch.setattr(plans, "of", fail)
     assert run("plan", "smoke") == (1, "", "error: [bold]value[/bold] [/]\n")
+
+
+def test_a_place_that_the_system_refuses_is_one_message(
+    run: Callable[..., Answer], project: Path
+) -> None:
+    (project / "runs").touch()
+    (project / "notebooks" / "status.py").write_text("# %%\n1\n", "utf-8")
+    status, _, errors = run("convert", "status")
+    assert (status, errors.count("\n")) == (1, 1)
+    assert re.match(r"error: .*/runs.*: (Not a directory|File exists): this place is", errors)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_terminal_without_a_sign_shows_another(
+    encoding: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    done = nbutils(project, "plan", "smoke")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "neox-small ? qwen-small T=1 full s0" in done.stdout
+    planned = json.loads(nbutils(project, "plan", "smoke", "--json").stdout)
+    assert "smoke: neox-small ← qwen-small T=1 full s0" in {r["name"] for r in planned["runs"]}
+
+
+def test_a_path_on_the_command_line_is_of_where_it_is_given(
+    run: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    """A relative one in a tier file is of the project, wherever the command is given."""
+    calls: list[Any] = []
+    monkeypatch.setattr(notebooks, "execute", lambda name, values, *_: calls.append(values))
+    save("llama", project / "models" / "m")
+    place = project / "notebooks" / "tiers" / "mine.yml"
+    entry = "  mine: {family: x, size: small, origin: 'folder:models/m', licence: MIT}\n"
+    text = place.with_name("smoke.yml").read_text("utf-8")
+    place.write_text(text.replace("models:\n", f"models:\n{entry}", 1), "utf-8")
+    monkeypatch.chdir(project / "models")
+    assert run("notebook", "pairing", "-p", "source", "folder:m")[0] == 0
+    assert calls == [{"source": f"folder:{Path.cwd() / 'm'}"}]
+    status, said, errors = run("plan", "mine")
+    assert (status, errors, "fetch_model" in said) == (0, "", True)
 
 
 def test_a_port_that_is_taken(project: Path, run: Callable[..., Answer]) -> None:

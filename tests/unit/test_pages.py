@@ -83,6 +83,13 @@ def test_a_page_says_that_it_was_not_executed_or_that_its_source_changed() -> No
         assert said is None or said in notebook.cells[1].source
 
 
+def test_ends_of_lines_make_no_other_source(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.py", tmp_path / "theirs.py"
+    ours.write_bytes(b"# %%\n1\n")
+    theirs.write_bytes(b"# %%\r\n1\r\n")
+    assert notebooks.source_digest(ours) == notebooks.source_digest(theirs)
+
+
 def test_every_chart_stands_over_its_runs_and_its_command() -> None:
     notebook = executed(CHART, CHART, provenance(*KEYS))
     assert footers.add(notebook, "rounds", ["lab", "tiny"]) == 2

@@ -48,6 +48,15 @@ def test_a_folder_becomes_a_model_of_the_store(folder: Path, tmp_path: Path) -> 
     assert facts["parameters"] == sum(w.numel() for w in theirs.parameters())
 
 
+def test_a_relative_folder_is_one_of_the_project(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.save("llama", project / "models" / "m")
+    monkeypatch.chdir(project / "notebooks")
+    assert origins.content("folder:models/m")
+    assert (fetch("folder:models/m", project / "out") / "facts.json").is_file()
+
+
 def test_another_token_may_begin_documents(folder: Path, tmp_path: Path) -> None:
     out = fetch(f"folder:{folder}", tmp_path / "out", bos="<|eos|>", scoring_bos=False)
     assert models.bos_policy(out) == models.BosPolicy("<|eos|>", scoring=False)

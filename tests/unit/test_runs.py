@@ -358,6 +358,17 @@ def test_an_error_without_a_number_is_still_told(
         Store(tmp_path).execute(suite_run(), 1, silent)
 
 
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cached(p: Parameters, inputs: dict[str, Path], out: Path, progress: object) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), "/home/a/.cache")
+
+    monkeypatch.setattr(suite, "prepare", cached)
+    with pytest.raises(runs.StoreError, match=r"/home/a/\.cache: Permission denied; .*HF_HOME"):
+        Store(tmp_path).execute(suite_run(), 1, silent)
+
+
 @pytest.mark.parametrize("content", [b"{", b'{"key": "x"}', b"\xff\xfe"])
 def test_a_damaged_manifest_says_what_to_delete(tmp_path: Path, fake: Fake, content: bytes) -> None:
     Store(tmp_path).execute(suite_run(), 1, silent)
