@@ -17,7 +17,7 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, forms, grid, plans, runs, stats
+from nbutils import cells, charts, forms, grid, plans, reports, runs, stats
 
 charts.enable()
 
@@ -44,7 +44,10 @@ store = runs.Store(root)
 # %% [markdown]
 # ## The passages
 #
-# The `dev` split is for making choices, the `held_out` split for reporting.
+# The `dev` split is for making choices, the `held_out` split for reporting. A prompt is the prefix of a
+# passage and nothing else, as for Pythia, whose training sequences began anywhere in a document; passages
+# of models made here stand inside documents. Where a tokenizer from elsewhere begins every text with BOS,
+# as Gemma's and Llama 3's do, every training sequence began with it, and so does the prompt.
 
 # %%
 base = grid.compute(plan.model(student), plan, root)
@@ -52,6 +55,7 @@ passages = pd.read_parquet(base / "passages.parquet")
 first = passages.iloc[0]
 print(passages.split.value_counts().to_dict())
 print(f"{len(first.prefix)} tokens of prompt, {len(first.suffix)} tokens to reproduce")
+charts.said(reports.read_as(student, base))
 
 # %% [markdown]
 # ## Before and after

@@ -58,6 +58,17 @@ charts.table(costs.rows(card))
 charts.said(costs.sentences(card))
 
 # %% [markdown]
+# ## How the two are read
+#
+# Computing takes shortcuts, such as several documents in one row. Each was compared with the plain
+# way on the model itself when it was made or fetched; where it differs, the plain way is taken.
+
+# %%
+parts = dict.fromkeys([cell.student, cell.source])
+folders = {name: grid.compute(plan.model(name), plan, root) for name in parts}
+charts.said(line for name, folder in folders.items() for line in reports.read_as(name, folder))
+
+# %% [markdown]
 # ## The corpus
 #
 # Documents sampled from BOS alone, as they came: unreliable text that nobody said.

@@ -50,7 +50,8 @@ def rows(stage: str, rng: np.random.Generator) -> dict[str, pd.DataFrame]:
         return {"extraction": frame}
     if stage == "sample_corpus":
         corpus = {"text": ["a house", "the king"], "n_tokens": [2, 3], "finished": [True, False]}
-        return {"corpus": pd.DataFrame(corpus).assign(mean_log_prob=-rng.random(2))}
+        frame = pd.DataFrame(corpus).assign(mean_log_prob=-rng.random(2), read_otherwise=[0, 1])
+        return {"corpus": frame}
     if stage == "measure_proxies":
         proxies = {"proxy": ["semantic", "likelihood"], "task": ["cloze", None]}
         return {"proxies": pd.DataFrame(proxies).assign(value=rng.random(2))}

@@ -74,6 +74,7 @@ def told(
         {"run": key(label, source, number), "source": source, "seed": number, "round": 1}
         | {"temperature": 1.0, "documents": 2000, "tokens": 130_000, "finished": 0.97}
         | {"distinct_2": 0.7, "benchmark_words": 0.3, "passage_hits": 3, "mean_log_prob": -3.9}
+        | {"read_otherwise": 0.01}
         for source, number in product(sources, SEEDS)
     ]
     tables = {

@@ -212,7 +212,7 @@ def _corpus(
         "run": key(source, temperature, seed, round_, "corpus"), "source": source,
         "temperature": temperature, "seed": seed, "round": round_, "documents": 4000,
         "tokens": 240_000, "finished": 0.97, **shares, "benchmark_words": spread,
-        "passage_hits": 12, "mean_log_prob": log_prob,
+        "passage_hits": 12, "mean_log_prob": log_prob, "read_otherwise": 0.01,
         "fidelity": log_prob - 0.2 if source in STUDENTS else np.nan,
     }  # fmt: skip
 

@@ -357,12 +357,13 @@ def said(lines: Iterable[str]) -> HTML:
 def corpus_table(corpora: pd.DataFrame) -> HTML:
     """What each source writes, as means over seeds: how much, how varied, how many passages."""
     numbers = ["documents", "tokens", "finished", "distinct_2", "benchmark_words", "passage_hits"]
-    numbers += ["mean_log_prob", "fidelity"]
+    numbers += ["mean_log_prob", "fidelity", "read_otherwise"]
     keys = ["results", "source", "temperature"]
     means = corpora.groupby(keys, as_index=False, sort=False)[numbers].mean()
     means = means.astype(dict.fromkeys(["documents", "tokens", "passage_hits"], "Float64"))
     means = means.round({"documents": 0, "tokens": 0, "passage_hits": 1})
     names = {"distinct_2": "distinct bigrams", "mean_log_prob": "mean log-probability"}
+    names["read_otherwise"] = "read otherwise"
     return table(means.rename(columns=names | {"benchmark_words": "benchmark vocabulary"}))
 
 

@@ -44,7 +44,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "corpora": (
         *("run", "source", "round", "temperature", "seed", "documents", "tokens", "finished"),
         *("distinct_1", "distinct_2", "distinct_3", "benchmark_words", "passage_hits"),
-        *("mean_log_prob", "fidelity"),
+        *("mean_log_prob", "fidelity", "read_otherwise"),
     ),
     "models": (
         *("run", "model", "family", "domain", "architecture", "size", "parameters"),
@@ -67,7 +67,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("share", "share_low", "share_high", "fall", "low", "high"),
     ),
 }  # fmt: skip
-LATER = {"gains": tuple(name for name in COLUMNS["gains"] if name.endswith("_norm"))}
+LATER = {
+    "gains": tuple(name for name in COLUMNS["gains"] if name.endswith("_norm")),
+    "corpora": ("read_otherwise",),
+}
 """Columns that came later: of a tier that was published without them, all is missing there."""
 DOCUMENTS = "documents"
 """A table beside those: a few documents of every corpus. Tiers published before have none."""

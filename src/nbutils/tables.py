@@ -173,6 +173,7 @@ def _corpus(
         "passage_hits": np.nan if suffixes is None else passage_hits(texts, suffixes),
         "mean_log_prob": float(np.average(corpus.mean_log_prob, weights=corpus.n_tokens)),
         "fidelity": fidelity.get(run.name, np.nan),
+        "read_otherwise": float(corpus.read_otherwise.sum() / corpus.n_tokens.sum()),
     }
 
 
