@@ -218,9 +218,9 @@ def prepare(p: PrepareModel, inputs: dict[str, Path], out: Path, progress: Progr
             "transformers that the lock names"
         )
     losses = training.fit(model, rows, p.recipe, p.seed, progress, Checkpoint(out))
-    models.save(model, tokenizer, out)
     found = proofs.find(model)
-    proofs.write(found.shortcuts, out)
+    proofs.note(found.shortcuts, model)
+    models.save(model, tokenizer, out)
     passages.to_parquet(out / "passages.parquet", index=False)
     training.write_curve(losses, out)
     facts = {

@@ -94,7 +94,7 @@ def trees(sequences: list[list[int]], limit: int) -> list[Tree]:
         found.append(Tree(torch.tensor(ids), where, torch.from_numpy(mask), list(paths)))
 
     for sequence in sequences:
-        shared = _common(previous, sequence)
+        shared = common(previous, sequence)
         if ids and len(ids) + len(sequence) - shared > limit:
             close()
             ids, paths, shared = [], [], 0
@@ -108,7 +108,7 @@ def trees(sequences: list[list[int]], limit: int) -> list[Tree]:
     return found
 
 
-def _common(a: list[int], b: list[int]) -> int:
+def common(a: list[int], b: list[int]) -> int:
     """Length of the longest common prefix."""
     for at, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:

@@ -7,7 +7,7 @@ token's own past alone. Then it is tried with the real weights, in the precision
 compute.
 
 The finding travels with the weights, in the model's configuration. It holds for one version of
-transformers, and is made again for another.
+transformers and one kind of device, and is made again for another.
 """
 
 import copy
@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -103,7 +102,7 @@ def of(model: PreTrainedModel) -> Shortcuts:
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft
     record = dict(getattr(inner.config, KEY, None) or {})
-    if record.pop("transformers", None) == transformers.__version__:
+    if {name: record.pop(name, None) for name in _where(inner)} == _where(inner):
         return Shortcuts(**record)
     found = find(inner).shortcuts
     note(found, inner)
@@ -112,18 +111,19 @@ def of(model: PreTrainedModel) -> Shortcuts:
 
 def note(found: Shortcuts, model: PreTrainedModel) -> None:
     """Record what was found in the configuration of a model, with which it is saved."""
-    setattr(model.config, KEY, _record(found))
+    setattr(model.config, KEY, asdict(found) | _where(model))
 
 
-def write(found: Shortcuts, folder: Path) -> None:
-    """Record what was found in the configuration of a saved model."""
+def write(model: PreTrainedModel, folder: Path) -> None:
+    """Write what was noted of a model to the configuration with which it was saved."""
     path = folder / "config.json"
-    values = json.loads(path.read_text("utf-8")) | {KEY: _record(found)}
+    values = json.loads(path.read_text("utf-8")) | {KEY: getattr(model.config, KEY)}
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
-def _record(found: Shortcuts) -> dict[str, Any]:
-    return asdict(found) | {"transformers": transformers.__version__}
+def _where(model: PreTrainedModel) -> dict[str, str]:
+    """What a finding holds for: kernels differ from one kind of device to another."""
+    return {"transformers": transformers.__version__, "device": model.device.type}
 
 
 # ---------------------------------------------------------------- finding out

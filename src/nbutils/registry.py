@@ -283,7 +283,8 @@ def fetch(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress)
         found = proofs.find(model)
     except ModelError as error:
         raise ModelError(f"{p.origin} cannot be taken: {error}") from None
-    proofs.write(found.shortcuts, out)
+    proofs.note(found.shortcuts, model)
+    proofs.write(model, out)
     if p.passages:
         _, name, _ = origins.parts(p.origin)
         passages(p.passages, tokenizer, name).to_parquet(out / "passages.parquet", index=False)

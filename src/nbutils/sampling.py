@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbutils import models, proofs
 from nbutils.params import SampleCorpus, UserError
-from nbutils.passes import Reader
+from nbutils.passes import Reader, common
 from nbutils.runs import Progress
 
 TILE = 64  # tokens of the vocabulary whose probabilities are first summed
@@ -150,10 +150,11 @@ def read_otherwise(written: list[int], read: list[int]) -> int:
     Several sequences of tokens spell one text, and a model may write one that its tokenizer would
     not: whoever reads the text, reads other tokens there.
     """
-    if written == read:
-        return 0
-    blocks = SequenceMatcher(None, written, read, autojunk=False).get_matching_blocks()
-    return len(written) - sum(block.size for block in blocks)
+    start = common(written, read)
+    end = common(written[start:][::-1], read[start:][::-1])  # most documents differ in one place
+    ours, theirs = written[start : len(written) - end], read[start : len(read) - end]
+    blocks = SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
+    return len(ours) - sum(block.size for block in blocks)
 
 
 def sample(p: SampleCorpus, inputs: dict[str, Path], out: Path, progress: Progress) -> None:

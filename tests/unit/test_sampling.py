@@ -209,6 +209,7 @@ def test_sample_writes_one_row_a_document(folders: dict[str, Path], tmp_path: Pa
         ([5, 6, 7, 8, 1], [5, 9, 8, 1], 2),  # 6 and 7 are read as 9
         ([5, 1], [6, 7, 1], 1),
         ([5, 6, 1], [1], 2),
+        ([5, 6, 7, 8, 9, 1], [5, 2, 7, 3, 9, 1], 2),  # 6 and 8; 7 is read as it was written
     ],
 )
 def test_tokens_that_are_read_otherwise_are_counted(
