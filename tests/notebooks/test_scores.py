@@ -11,7 +11,7 @@ import pytest
 
 import tiny
 import zoo
-from nbutils import cells, models, notebooks, plans
+from nbutils import cells, costs, models, notebooks, plans
 from nbutils.runs import Run, Store
 from project import new_project
 from tiny import REPOSITORY
@@ -91,6 +91,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def test_a_dry_run_says_what_is_found_out_when_a_model_is_fetched(project: Path) -> None:
+    plan = plans.of("others", project)
+    cell = cells.Cell("hybrid", "windowed", cells.TEMPERATURE)
+    (told,) = costs.ways(plan.report(cell), Store(project))
+    assert told.startswith("Not fetched yet: hybrid, windowed. Which shortcuts are right is found")
+
+
 @pytest.mark.parametrize(
     ("student", "source", "plain"),
     [
@@ -108,6 +115,8 @@ def test_a_pairing_of_any_architecture_is_scored_as_by_lm_eval(
     assert plain in report.read_text("utf-8")
     plan, store = plans.of("others", project), Store(project)
     cell = cells.Cell(source, student, cells.TEMPERATURE, "full", 0)
+    (told,) = [line for line in costs.ways(plan.report(cell), store) if line.startswith(student)]
+    assert plain in told
     states: list[tuple[Run, Run]] = [
         (plan.utility(student), plan.model(student)),
         (plan.utility(student, cell), plan.self_train(cell)),

@@ -1,9 +1,15 @@
-"""The tables that pages print of a benchmark's scores: by both metrics, the known one first."""
+"""What pages print of a benchmark's scores, by both metrics, and of how a model is read."""
+
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from nbutils import reports
+import tiny
+import zoo
+from nbutils import models, registry, reports
+from nbutils.params import FetchModel
 from nbutils.summaries import MEASURED, NORM
 
 
@@ -38,3 +44,31 @@ def test_students_start_on_the_suite_and_on_what_has_two_metrics() -> None:
         "piqa, acc", "piqa, acc_norm", "hellaswag, acc_norm", "hellaswag, acc", "suite",
     ]  # fmt: skip
     assert table["items"].eq(9).all()
+
+
+def fetched(tmp_path: Path, architecture: str) -> Path:
+    """A model of somebody's in a store, as its stage writes it."""
+    theirs, out = tmp_path / "theirs", tmp_path / "ours"
+    theirs.mkdir()
+    out.mkdir()
+    models.save(zoo.make(architecture), tiny.tokenizer(), theirs)
+    p = FetchModel.model_validate({"origin": f"folder:{theirs}", "extraction_bos": False})
+    registry.fetch(p, {}, out, tiny.silent)
+    return out
+
+
+def test_a_model_that_takes_every_shortcut_is_told_so(tmp_path: Path) -> None:
+    begin = "mine: documents begin with <|bos|>; so do contexts of benchmark items; "
+    assert reports.read_as("mine", fetched(tmp_path, "llama")) == [
+        begin + "prompts of passages do not.",
+        "mine: every shortcut gives what the plain way gives.",
+    ]
+
+
+def test_where_a_model_takes_the_plain_way_is_told_with_the_difference(tmp_path: Path) -> None:
+    told = reports.plain_ways("mine", fetched(tmp_path, "lfm2"))
+    assert told.startswith("mine is read the plain way, which takes longer: one document per row")
+    differ = r"\(else logits differ by [\d.]+ of the largest, 1e-04 is allowed\)"
+    assert re.search(f"one document per row in training {differ}; one request at a time", told)
+    assert "finished documents stay in the batch (it cannot be done otherwise)" in told
+    assert "read again" not in told  # it has a memory
