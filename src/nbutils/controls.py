@@ -79,5 +79,6 @@ def perturb(p: PerturbWeights, inputs: dict[str, Path], out: Path, progress: Pro
         noise = torch.randn(weight.shape, generator=generator).to(weight.device)
         update = (after[name].to(weight.device) - weight).float().norm()
         weight += (noise * (update / noise.norm())).to(weight.dtype)
-    models.save(model, tokenizer, out)
+    policy = models.bos_policy(inputs["student"])
+    models.save(model, tokenizer, out, policy.scoring, policy.extraction)
     progress(1.0)

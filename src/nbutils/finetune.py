@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from nbutils import models, passes, proofs, training
+from nbutils import miniature, models, passes, training
 from nbutils.checkpoints import Checkpoint
 from nbutils.params import Recipe, SelfTrain, UserError, first_line
 from nbutils.runs import Progress
@@ -26,7 +26,7 @@ def read(
     The corpus is text, so it is tokenized anew by the student.
 
     Raises:
-        TrainingError: The corpus holds no usable document, or one is longer than a step.
+        TrainingError: The corpus holds no usable document.
     """
     model, tokenizer = models.load(inputs["student"], inputs["student"])
     corpus = pd.read_parquet(inputs["corpus"] / "corpus.parquet")
@@ -47,14 +47,14 @@ def adapted(model: PreTrainedModel, p: SelfTrain) -> PeftModel:
     """
     assert p.lora is not None
     torch.manual_seed(p.seed)
-    settings = LoraConfig(
-        r=p.lora.rank,
-        lora_alpha=p.lora.alpha,
-        target_modules="all-linear",
-        exclude_modules=_unreached(model) or None,
-        task_type="CAUSAL_LM",
-    )
     try:
+        settings = LoraConfig(
+            r=p.lora.rank,
+            lora_alpha=p.lora.alpha,
+            target_modules="all-linear",
+            exclude_modules=_unreached(model) or None,
+            task_type="CAUSAL_LM",
+        )
         wrapped = get_peft_model(model, settings)
         with torch.no_grad():
             passes.logits(wrapped, torch.full((1, 2), 3, device=model.device))
@@ -76,16 +76,15 @@ def _unreached(model: PreTrainedModel) -> list[str]:
     it calls. The last projection of a state-space layer is one of them too, though only kernels of
     accelerators show it.
     """
-    small = proofs.small(model)
-    if small is None:
-        return []
+    small = miniature.of(model)
     linear = {n: m for n, m in small.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
     answers: dict[str, bool] = {}
     for name, part in linear.items():
         part.register_forward_hook(
             lambda _, given, out, name=name: answers.update({name: isinstance(out, torch.Tensor)})
         )
-    passes.logits(small, torch.arange(3, 19, device=small.device)[None]).sum().backward()
+    ids = torch.arange(16, device=small.device)[None] % models.rows(small)
+    passes.logits(small, ids).sum().backward()
     left_out = {
         name
         for name, part in linear.items()
@@ -126,7 +125,8 @@ def train(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: Progress) 
         model.save_pretrained(out)
         _settle(out)
     else:
-        models.save(model.to(dtype), tokenizer, out)
+        policy = models.bos_policy(inputs["student"])
+        models.save(model.to(dtype), tokenizer, out, policy.scoring, policy.extraction)
     training.write_curve(losses, out)
 
 

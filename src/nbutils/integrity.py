@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nbutils.models import ModelError
+from nbutils.models import ModelError, special_tokens
 
 MASKS = re.compile(r"\.(attn|attention)\.(masked_)?bias$")
 """Names of causal masks, which older versions of transformers stored with the weights."""
@@ -41,7 +41,7 @@ def whole(model: PreTrainedModel, loading: Mapping[str, Any], origin: str) -> No
             "or download the model again, or save it with save_pretrained, out of any wrapper"
         )
     for name, weight in model.state_dict().items():
-        if weight.is_floating_point() and not weight.float().isfinite().all():
+        if weight.is_floating_point() and not weight.isfinite().all():
             raise ModelError(
                 f"the weight {name} of {origin} is not finite as {str(weight.dtype)[6:]}: allowed "
                 "are numbers without NaN and infinity, so take a whole copy, or another dtype"
@@ -92,7 +92,7 @@ def fitting(tokenizer: PreTrainedTokenizerBase, rows: int, origin: str) -> None:
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     own = backend.get_vocab(with_added_tokens=False) if backend else {}
-    special = {id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = special_tokens(tokenizer)
     ends = (tokenizer.bos_token, tokenizer.eos_token)
     beyond = sorted((id_, t) for t, id_ in tokenizer.get_vocab().items() if id_ >= rows)
     wrong = [(id_, t) for id_, t in beyond if id_ not in special or t in own or t in ends]

@@ -229,5 +229,6 @@ def prepare(p: PrepareModel, inputs: dict[str, Path], out: Path, progress: Progr
         "planted_share": planted_share,
         "exposures": p.planting.exposures if len(passages) else 0,
         "shortcuts": found.facts(),
+        "tried": proofs.where(model),
     }
     (out / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")

@@ -5,10 +5,8 @@ A saved model is a folder with safetensors weights, a tokenizer, a configuration
 """
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,27 +124,33 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list
     found: list[list[int]] = tokenizer(
         texts, add_special_tokens=False, split_special_tokens=True
     ).input_ids
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     # Some vocabularies (Unigram's) hold special tokens as words, which splitting does not touch.
-    return [
-        _letters(tokenizer, text) if special.intersection(ids) else ids
-        for text, ids in zip(texts, found, strict=True)
-    ]
+    spelled = special_tokens(tokenizer) - {tokenizer.unk_token_id}
+    if spelled.isdisjoint(i for ids in found for i in ids):
+        return found
+    letters = {i: _letters(tokenizer, i) for i in spelled}
+    return [[letter for i in ids for letter in letters.get(i, [i])] for ids in found]
 
 
-def _letters(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a text, cut behind the first letter of whatever spells a special token."""
-    spelled = "|".join(re.escape(token) for token in tokenizer.all_special_tokens)
-    cuts = [0, *(match.start() + 1 for match in re.finditer(spelled, text)), len(text)]
-    parts = [text[start:end] for start, end in pairwise(cuts) if end > start]
-    ids = tokenizer(parts, add_special_tokens=False, split_special_tokens=True).input_ids
-    return [i for part in ids for i in part]
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids that stand for no text: named ones as BOS, and all others that decoding leaves out."""
+    added = tokenizer.added_tokens_decoder
+    return {*tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
+
+
+def _letters(tokenizer: PreTrainedTokenizerBase, special: int) -> list[int]:
+    """What a special token is read as where it is text: its letters, each a token or unknown."""
+    text = str(tokenizer.convert_ids_to_tokens(special))
+    known, unknown = tokenizer.get_vocab(), tokenizer.unk_token_id
+    ids = [known.get(letter, unknown) for letter in text]
+    return [i for i in ids if i is not None]
 
 
 def context(model: PreTrainedModel) -> int:
     """Tokens of the longest document that is read: the model's limit, or ``LONGEST``."""
-    limit = getattr(model.config, "max_position_embeddings", None)
-    return min(LONGEST, limit or getattr(model.config, "context_length", None) or LONGEST)
+    config = model.config.get_text_config()
+    named = [getattr(config, n, None) for n in ("max_position_embeddings", "context_length")]
+    return min((LONGEST, *(limit for limit in named if isinstance(limit, int) and limit > 0)))
 
 
 def rows(model: PreTrainedModel) -> int:

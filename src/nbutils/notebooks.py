@@ -148,7 +148,10 @@ def _check_output(output: Path) -> None:
         raise NotebookError(f"{output} is a folder: give the name of a notebook, such as out.ipynb")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        was_there = output.exists()
         output.open("ab").close()  # only the system knows, and it leaves what is there
+        if not was_there:
+            output.unlink()
     except OSError as error:
         raise NotebookError(
             f"{output} cannot be written ({error.strerror}): give another place with --output"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbutils import digests, runs, wheels
-from nbutils.params import LOCAL, ParameterError, UserError, unknown
+from nbutils.params import ParameterError, UserError, unknown
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -82,12 +82,13 @@ def content(origin: str) -> str | None:
 
 
 def identity(origin: str) -> str:
-    """What all origins of one model share: the content of local files, else the origin itself.
+    """What all origins of one model share: the content of local files, a commit of the hub.
 
     Raises:
         OriginError: There is no such folder or file, or what is there is not all and safe.
     """
-    return str(content(origin)) if origin.startswith(LOCAL) else origin
+    _, _, revision = parts(origin)
+    return revision or str(content(origin))
 
 
 def _sha256(file: Path) -> str:

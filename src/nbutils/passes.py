@@ -37,6 +37,8 @@ class Shortcuts:
     shrunk: bool = False
 
 
+TREE_TOKENS = 384
+"""A tree holds no more, or one sequence: attention costs their square."""
 PLAIN = Shortcuts()
 """No shortcut at all, which is right for every causal model."""
 MEMORIES = (

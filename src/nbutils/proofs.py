@@ -1,30 +1,29 @@
 """Proofs: which shortcuts give what the plain pass gives, found out on the model at hand.
 
 A shortcut is right for an architecture or it is not, so it is first tried in float32 on a small
-copy of the architecture: as few layers as hold one of each kind, windows cut to ``WINDOW`` tokens,
-random weights. Neither a name nor a signature tells whether a layer reads a row as it lies, or a
-token's own past alone. Then it is tried with the real weights, in the precision in which they
-compute.
+copy of the architecture (see ``miniature``). Neither a name nor a signature tells whether a layer
+reads a row as it lies, or a token's own past alone. Then it is tried with the real weights, in the
+precision in which they compute.
 
 The finding travels with the weights, in the model's configuration. It holds for one version of
 transformers and one kind of device, and is made again for another.
 """
 
-import copy
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import cycle
 from pathlib import Path
 
 import torch
 import transformers
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from nbutils import models, passes
+from nbutils import miniature, models, passes
 from nbutils.models import ModelError
 from nbutils.params import first_line
 from nbutils.passes import MEMORIES, PLAIN, Reader, Shortcuts
@@ -36,24 +35,26 @@ TOLERANCE = 1e-4
 ROUNDINGS = 4
 """In 16 bits: so many units in the last place of the largest logit."""
 SHARE = 0.75
-"""In 16 bits: so many of the tokens may not differ by more. A rounding sends single tokens to other
-experts, which is right as well."""
-WINDOW = 16
-VOCABULARY = 512
+"""In 16 bits: so many of the tokens may not differ by more. A rounding may send single tokens to
+other experts, which is right as well."""
 LENGTHS = (41, 23, 7)
-"""Tokens of the documents that the copy reads; the first is longer than two windows."""
+"""Tokens of the documents that the copy reads; the first is longer than two of its windows."""
 FEWER = (29, 21, 14)
 """Tokens of those that the model itself reads: 64 together."""
+CHECKED = ("packed", "tree", "memory", "shrunk")
 
 
 @dataclass(frozen=True)
 class Difference:
     """How far a shortcut is from the plain pass, as a share of the largest logit.
 
-    Infinite where it could not be tried; then ``why`` holds what the model said.
+    ``value`` is the difference that counts, the largest in float32 and that of three quarters of
+    the tokens in 16 bits; ``largest`` is the largest. Both are infinite where it could not be
+    tried; then ``why`` holds what the model said.
     """
 
     value: float
+    largest: float = math.inf
     why: str = ""
 
 
@@ -74,20 +75,20 @@ class Finding:
     def facts(self) -> dict[str, dict[str, float | bool | str | None]]:
         """The finding as JSON has it: a mapping for each shortcut."""
 
-        def number(found: Difference | None) -> float | None:
-            return found.value if found and math.isfinite(found.value) else None
+        def number(value: float) -> float | None:
+            return value if math.isfinite(value) else None
 
         return {
             name: {
                 "right": bool(getattr(self.shortcuts, name)),
-                "copy": number(self.copied.get(name)),
+                "copy": number(self.copied[name].value),
                 "copy_bound": TOLERANCE,
-                "model": number(self.real.get(name)),
+                "model": number(self.real[name].value),
                 "model_bound": self.bound,
-                "why": next((d[name].why for d in (self.copied, self.real) if name in d), "")
-                or None,
+                "model_largest": number(self.real[name].largest),
+                "why": self.copied[name].why or self.real[name].why or None,
             }
-            for name in ("packed", "tree", "memory", "shrunk")
+            for name in CHECKED
         }
 
 
@@ -102,7 +103,7 @@ def of(model: PreTrainedModel) -> Shortcuts:
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft
     record = dict(getattr(inner.config, KEY, None) or {})
-    if {name: record.pop(name, None) for name in _where(inner)} == _where(inner):
+    if {name: record.pop(name, None) for name in where(inner)} == where(inner):
         return Shortcuts(**record)
     found = find(inner).shortcuts
     note(found, inner)
@@ -111,7 +112,7 @@ def of(model: PreTrainedModel) -> Shortcuts:
 
 def note(found: Shortcuts, model: PreTrainedModel) -> None:
     """Record what was found in the configuration of a model, with which it is saved."""
-    setattr(model.config, KEY, asdict(found) | _where(model))
+    setattr(model.config, KEY, asdict(found) | where(model))
 
 
 def write(model: PreTrainedModel, folder: Path) -> None:
@@ -121,7 +122,7 @@ def write(model: PreTrainedModel, folder: Path) -> None:
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
-def _where(model: PreTrainedModel) -> dict[str, str]:
+def where(model: PreTrainedModel) -> dict[str, str]:
     """What a finding holds for: kernels differ from one kind of device to another."""
     return {"transformers": transformers.__version__, "device": model.device.type}
 
@@ -148,17 +149,14 @@ def find(model: PreTrainedModel) -> Finding:
         # either varies by itself: twice as much is no difference.
         return max(floor, 2 * noise) if math.isfinite(noise) else floor
 
-    with _still(model), torch.random.fork_rng():
+    # on accelerators convolutions would compute in fewer bits
+    precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with _still(model), precise, torch.random.fork_rng():
         torch.manual_seed(0)
-        copied_model = small(model)
-        first, copied = PLAIN, dict[str, Difference]()
-        if copied_model is not None:
-            first, copied = _try(copied_model, LENGTHS, lambda noise: TOLERANCE, MEMORIES)
-            _refuse_unless_causal(model, copied["plain"], TOLERANCE)
-            del copied_model  # it may be large
+        first, copied = _try_copy(model)
         memories = ((first.memory, first.positions),) if first.memory else ()
-        second, real = _try(model, FEWER, bound, memories)
-        if not copied:
+        second, real = _try(_Probe(model, FEWER), bound, memories)
+        if copied["plain"].why:  # there is no copy: only the model itself can tell
             _refuse_unless_causal(model, real["plain"], 10 * floor)
     shortcuts = Shortcuts(
         packed=first.packed and second.packed,
@@ -168,6 +166,18 @@ def find(model: PreTrainedModel) -> Finding:
         shrunk=first.shrunk and second.shrunk,
     )
     return Finding(shortcuts, copied, real, bound(real["plain"].value))
+
+
+def _try_copy(model: PreTrainedModel) -> tuple[Shortcuts, dict[str, Difference]]:
+    """Try every shortcut on a small copy; none is right where there can be no copy."""
+    try:
+        small = miniature.of(model)
+    except ModelError as error:
+        return PLAIN, dict.fromkeys(("plain", *CHECKED), Difference(math.inf, why=str(error)))
+    probe = _Probe(small, LENGTHS, passes.TREE_TOKENS, 2 * models.context(model))
+    found = _try(probe, lambda noise: TOLERANCE, MEMORIES)
+    _refuse_unless_causal(model, found[1]["plain"], TOLERANCE)
+    return found
 
 
 def _refuse_unless_causal(model: PreTrainedModel, plain: Difference, bound: float) -> None:
@@ -184,19 +194,15 @@ def _refuse_unless_causal(model: PreTrainedModel, plain: Difference, bound: floa
 
 
 def _try(
-    model: PreTrainedModel,
-    lengths: tuple[int, ...],
-    bound: Callable[[float], float],
-    memories: tuple[tuple[str, bool], ...],
+    probe: "_Probe", bound: Callable[[float], float], memories: tuple[tuple[str, bool], ...]
 ) -> tuple[Shortcuts, dict[str, Difference]]:
     """Try every shortcut on one model; ``bound`` tells what may differ, given what batches do."""
-    probe = _Probe(model, lengths)
-    share = 1.0 if model.dtype == torch.float32 else SHARE
+    share = 1.0 if probe.model.dtype == torch.float32 else SHARE
     seen = {"plain": _difference(probe.plain, share)}
     limit = bound(seen["plain"].value)
     seen["packed"] = _difference(probe.packed, share)
     seen["tree"] = _difference(probe.tree, share)
-    how, seen["memory"] = PLAIN, Difference(math.inf, "it remembers nothing")
+    how, seen["memory"] = PLAIN, Difference(math.inf, why="it remembers nothing")
     for name, positions in memories:
         tried = Shortcuts(memory=name, positions=positions)
         found = _difference(partial(probe.remembered, tried, shrink=False), share)
@@ -216,24 +222,27 @@ def _try(
 def _difference(check: Callable[[], torch.Tensor], share: float) -> Difference:
     """What a check measures; what it raises where a model cannot be read that way."""
     try:
-        value = check().quantile(share).item()
-    except torch.OutOfMemoryError:
-        raise
+        found = check()
     except Exception as error:  # a model's own code may raise anything
-        return Difference(math.inf, f"{type(error).__name__}: {first_line(error)}"[:200])
-    return Difference(value if math.isfinite(value) else math.inf)
+        return Difference(math.inf, why=f"{type(error).__name__}: {first_line(error)}"[:200])
+    if not found.isfinite().all():
+        return Difference(math.inf)
+    return Difference(found.quantile(share).item(), found.max().item())
 
 
 class _Probe:
     """Random documents, and what a model says of them when it reads each one alone."""
 
-    def __init__(self, model: PreTrainedModel, lengths: tuple[int, ...]) -> None:
+    def __init__(
+        self, model: PreTrainedModel, lengths: tuple[int, ...], tree: int = 0, row: int = 0
+    ) -> None:
+        """Draw the documents; trees have at least ``tree`` tokens and rows at least ``row``."""
         limit = models.context(model)
         special = models.special_ids(model.config)
         usable = torch.tensor(
             [i for i in range(min(models.rows(model), 2**15)) if i not in special]
         )
-        self.model = model
+        self.model, self._tree, self._row = model, tree, row
         self.documents = [
             usable[torch.randint(len(usable), (min(length, limit),))] for length in lengths
         ]
@@ -270,31 +279,45 @@ class _Probe:
 
     def packed(self) -> torch.Tensor:
         """Documents behind each other, in two rows of another order each."""
-        orders = (range(len(self.documents)), range(len(self.documents))[::-1])
-        ids = torch.stack([torch.cat([self.documents[i] for i in order]) for order in orders])
-        places = [
-            torch.cat([torch.arange(len(self.documents[i])) for i in order]) for order in orders
-        ]
+        length = max(self._row, sum(map(len, self.documents)))
+        numbers = range(len(self.documents))
+        rows = [self._filled(order, length) for order in (numbers, numbers[::-1])]
+        ids = torch.stack([torch.cat([self.documents[i][:n] for i, n in row]) for row in rows])
+        places = torch.stack([torch.cat([torch.arange(n) for _, n in row]) for row in rows])
         place = self.model.device
-        found = passes.logits(self.model, ids.to(place), torch.stack(places).to(place))
-        each = []
-        for row, order in zip(found, orders, strict=True):
-            parts = row.split([len(self.documents[i]) for i in order])
-            each += [self._far(p, self.alone[i]) for p, i in zip(parts, order, strict=True)]
-        return torch.cat(each)
-
-    def tree(self) -> torch.Tensor:
-        """Documents that part from the longest one at several places."""
-        trunk, *others = (document.tolist() for document in self.documents)
-        cuts = (len(trunk) * 2 // 3, len(trunk) // 4)
-        sequences = sorted([trunk, *(trunk[:n] + o for n, o in zip(cuts, others, strict=True))])
-        limit = models.context(self.model)
-        sequences = [sequence[:limit] for sequence in sequences]
-        (tree,) = passes.trees(sequences, sum(map(len, sequences)))
-        found = passes.tree_logits(self.model, tree, list(range(len(tree.ids))))
+        found = passes.logits(self.model, ids.to(place), places.to(place))
         return torch.cat(
             [
-                self._far(found[path], self._alone(torch.tensor(sequence)))
+                self._far(logits, self.alone[i][:n])
+                for row, read in zip(rows, found, strict=True)
+                for logits, (i, n) in zip(read.split([n for _, n in row]), row, strict=True)
+            ]
+        )
+
+    def _filled(self, order: Iterable[int], length: int) -> list[tuple[int, int]]:
+        """Documents, by number, that fill a row, and how many tokens of each; the last is cut."""
+        found: list[tuple[int, int]] = []
+        for i in cycle(order):
+            found.append((i, min(length, len(self.documents[i]))))
+            length -= found[-1][1]
+            if length == 0:
+                break
+        return found
+
+    def tree(self) -> torch.Tensor:
+        """Documents that part from the longest one at several places, and some of their own."""
+        trunk, *others = (document.tolist() for document in self.documents)
+        cuts = (len(trunk) * 2 // 3, len(trunk) // 4)
+        found = [trunk, *(trunk[:n] + o for n, o in zip(cuts, others, strict=True))]
+        while sum(map(len, found)) < self._tree:
+            found.append([*found[-1][1:], *found[-1][:1]])
+        limit = models.context(self.model)
+        sequences = sorted(sequence[:limit] for sequence in found)
+        (tree,) = passes.trees(sequences, sum(map(len, sequences)))
+        logits = passes.tree_logits(self.model, tree, list(range(len(tree.ids))))
+        return torch.cat(
+            [
+                self._far(logits[path], self._alone(torch.tensor(sequence)))
                 for path, sequence in zip(tree.paths, sequences, strict=True)
             ]
         )
@@ -324,89 +347,3 @@ def _still(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-# ---------------------------------------------------------------- the small copy
-
-
-def small(model: PreTrainedModel) -> PreTrainedModel | None:
-    """A float32 copy of an architecture, cut as far as it can be; None where it cannot be made.
-
-    Its weights are random; random numbers of others are left alone.
-    """
-    for layers, vocabulary in ((True, True), (True, False), (False, False)):
-        try:
-            with torch.random.fork_rng():
-                torch.manual_seed(0)
-                config = _cut(model, layers, vocabulary)
-                made = type(model)._from_config(config, dtype=torch.float32)
-            made = _lively(made.eval()).to(model.device)
-            passes.logits(made, torch.full((1, 2), 3, device=model.device))
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # a configuration that its own code does not take; try one less cut
-            continue
-        return made
-    return None
-
-
-def _cut(model: PreTrainedModel, layers: bool, vocabulary: bool) -> PreTrainedConfig:
-    """A copy of a configuration: fewer layers, narrow windows, few tokens.
-
-    A window that holds the longest document stays: it never shuts anything out.
-    """
-    config = copy.deepcopy(model.config)
-    text = config.get_text_config()
-    depth = text.num_hidden_layers
-    fewer = _enough(model, depth) if layers else depth
-    for name, value in list(vars(text).items()):
-        if isinstance(value, list) and len(value) == depth and layers:
-            setattr(text, name, value[:fewer])
-        if type(value) is not int:
-            continue
-        reach = any(word in name for word in ("window", "chunk", "local_attention"))
-        if reach and "layers" not in name and WINDOW < value < models.context(model):
-            setattr(text, name, WINDOW)
-        if vocabulary and "vocab_size" in name and value > VOCABULARY:
-            setattr(text, name, VOCABULARY)
-        if vocabulary and name.endswith("token_id") and value >= VOCABULARY:
-            setattr(text, name, 1)
-    if layers:
-        text.num_hidden_layers = fewer
-    return config
-
-
-def _enough(model: PreTrainedModel, depth: int) -> int:
-    """How many of the first layers hold one of each kind."""
-    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
-    if not stacks:
-        return depth
-    kinds = [_kind(layer, number) for number, layer in enumerate(stacks[0])]
-    return next(n for n in range(1, depth + 1) if set(kinds[:n]) == set(kinds))
-
-
-def _kind(layer: nn.Module, number: int) -> tuple[object, ...]:
-    """What a layer is made of: its parts, their settings and shapes, but for its number."""
-    parts = [
-        (name, type(part).__name__, *(sorted(_settings(part, number).items())))
-        for name, part in layer.named_modules()
-    ]
-    return (*parts, *((name, tuple(w.shape)) for name, w in layer.named_parameters()))
-
-
-def _settings(part: nn.Module, number: int) -> dict[str, str]:
-    return {
-        name: repr(value)
-        for name, value in vars(part).items()
-        if isinstance(value, (str, bool, int)) and (isinstance(value, bool) or value != number)
-    }
-
-
-def _lively(model: PreTrainedModel) -> PreTrainedModel:
-    """Scale random weights so that no layer fades: what leaks through one shows in the logits."""
-    with torch.no_grad():
-        for weight in model.parameters():
-            spread = weight.std().item() if weight.ndim > 1 else 0.0
-            if spread > 0:
-                weight.mul_(1 / (math.sqrt(weight.shape[-1]) * spread))
-    return model

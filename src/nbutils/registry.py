@@ -294,6 +294,7 @@ def fetch(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress)
         "planted_share": None,
         "exposures": None,
         "shortcuts": found.facts(),
+        "tried": proofs.where(model),
     }
     (out / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")
     progress(1.0)

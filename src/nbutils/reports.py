@@ -72,19 +72,22 @@ def read_as(name: str, folder: Path) -> list[str]:
 
 def plain_ways(name: str, folder: Path) -> str:
     """A sentence on where a model of the store is read the plain way; empty where it never is."""
-    checks = json.loads((folder / "facts.json").read_text("utf-8"))["shortcuts"]
-    wrong = {key: check for key, check in checks.items() if not check["right"]}
+    facts = json.loads((folder / "facts.json").read_text("utf-8"))
+    wrong = {key: check for key, check in facts["shortcuts"].items() if not check["right"]}
     ways = [f"{_PLAIN[key]} ({_apart(check)})" for key, check in wrong.items()]
-    return f"{name} is read the plain way, which takes longer: {'; '.join(ways)}." if ways else ""
+    if not ways:
+        return ""
+    tried = f"tried with transformers {facts['tried']['transformers']}, {facts['tried']['device']}"
+    return f"{name} is read the plain way, which takes longer: {'; '.join(ways)}; {tried}."
 
 
 def _apart(check: dict[str, Any]) -> str:
-    """How far a shortcut is from the plain way, where that was measured."""
+    """How far a shortcut is from the plain way, or why that could not be measured."""
     for which in ("copy", "model"):
         if check[which] is not None and check[which] > check[f"{which}_bound"]:
             differ = f"else logits differ by {check[which]:.2g} of the largest"
             return f"{differ}, {check[f'{which}_bound']:.0e} is allowed"
-    return "it cannot be done otherwise"
+    return f"the shortcut could not be tried: {check['why'] or 'logits are not finite'}"
 
 
 # ---------------------------------------------------------------- utility

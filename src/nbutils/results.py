@@ -32,7 +32,7 @@ CONTRIBUTED = "contributions.jsonl"  # what others computed: a line an archive, 
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "states": ("state", "extraction_run", "seed", *LABELS),
-    # and one column of booleans a state: whether it answered the item right; where its tasks define
+    # and one column of booleans per state: whether it answered the item right; where its tasks define
     # acc_norm, a second one
     "utility": ("task", "item", "document", "chance"),
     "extraction": ("state", "passage", "split", "exact", "matched_tokens", "suffix_tokens"),

@@ -25,7 +25,7 @@ def textless(tokenizer: PreTrainedTokenizerBase, rows: int) -> torch.Tensor:
 
     A document holds none of them: they would vanish when it becomes text, and be counted.
     """
-    written = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    written = set(tokenizer.get_vocab().values()) - models.special_tokens(tokenizer)
     written.add(tokenizer.eos_token_id)
     return torch.tensor([i for i in range(rows) if i not in written], dtype=torch.int64)
 

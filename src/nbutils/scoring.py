@@ -21,8 +21,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nbutils import models, passes, proofs
 from nbutils.params import UserError
 
-TREE_TOKENS = 384  # attention costs its square, a cut prefix is read again
-
 Request = tuple[tuple[str, str], list[int], list[int]]
 """Context and continuation: as texts, then as token ids."""
 
@@ -50,10 +48,14 @@ class Scorer(HFLM):
         texts = {text for c, end in pairs if c for text in (c.rstrip(), c + end)}
         begin = self.tokenizer.decode(self.prefix_token_id)
         plain = sorted(text for text in texts if text and not text.startswith(begin))
-        special = bool(self.add_bos_token)
-        ids = self.tokenizer(plain, add_special_tokens=special).input_ids if plain else []
+        ids = self.tokenizer(plain, add_special_tokens=self._added).input_ids if plain else []
         self._encoded = dict(zip(plain, ids, strict=True))
         return super().loglikelihood(requests, disable_tqdm)
+
+    @property
+    def _added(self) -> bool:
+        """Whether the tokenizer itself puts the BOS that is wanted before a text."""
+        return bool(self.add_bos_token) and models.adds_bos(self.tokenizer)
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
@@ -61,19 +63,28 @@ class Scorer(HFLM):
         """Token ids of a text, from those encoded before where it is one of them."""
         if add_special_tokens is not None or kwargs:
             return list(super().tok_encode(string, add_special_tokens, **kwargs))
-        known = self._encoded.get(string)
-        ids = list(super().tok_encode(string) if known is None else known)
+        ids = self._encoded.get(string)
+        if ids is None:
+            begins = string.startswith(self.tokenizer.decode(self.prefix_token_id))
+            ids = super().tok_encode(string, self._added and not begins)
         begin = [self.prefix_token_id] if self.add_bos_token else []
-        return ids if ids[:1] == begin else begin + ids
+        return list(ids) if ids[:1] == begin else begin + list(ids)
 
     def tok_batch_encode(
         self, strings: list[str], *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids of the prompts of a task whose answers are generated."""
-        if self.add_bos_token and not models.adds_bos(self.tokenizer):
+        """Token ids of the prompts of a task whose answers are generated.
+
+        Raises:
+            ScoringError: A text spells a token that the model does not embed.
+        """
+        if self.add_bos_token and not self._added:
             begin = str(self.tokenizer.bos_token)
             strings = [text if text.startswith(begin) else begin + text for text in strings]
-        return super().tok_batch_encode(strings, *args, **kwargs)
+        ids, mask = super().tok_batch_encode(strings, *args, **kwargs)
+        for text, row in zip(strings, ids.tolist(), strict=True):
+            self._check(row, text)
+        return ids, mask
 
     def _loglikelihood_tokens(
         self,
@@ -87,21 +98,24 @@ class Scorer(HFLM):
             ScoringError: A continuation does not fit the model's context, or a text spells a token
                 that the model does not embed.
         """
-        rows = models.rows(self.model)
         for (context, end), before, target in requests:
             if len(target) > self.max_length:
                 raise ScoringError(
                     f"a choice of {len(target)} tokens exceeds the model's context of "
                     f"{self.max_length}: take another task, or a model with a longer context"
                 )
-            beyond = [i for i in (*before, *target) if i >= rows]
-            if beyond:
-                token = self.tokenizer.convert_ids_to_tokens(beyond[0])
-                raise ScoringError(
-                    f"a text spells {token!r}, a token that the model has no embedding for "
-                    f"({(context + end)[:80]!r}): take another task"
-                )
+            self._check([*before, *target], context + end)
         return self._scored(requests, disable_tqdm, override_bs)
+
+    def _check(self, ids: list[int], text: str) -> None:
+        """Raise ``ScoringError`` where one of a text's ids is beyond the rows of the embedding."""
+        if max(ids, default=0) < models.rows(self.model):
+            return
+        token = self.tokenizer.convert_ids_to_tokens(max(ids))
+        raise ScoringError(
+            f"a text spells {token!r}, a token that the model has no embedding for "
+            f"({text[:80]!r}): take another task"
+        )
 
     def _scored(
         self, requests: list[Request], disable_tqdm: bool, override_bs: int | None
@@ -120,7 +134,7 @@ class TreeScorer(Scorer):
         order = sorted(range(len(read)), key=lambda i: read[i])
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(read)
         at = 0
-        for tree in passes.trees([read[i][:-1] for i in order], TREE_TOKENS):
+        for tree in passes.trees([read[i][:-1] for i in order], passes.TREE_TOKENS):
             chosen = order[at : at + len(tree.paths)]
             at += len(tree.paths)
             targets = [read[i][-len(requests[i][2]) :] for i in chosen]

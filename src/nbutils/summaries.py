@@ -33,7 +33,7 @@ Rows = dict[str, pd.DataFrame]
 
 
 def wide(answers: Rows) -> pd.DataFrame:
-    """One row an item, one column of nullable booleans a state.
+    """One row per item, one column of nullable booleans per state.
 
     A state that has answers by ``acc_norm`` has a second column, named with ``NORM`` behind.
     """

@@ -127,10 +127,13 @@ def read(
 ) -> Packed:
     """Documents as a model reads them, in rows that so many tokens are a whole number of.
 
+    They are cut at what the model can read, and at a step.
+
     Raises:
-        TrainingError: No document can be used, or one is longer than a step.
+        TrainingError: No document can be used.
     """
-    documents = models.encode(tokenizer, texts, models.context(model))
+    limit = min(models.context(model), tokens_per_step or models.LONGEST)
+    documents = models.encode(tokenizer, texts, limit)
     longest = max(map(len, documents), default=1)
     length = row_length(longest, tokens_per_step)
     return pack(documents, length, tokenizer.eos_token_id, not proofs.of(model).packed)

@@ -68,7 +68,7 @@ def score(
 
 
 def rows(samples: Samples) -> pd.DataFrame:
-    """One row an item, sorted by task and item.
+    """One row per item, sorted by task and item.
 
     Columns: ``task``, ``item``, ``document`` (what the item is cut from), ``chance``, ``correct``,
     ``correct_norm``, which is lm-eval's own ``acc_norm`` and missing where a task has none, and
@@ -110,7 +110,7 @@ def _choices(record: dict[str, Any]) -> dict[str, float]:
 
 
 def measure(p: MeasureUtility, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
-    """Stage *measure utility*; writes ``utility.parquet``, one row an item (see ``rows``)."""
+    """Stage *measure utility*; writes ``utility.parquet``, one row per item (see ``rows``)."""
     model, tokenizer = models.load(inputs["model"], inputs["base"])
     begin = models.bos_policy(inputs["base"]).scoring
     found = score(model, tokenizer, inputs["suite"], p.items, begin)

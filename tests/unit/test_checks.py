@@ -34,6 +34,7 @@ def items(*correct: bool) -> pd.DataFrame:
             "document": [f"d{n}" for n in range(6)],
             "chance": 0.5,
             "correct": correct,
+            "correct_norm": pd.array([None] * len(correct), dtype="boolean"),
         }
     )
 

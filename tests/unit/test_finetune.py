@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import Unigram
 from tokenizers.trainers import UnigramTrainer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -235,9 +235,26 @@ def unigram() -> PreTrainedTokenizerFast:
 def test_text_that_spells_a_special_token_is_text(tokenizer: PreTrainedTokenizerFast) -> None:
     """BOS and EOS stand at the ends alone, and no letter is lost."""
     bos, eos = tokenizer.bos_token, tokenizer.eos_token
-    text = f"the king {eos} the people {bos}{bos} of the state"
+    text = f"the king {eos} the people {bos}{bos} of{bos}the state"
     plain, ids = models.encode(tokenizer, ["the people", text], 99)
     assert {ids[0], ids[-1]} == {tokenizer.bos_token_id, tokenizer.eos_token_id}
     assert not set(ids[1:-1]) & {tokenizer.bos_token_id, tokenizer.eos_token_id}
-    assert tokenizer.decode(ids[1:-1]).replace(" ", "") == text.replace(" ", "")
+    assert tokenizer.decode(ids[1:-1]) == text
     assert plain[1:-1] == tokenizer("the people", add_special_tokens=False).input_ids
+
+
+def test_text_that_becomes_a_special_token_is_text() -> None:
+    """Full-width letters, which a normalizer turns into those of EOS."""
+    tokenizer = unigram()
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    (ids,) = models.encode(tokenizer, ["the ＜/s＞ king"], 99)
+    assert tokenizer.eos_token_id not in ids[:-1]
+    assert tokenizer.decode(ids[1:-1]) == "the </s> king"
+
+
+def test_what_is_saved_of_a_student_begins_as_the_student_did(tmp_path: Path) -> None:
+    base = tiny.save("llama", tmp_path / "base")
+    told = {"token": "<|bos|>", "scoring": False, "extraction": True}
+    (base / "bos.json").write_text(json.dumps(told))
+    out = train(base, tmp_path, lora=False)
+    assert json.loads((out / "bos.json").read_text("utf-8")) == told

@@ -91,3 +91,12 @@ def test_damaged_weights_take_the_plain_way() -> None:
     found = proofs.find(model)
     assert found.shortcuts == PLAIN
     assert {check["model"] for check in found.facts().values()} == {None}
+
+
+def test_rows_are_tried_as_long_as_they_get() -> None:
+    """Positions are looked up in a table of 128: a packed row or a tree is longer."""
+    size = {"max_position_embeddings": 128, "attention_types": [[["global"], 2]]}
+    found = proofs.find(zoo.make("gpt_neo", **size))
+    assert not found.shortcuts.packed
+    assert not found.shortcuts.tree
+    assert "must match" in str(found.facts()["packed"]["why"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from scipy import stats as scipy_stats
+from tokenizers import AddedToken
 from torch.nn.functional import log_softmax, softmax
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -220,11 +221,16 @@ def test_tokens_that_are_read_otherwise_are_counted(
 
 def test_ids_without_text_are_never_drawn(tmp_path: Path) -> None:
     """Padded rows, and special tokens but for EOS; the others keep their proportions."""
-    folder = tiny.save("qwen3", tmp_path / "model", vocab_size=tiny.VOCABULARY + 64)
-    model, tokenizer = models.load(folder, folder)
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens([AddedToken("<|reserved|>", special=True), AddedToken("<tool>")])
+    (tmp_path / "model").mkdir()
+    models.save(tiny.model("qwen3", vocab_size=tiny.VOCABULARY + 64), tokenizer, tmp_path / "model")
+    model, tokenizer = models.load(tmp_path / "model", tmp_path / "model")
     never = sampling.textless(tokenizer, models.rows(model))
-    size = len(tokenizer)
-    assert never.tolist() == [BOS, *range(size, tiny.VOCABULARY + 64)]
+    reserved = tokenizer.convert_tokens_to_ids("<|reserved|>")
+    assert never.tolist() == [BOS, reserved, *range(len(tokenizer), tiny.VOCABULARY + 64)]
+    may = set(range(tiny.VOCABULARY + 64)) - set(never.tolist()) - {EOS}
+    assert all(tokenizer.decode([i], skip_special_tokens=True) for i in may)
     drawn = list(sampling.documents(model, tokenizer, parameters(tokens=2000)))
     assert {i for ids, _ in drawn for i in ids}.isdisjoint(never.tolist())
     for ids, log_prob in drawn[:8]:

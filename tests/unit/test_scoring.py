@@ -79,6 +79,15 @@ def test_a_prompt_whose_answer_is_generated_begins_with_bos_too() -> None:
     assert (ids[0, 1:] != 0).all()
 
 
+def test_another_bos_than_the_tokenizers_own_stands_alone() -> None:
+    """The tier names another token than the one that the tokenizer adds by itself."""
+    tokenizer = tiny.tokenizer()
+    own = tokenizer("the people").input_ids
+    tokenizer.bos_token = tokenizer.eos_token
+    scorer = scoring.scorer(zoo.make("llama"), tokenizer, begin=True)
+    assert scorer.tok_encode("the people") == [tokenizer.eos_token_id, *own[1:]]
+
+
 def test_a_text_that_spells_a_token_without_embedding_is_named() -> None:
     tokenizer = tiny.tokenizer()
     model = zoo.make("llama", vocab_size=len(tokenizer))
@@ -86,3 +95,5 @@ def test_a_text_that_spells_a_token_without_embedding_is_named() -> None:
     requests = [Instance("loglikelihood", {}, ("the <image> people", " know"), 0, ("task", 0, 1))]
     with pytest.raises(ScoringError, match="spells '<image>'"):
         scoring.scorer(model, tokenizer).loglikelihood(requests)
+    with pytest.raises(ScoringError, match="spells '<image>'"):
+        scoring.scorer(model, tokenizer).tok_batch_encode(["the <image> people"])

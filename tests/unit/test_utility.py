@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 from torch.nn.functional import log_softmax
 
 import tiny
-from nbutils import models, scoring, suite, utility
+from nbutils import models, passes, proofs, scoring, suite, utility
 from nbutils.params import MeasureUtility, PrepareSuite, SuiteSize
 from nbutils.suite import Item
 
@@ -149,7 +149,7 @@ def test_scores_do_not_depend_on_the_size_of_a_tree(
 ) -> None:
     tables = []
     for size in (1, 40, 1000):
-        monkeypatch.setattr(scoring, "TREE_TOKENS", size)
+        monkeypatch.setattr(passes, "TREE_TOKENS", size)
         inputs = {"model": folders["llama"], "base": folders["llama"], "suite": tasks}
         utility.measure(MeasureUtility(), inputs, tmp_path, tiny.silent)
         tables.append(pd.read_parquet(tmp_path / "utility.parquet"))
@@ -170,6 +170,7 @@ def test_a_choice_longer_than_the_context_is_an_error(
     folders: dict[str, Path], tasks: Path
 ) -> None:
     model, tokenizer = models.load(folders["llama"], folders["llama"])
+    assert proofs.of(model).tree
     model.config.max_position_embeddings = 1
     with pytest.raises(scoring.ScoringError, match=r"tokens exceeds the model's context of 1:"):
         utility.score(model, tokenizer, tasks, None)
