@@ -32,8 +32,8 @@ CONTRIBUTED = "contributions.jsonl"  # what others computed: a line an archive, 
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "states": ("state", "extraction_run", "seed", *LABELS),
-    # and one column of booleans per state: whether it answered the item right; where its tasks define
-    # acc_norm, a second one
+    # and one column of booleans per state: whether it answered the item right; and a second one
+    # where tasks define acc_norm
     "utility": ("task", "item", "document", "chance"),
     "extraction": ("state", "passage", "split", "exact", "matched_tokens", "suffix_tokens"),
     "curves": ("run", "seed", *LABELS, "loss"),
