@@ -43,9 +43,9 @@ print(results.found(project))
 # p_\tau(x) = \frac{p(x)^{1/\tau}}{\sum_{y} p(y)^{1/\tau}} .
 # ```
 
-# Beside how much each source wrote and how varied it is, the table tells which share of its tokens its own
-# tokenizer *reads otherwise*: a text may be written in several ways, and a model does not always write the
-# one that it would read.
+# Beside how much each source wrote and how varied it is, and how many of the suite's words it holds, the
+# table tells which share of the tokens is *re-read* as others by the source's own tokenizer: a text may be
+# written in several ways, and a model does not always write the one that it would read.
 
 # %%
 corpora = results.load("corpora", project)

@@ -363,8 +363,8 @@ def corpus_table(corpora: pd.DataFrame) -> HTML:
     means = means.astype(dict.fromkeys(["documents", "tokens", "passage_hits"], "Float64"))
     means = means.round({"documents": 0, "tokens": 0, "passage_hits": 1})
     names = {"distinct_2": "distinct bigrams", "mean_log_prob": "mean log-probability"}
-    names["read_otherwise"] = "read otherwise"
-    return table(means.rename(columns=names | {"benchmark_words": "benchmark vocabulary"}))
+    names |= {"benchmark_words": "suite words", "read_otherwise": "re-read"}
+    return table(means.rename(columns=names))
 
 
 def made_by(runs: Iterable[Run], tier: str, store: Store) -> HTML:

@@ -1,7 +1,6 @@
 """Any causal language model of transformers at a tiny size: sample, train, score, extract."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,17 +20,6 @@ BOS, EOS = 0, 1
 CONTEXT = "the people of the state know the house of the people is at the end of the street"
 PAIRS = [(CONTEXT, end) for end in (" of the state", " and the king", " are")]
 PAIRS += [("the people of", " the house"), ("the state", " is"), ("", "the king")]
-
-
-def ending(model: PreTrainedModel) -> PreTrainedModel:
-    """Give EOS about one chance in six everywhere, so that documents end at different times."""
-
-    def hook(module: Any, arguments: Any, output: Any) -> Any:
-        output.logits[..., EOS] = output.logits.logsumexp(dim=-1) - 1.6
-        return output
-
-    model.register_forward_hook(hook)
-    return model
 
 
 def refused(architecture: str) -> set[str]:
@@ -55,7 +43,7 @@ def test_a_model_is_read_as_transformers_and_lm_eval_read_it(
     _packed_is_alone(model)
     _scores_are_those_of_lm_eval(model, tokenizer)
     _extraction_is_greedy_generation(model)
-    _samples_have_the_chances_of_teacher_forcing(ending(model))
+    _samples_have_the_chances_of_teacher_forcing(tiny.ending(model))
 
 
 def _packed_is_alone(model: PreTrainedModel) -> None:

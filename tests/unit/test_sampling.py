@@ -32,17 +32,6 @@ def parameters(**changes: float) -> SampleCorpus:
     return SampleCorpus.model_validate(values | changes)
 
 
-def ending(model: PreTrainedModel) -> PreTrainedModel:
-    """Give EOS about one chance in six everywhere, so that documents end at different times."""
-
-    def hook(module: Any, arguments: Any, output: Any) -> Any:
-        output.logits[..., EOS] = output.logits.logsumexp(dim=-1) - 1.6
-        return output
-
-    model.register_forward_hook(hook)
-    return model
-
-
 @torch.no_grad()
 def teacher_forced(model: PreTrainedModel, ids: list[int]) -> float:
     table = log_softmax(model(input_ids=torch.tensor([[BOS, *ids]])).logits[0], dim=-1)
@@ -65,7 +54,7 @@ def test_log_probabilities_are_those_of_teacher_forcing_though_rows_leave(
     model: PreTrainedModel,
 ) -> None:
     """Rows end at different times and leave the batch; the others must not notice."""
-    found = sample_batch(ending(model), BOS, EOS, 1.3, 24, 15, generator())
+    found = sample_batch(tiny.ending(model), BOS, EOS, 1.3, 24, 15, generator())
     lengths = {len(ids) for ids, _ in found}
     assert len(lengths) >= 4
     assert min(lengths) < 15
@@ -118,7 +107,7 @@ def test_every_position_holds_the_tokens_that_generate_writes(architecture: str)
 
     Rows leave our batch as their documents end; EOS counts as a token, what follows it does not.
     """
-    model, rows, length = ending(tiny.model(architecture)), 8_000, 8
+    model, rows, length = tiny.ending(tiny.model(architecture)), 8_000, 8
     ours = [ids for ids, _ in sample_batch(model, BOS, EOS, 1.0, rows, length, generator())]
     theirs = generated(model, rows, length)
     p_values = []
@@ -172,7 +161,7 @@ def test_sampling_is_deterministic_by_its_seed() -> None:
 
 
 def test_documents_stop_at_the_budget() -> None:
-    model = ending(tiny.model("llama"))
+    model = tiny.ending(tiny.model("llama"))
     drawn = sampling.documents(model, tiny.tokenizer(), parameters(tokens=100))
     found = [len(ids) for ids, _ in drawn]
     assert sum(found) >= 100
