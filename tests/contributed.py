@@ -74,8 +74,10 @@ def fake(stage: str) -> Callable[..., None]:
             frame.to_parquet(out / f"{name}.parquet")
         made = {"training_tokens": 9, "planted_share": 0.1, "exposures": 3}
         unknown = dict.fromkeys(made) if stage == "fetch_model" else {}
-        facts = {"parameters": 9} | made | unknown
+        facts = {"parameters": 9, "shortcuts": {}} | made | unknown
         (out / "facts.json").write_text(json.dumps(facts))
+        policy = {"token": "<|bos|>", "scoring": True, "extraction": False}
+        (out / "bos.json").write_text(json.dumps(policy))
         (out / "config.json").write_text('{"model_type": "llama"}')
         (out / "texts.json").write_text('{"cloze": ["the king"]}')
 
