@@ -44,10 +44,10 @@ charts.table(history.tiers(manifests))
 # %% [markdown]
 # ## Stage by stage
 #
-# Runs go side by side, so a tier may have taken less time than its runs together. `code` begins the
-# digest of the code that made them: runs of one digest are made alike. Where it is not that *of today*,
-# the numbers stand as they were measured then; a pairing computed now cannot be added to them, and
-# running the tier computes that stage again.
+# Runs go side by side, so a tier may have taken less time than its runs together. A stage's `version`
+# is raised when its results change, and for nothing else; 0 is from before there were versions. Where it
+# is not the version *of today*, the numbers stand as they were measured then; a pairing computed now
+# cannot be added to them, and running the tier computes that stage again.
 
 # %%
 charts.table(history.stages(manifests))

@@ -24,7 +24,8 @@ from nbutils import (
     results,
     summaries,
 )
-from nbutils.runs import STAGES, Run, Store
+from nbutils.runs import Run, Store
+from nbutils.stages import STAGES
 from tiny import REPOSITORY, silent
 
 Files = dict[str, bytes]

@@ -15,7 +15,8 @@ from typing import Any
 
 from nbutils import results
 from nbutils.params import Parameters
-from nbutils.runs import STAGES, RunError
+from nbutils.runs import RunError
+from nbutils.stages import STAGES
 
 CUDA = {"is_available": lambda: False, "device_count": lambda: 0}
 

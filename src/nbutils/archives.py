@@ -21,18 +21,20 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from pydantic import ValidationError
 
 from nbutils.cells import LABELS
-from nbutils.digests import module_digest
 from nbutils.escaping import visible
 from nbutils.params import UserError
-from nbutils.results import CODE, COLUMNS, MANIFESTS, SUMS, ordered, sums
-from nbutils.runs import SCHEMA, STAGES, Manifest, identity
+from nbutils.results import COLUMNS, MANIFESTS, SUMS, ordered, sums
+from nbutils.runs import SCHEMA, Manifest, identity
+from nbutils.stages import STAGES
 from nbutils.summaries import NORM, typed
+from nbutils.tables import VERSION
 
 LIMIT = 16 * 2**20  # bytes of an archive, packed and unpacked
 HEADER = 4096  # bytes of a table's first line
 TABLES = ("states", "utility", "extraction", "curves", "proxies", "corpora", "models")
 """All but the summaries, which follow from these."""
-FILES = (*(f"{name}.csv" for name in TABLES), MANIFESTS, CODE, SUMS)
+TABLES_VERSION = "tables.version"
+FILES = (*(f"{name}.csv" for name in TABLES), MANIFESTS, TABLES_VERSION, SUMS)
 
 TEXT = (
     *("state", "extraction_run", "run", "experiment", "student", "source", "relation", "method"),
@@ -71,7 +73,7 @@ def pack(tables: dict[str, pd.DataFrame], manifests: list[Manifest]) -> bytes:
     """An archive's bytes, the same for the same content."""
     files = {f"{name}.csv": _csv(ordered(name, tables[name])) for name in TABLES}
     files[MANIFESTS] = "".join(m.model_dump_json() + "\n" for m in manifests).encode()
-    files[CODE] = _code()
+    files[TABLES_VERSION] = f"{VERSION}\n".encode()
     return zipped(files | {SUMS: sums(files).encode()})
 
 
@@ -86,10 +88,6 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 def _csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
-
-
-def _code() -> bytes:
-    return f"{module_digest('tables')}\n".encode()
 
 
 def read(path: Path) -> Archive:
@@ -112,10 +110,11 @@ def read(path: Path) -> Archive:
         differing = set(listed.splitlines()) - set(files[SUMS].splitlines())
         names = ", ".join(sorted(line.decode().partition("  ")[2] for line in differing)) or SUMS
         raise ArchiveError(f"{names} differs from its digest in {SUMS}: ask for the file again")
-    if files[CODE] != _code():
+    if files[TABLES_VERSION] != f"{VERSION}\n".encode():
+        given = files[TABLES_VERSION][:9].decode("ascii", "replace").strip()
         raise ArchiveError(
-            "its tables were made by other code: bring both checkouts to one commit and "
-            "contribute it again"
+            f"its tables are of version {given!r}, and this checkout writes version {VERSION}: "
+            "bring both checkouts to one commit and contribute it again"
         )
     tables = {name: _table(name, files[f"{name}.csv"]) for name in TABLES}
     # packed again: what is kept is what was checked, with nothing hidden beside it
@@ -176,11 +175,11 @@ def read_manifests(content: bytes) -> list[Manifest]:
                 f"{SCHEMA}: bring both checkouts to one commit and contribute it again"
             )
         inputs = {role: given.model_dump() for role, given in manifest.inputs.items()}
-        key = identity(manifest.stage, manifest.parameters, inputs, manifest.code_digest)
+        key = identity(manifest.stage, manifest.parameters, inputs, manifest.version)
         if manifest.key != key or manifest.stage not in STAGES:
             raise ArchiveError(
                 f"{where}: key {manifest.key!r} of stage {manifest.stage!r} does not follow from "
-                f"its parameters, inputs and code, which give {key}: compute the run again"
+                f"its parameters, inputs and version, which give {key}: compute the run again"
             )
         found[manifest.stage, key] = manifest
     return list(found.values())

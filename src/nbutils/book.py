@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import vl_convert
 
 from nbutils import (
@@ -31,8 +32,8 @@ from nbutils import (
     pages,
     publish,
     results,
-    runs,
     speed,
+    stages,
     workshop,
 )
 from nbutils.digests import module_digest
@@ -81,13 +82,13 @@ def build(root: Path) -> Path:
     explored(root)
     place = root / PAGES
     place.mkdir(parents=True, exist_ok=True)
-    keys = {m.key for t in results.available(root) for m in results.read_manifests(t.folder)}
+    manifests = results.manifests(root)
     with ThreadPoolExecutor(WORKERS) as pool:
         findings = list(pool.map(lambda name: executed(name, {}, root), FINDINGS))
         stages = list(pool.map(lambda name: stage_page(name, root), STAGES))
     sources = dict(zip([*FINDINGS, *STAGES], [*findings, *stages], strict=True))
     for name, path in sources.items():
-        stage(path, place / f"{name}.ipynb", keys, root)
+        stage(path, place / f"{name}.ipynb", manifests, root)
     for path in place.glob("*.ipynb"):
         if path.stem not in sources:
             path.unlink()  # of a notebook that was renamed or removed
@@ -133,7 +134,7 @@ def stamp(name: str, parameters: dict[str, str], root: Path) -> str:
     digest = hashlib.sha256(json.dumps([name, parameters]).encode())
     digest.update(notebooks.source_digest(notebooks.sources(root)[name]).encode())
     digest.update("".join(module_digest(module) for module in CODE).encode())
-    digest.update("".join(map(runs.code_digest, runs.STAGES)).encode())  # the status page asks
+    digest.update(str(list(stages.STAGES.values())).encode())  # the status page asks
     digest.update(tables_digest(root).encode())
     return digest.hexdigest()
 
@@ -198,17 +199,18 @@ def stage_page(name: str, root: Path) -> Path:
     return notebooks.convert(name, root)
 
 
-def stage(source: Path, target: Path, keys: set[str], root: Path) -> None:
+def stage(source: Path, target: Path, manifests: pd.DataFrame, root: Path) -> None:
     """Copy a notebook to the book's pages, its charts turned into what the page can draw.
 
-    ``keys`` are those of all runs with a manifest. Raises ``PageError`` for a hollow or stale page,
-    and ``FooterError`` where a chart has no runs.
+    ``manifests`` are rows of ``results.manifests``. Raises ``PageError`` for a hollow or stale
+    page, and ``FooterError`` where a chart has no runs.
     """
     notebook, name = nbformat.read(source, as_version=4), target.stem
     if source.parent != root / notebooks.CONVERTED:  # a source that no tier has executed
+        keys = set(manifests["key"]) if len(manifests) else set()
         pages.check(notebook, name, keys)
     launch.introduce(notebook, launch.buttons(name, root))
-    pages.introduce(notebook, name, root)
+    pages.introduce(notebook, name, root, manifests)
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             spec = output.get("data", {}).pop(charts.MIME, None)

@@ -47,11 +47,11 @@ class ContributionError(UserError):
 class Packed(Store):
     """The manifests of an archive, to be asked as a store is. There is no folder behind them."""
 
-    def __init__(self, manifests: list[Manifest], codes: dict[str, str]) -> None:
-        """``codes`` maps a stage to the digest that its code must have, if not the present one."""
+    def __init__(self, manifests: list[Manifest], versions: dict[str, int]) -> None:
+        """``versions`` maps a stage to the version its runs must have, if not the present one."""
         super().__init__(Path())
         self._manifests = {(m.stage, m.key): m for m in manifests}
-        self._codes = codes
+        self._versions = versions
 
     def manifest(self, stage: str, key: str) -> Manifest | None:
         """The manifest of a run, or None where the archive has none."""
@@ -61,9 +61,9 @@ class Packed(Store):
         """Every manifest."""
         return list(self._manifests.values())
 
-    def code(self, stage: str) -> str:
-        """Digest of the code by which runs of a stage must be made."""
-        return self._codes.get(stage) or super().code(stage)
+    def version(self, stage: str) -> int:
+        """The version that runs of a stage must have."""
+        return self._versions.get(stage, super().version(stage))
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def contribute(reference: str, root: Path) -> Path:
         raise ContributionError(
             f"run {trained.key} is not what tier {form.tier!r} asks for now, it differs in: "
             f"{', '.join(grid.changes(asked, store, trained))}. Compute the pairing with the "
-            f"tier's own budget and the present code: `{command}`"
+            f"tier's own budget and the present version: `{command}`"
         )
     if not plan.has_passages(cell.student):
         raise ContributionError(
@@ -217,7 +217,7 @@ def merged(given: Contribution, folder: Path, root: Path) -> dict[str, pd.DataFr
     theirs = results.read_manifests(folder)
     plan, cell = pairings.asked(given.form, root)
     plan = replace(plan, encoder=any(m.stage == "embed_texts" for m in manifests))
-    store = Packed(manifests, {m.stage: m.code_digest for m in theirs})
+    store = Packed(manifests, {m.stage: m.version for m in theirs})
     runs = _checked_runs(plan, cell, store)
     _check_rows(rows, runs, store)
     if not theirs:
@@ -237,11 +237,11 @@ def merged(given: Contribution, folder: Path, root: Path) -> dict[str, pd.DataFr
 
 def _checked_runs(plan: Plan, cell: Cell, store: Packed) -> list[Run]:
     """The runs that a plan asks for, each with its manifest, and no manifest beside them."""
-    other = [m for m in store.all() if m.code_digest != store.code(m.stage)]
+    other = [m for m in store.all() if m.version != store.version(m.stage)]
     if other:
         stages = ", ".join(sorted({m.stage for m in other}))
         raise ContributionError(
-            f"made by other code of {stages} than tier {plan.name!r} (at commit "
+            f"of another version of {stages} than tier {plan.name!r} (made at commit "
             f"{other[0].git.get('commit')}): bring both to one commit, compute and contribute again"
         )
     runs = _runs(plan, cell, store)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # Bookkeeping: what these modules decide enters a key by value, so their code does not.
-NOT_COMPUTING = ("digests", "failures", "forms", "params", "provenance", "runs")
+NOT_COMPUTING = ("digests", "failures", "forms", "params", "provenance", "runs", "stages")
 
 
 def sha256(data: str | bytes) -> str:

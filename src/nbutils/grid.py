@@ -112,8 +112,8 @@ def changes(run: Run, store: Store, earlier: Manifest) -> list[str]:
         was = earlier.inputs.get(role)
         if done is None or was is None or (done.key, done.digest) != (was.key, was.digest):
             found.append(f"input {role}")
-    if store.code(run.stage) != earlier.code_digest:
-        found.append("code")
+    if store.version(run.stage) != earlier.version:
+        found.append(f"version of {run.stage}")
     return found
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from nbutils.costs import duration
-from nbutils.runs import STAGES, code_digest
+from nbutils.stages import STAGES
 
 
 def tiers(manifests: pd.DataFrame) -> pd.DataFrame:
@@ -46,14 +46,28 @@ def _stage(part: pd.DataFrame) -> dict[str, Any]:
         "longest": duration(float(seconds.max())),
         "together": duration(float(seconds.sum())),
         "peak memory (MiB)": round(float(part["peak_memory_mib"].max())),
-        "code": ", ".join(sorted({str(digest)[:10] for digest in part["code_digest"]})),
-        "of today": _of_today(str(part["stage"].iloc[0]), set(part["code_digest"])),
+        "version": ", ".join(map(str, sorted(set(part["version"])))),
+        "of today": _of_today(str(part["stage"].iloc[0]), set(part["version"])),
     }
 
 
-def _of_today(stage: str, made_by: set[str]) -> str:
-    """Whether all runs of a stage were made by its code as it is now."""
-    return "yes" if stage in STAGES and made_by == {code_digest(stage)} else "no"
+def _of_today(stage: str, versions: set[int]) -> str:
+    """Whether all runs of a stage have the version that the code computes now."""
+    return "yes" if stage in STAGES and versions == {STAGES[stage].version} else "no"
+
+
+def earlier(manifests: pd.DataFrame) -> dict[str, list[str]]:
+    """Result label to the stages of its runs that have another version than the code computes now.
+
+    Labels without any are left out.
+    """
+    found: dict[str, list[str]] = {}
+    if manifests.empty:
+        return found
+    for (label, stage), part in manifests.groupby(["results", "stage"], sort=False):
+        if _of_today(str(stage), set(part["version"])) == "no":
+            found.setdefault(str(label), []).append(str(stage))
+    return found
 
 
 def versions(manifests: pd.DataFrame) -> pd.DataFrame:

@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 from nbformat import NotebookNode
 
-from nbutils import footers, notebooks
+from nbutils import footers, history, notebooks
 from nbutils.params import UserError
 
 KEY = re.compile(r"<code>([0-9a-f]{10})</code>")  # as charts.provenance shows it
@@ -34,8 +35,7 @@ def check(notebook: NotebookNode, name: str, keys: set[str]) -> None:
         why = f"a cell failed with {failed[0]}" if failed else "no cell printed anything"
         why = f"{skipped} of {len(code)} cells were not executed" if skipped else why
         raise PageError(f"page {name} is hollow, {why}: {_REMEDY}")
-    texts = [output.get("data", {}).get("text/html", "") for output in outputs]
-    named = {key for text in texts if footers.PROVENANCE in text for key in KEY.findall(text)}
+    named = _named(notebook)
     # a report of one pairing measures more than its tier, so some may be of no table
     if named and named.isdisjoint(key[:10] for key in keys):
         raise PageError(
@@ -44,22 +44,51 @@ def check(notebook: NotebookNode, name: str, keys: set[str]) -> None:
         )
 
 
-def introduce(notebook: NotebookNode, name: str, root: Path) -> None:
-    """Say so under the title of a page that is not what its source would make now."""
+def introduce(notebook: NotebookNode, name: str, root: Path, manifests: pd.DataFrame) -> None:
+    """Say so under the title of a page that is not what its source, or its stages, make now.
+
+    ``manifests`` are rows of ``results.manifests``.
+    """
     if all(c.get("execution_count") is None for c in notebook.cells if c.cell_type == "code"):
-        said = (
+        notes = [
             "No published tier has executed this page, so it has no results. "
             f"`nbutils notebook {name}` executes it on your machine."
-        )
-    elif _source(notebook) != notebooks.source_digest(notebooks.sources(root)[name]):
-        said = (
-            "The source of this page was edited after it was executed. Text, code and results "
-            "below are those of its execution."
-        )
+        ]
     else:
-        return
-    cell = nbformat.v4.new_markdown_cell(f":::{{note}}\n{said}\n:::", id="introduction")
-    notebook.cells.insert(1, cell)
+        notes = _of_earlier_versions(notebook, manifests)
+        if _source(notebook) != notebooks.source_digest(notebooks.sources(root)[name]):
+            notes.append(
+                "The source of this page was edited after it was executed. Text, code and results "
+                "below are those of its execution."
+            )
+    for number, note in enumerate(notes):
+        content = f":::{{note}}\n{note}\n:::"
+        cell = nbformat.v4.new_markdown_cell(content, id=f"introduction-{number}")
+        notebook.cells.insert(1 + number, cell)
+
+
+def _of_earlier_versions(notebook: NotebookNode, manifests: pd.DataFrame) -> list[str]:
+    """A sentence per tier behind a page whose stages would give other results now."""
+    if manifests.empty:
+        return []
+    behind = manifests[manifests["key"].str[:10].isin(_named(notebook))]
+    every = manifests.groupby("results")["stage"].nunique()
+    notes = []
+    for label, stages in history.earlier(behind).items():
+        which = "all its stages" if len(stages) == every[label] else ", ".join(stages)
+        tier = label.partition(" ")[0]
+        notes.append(
+            f"The results of *{label}* are of earlier versions of {which}: they stand as they were "
+            f"measured then, and `nbutils run {tier}` computes them as the stages are now."
+        )
+    return notes
+
+
+def _named(notebook: NotebookNode) -> set[str]:
+    """The first digits of the keys of all runs that an executed page names."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    texts = [output.get("data", {}).get("text/html", "") for output in outputs]
+    return {key for text in texts if footers.PROVENANCE in text for key in KEY.findall(text)}
 
 
 def _source(notebook: NotebookNode) -> str | None:

@@ -16,7 +16,7 @@ from threading import Thread
 import torch
 from accelerate import PartialState
 
-from nbutils import params, runs
+from nbutils import params, stages
 from nbutils.params import Parameters, UserError
 from nbutils.runs import Progress
 
@@ -108,7 +108,7 @@ def main() -> None:
         sys.stdout.write(json.dumps({what: value}) + "\n")
         sys.stdout.flush()
 
-    stage = runs.STAGES[job["stage"]]
+    stage = stages.STAGES[job["stage"]]
     function = getattr(import_module(f"nbutils.{stage.module}"), stage.function)
     inputs = {role: Path(path) for role, path in job["inputs"].items()}
     try:

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from nbutils import digests, documents
 from nbutils.cells import LABELS
 from nbutils.runs import Manifest, Run, RunError, Store, UnwritableError, sync
+from nbutils.stages import BEFORE_VERSIONS
 from nbutils.tiers import Tier
 
 PUBLISHED = Path("book/results")
@@ -165,7 +166,7 @@ def manifests(root: Path) -> pd.DataFrame:
         given = {key for line in _json_lines(t.folder / CONTRIBUTED) for key in line["runs"]}
         for line in _json_lines(t.folder / MANIFESTS):
             label = f"{t.label} · contributed" if line["key"] in given else t.label
-            rows.append(line | {"results": label})
+            rows.append({"version": BEFORE_VERSIONS} | line | {"results": label})
     return pd.DataFrame(rows)
 
 

@@ -1,8 +1,8 @@
 """Runs: identity, atomic store, manifests.
 
 A run is one execution of one stage. Its key is a hash of its validated parameters, of the keys
-and content hashes of its inputs, and of the code that computes the stage, so the same key always
-means the same result. A run is written beside its place and renamed in: a killed process leaves
+and content hashes of its inputs, and of the version of its stage, so the same key always means the
+same result. A run is written beside its place and renamed in: a killed process leaves
 a whole run or nothing that anyone reads.
 """
 
@@ -21,11 +21,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nbutils import provenance
-from nbutils.digests import canonical, module_digest, of_file, sha256
+from nbutils import provenance, stages
+from nbutils.digests import canonical, of_file, sha256
 from nbutils.params import Parameters, UserError, identifying
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 
 Progress = Callable[[float], None]
@@ -50,38 +50,6 @@ class UnwritableError(StoreError):
 
 class ClaimedError(RunError):
     """Another process computes this run now."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage and the function that computes it: ``function`` of ``nbutils.<module>``."""
-
-    name: str
-    module: str
-    function: str
-
-
-STAGES = {
-    stage.name: stage
-    for stage in (
-        Stage("prepare_model", "lineages", "prepare"),
-        Stage("fetch_model", "registry", "fetch"),
-        Stage("prepare_suite", "suite", "prepare"),
-        Stage("prepare_benchmarks", "benchmarks", "prepare"),
-        Stage("sample_corpus", "sampling", "sample"),
-        Stage("real_corpus", "controls", "real"),
-        Stage("shuffle_corpus", "controls", "shuffle"),
-        Stage("self_train", "finetune", "train"),
-        Stage("perturb_weights", "controls", "perturb"),
-        Stage("trace", "trajectory", "trace"),
-        Stage("measure_utility", "utility", "measure"),
-        Stage("measure_extraction", "extraction", "measure"),
-        Stage("embed_texts", "proxies", "embed"),
-        Stage("measure_proxies", "proxies", "measure"),
-        Stage("measure_fidelity", "proxies", "fidelity"),
-        Stage("diagnose", "diagnostics", "measure"),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -114,6 +82,7 @@ class Manifest(BaseModel):
     labels: Labels
     parameters: dict[str, Any]
     inputs: dict[str, Input]
+    version: int = stages.BEFORE_VERSIONS
     code_digest: str
     git: dict[str, str | bool | None]
     versions: dict[str, str]
@@ -166,22 +135,17 @@ def _refuse_newer(path: Path, content: bytes) -> None:
         )
 
 
-def code_digest(stage: str) -> str:
-    """Hash of the code that computes a stage."""
-    return module_digest(STAGES[stage].module)
-
-
 def identity(
-    stage: str, parameters: dict[str, Any], inputs: Mapping[str, Mapping[str, str]], code: str
+    stage: str, parameters: dict[str, Any], inputs: Mapping[str, Mapping[str, str]], version: int
 ) -> str:
     """The key of a run: a hash of all that decides its result.
 
     ``parameters`` are those of the stage's schema as JSON has them, of which those count that
-    identify; ``inputs`` maps a role to the ``key`` and ``digest`` of a finished run, ``code`` is
-    the digest of the stage's code.
+    identify; ``inputs`` maps a role to the ``key`` and ``digest`` of a finished run; ``version`` is
+    that of the stage.
     """
     counted = identifying(parameters)
-    values = {"stage": stage, "parameters": counted, "inputs": inputs, "code": code}
+    values = {"stage": stage, "parameters": counted, "inputs": inputs, "version": version}
     return sha256(canonical(values))[:16]
 
 
@@ -224,9 +188,9 @@ class Store:
             self._manifests[stage, key] = found
         return self._manifests[stage, key]
 
-    def code(self, stage: str) -> str:
-        """Digest of the code by which runs of a stage are made: the code as it is now."""
-        return code_digest(stage)
+    def version(self, stage: str) -> int:
+        """The version of a stage by which runs are looked for: that of the code as it is now."""
+        return stages.version(stage)
 
     def key(self, run: Run) -> str | None:
         """The key of a run, or None while one of its inputs is not finished."""
@@ -239,7 +203,7 @@ class Store:
                 return None
             inputs[role] = {"key": done.key, "digest": done.digest}
         parameters = run.params.model_dump(mode="json")
-        key = identity(run.stage, parameters, inputs, self.code(run.stage))
+        key = identity(run.stage, parameters, inputs, self.version(run.stage))
         self._keys[id(run)] = run, key
         return key
 
@@ -363,7 +327,7 @@ def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress
     from nbutils import models, processes
 
     torch.set_num_threads(threads)
-    stage = STAGES[run.stage]
+    stage = stages.STAGES[run.stage]
     function = getattr(import_module(f"nbutils.{stage.module}"), stage.function)
     inputs = {role: store.path(source) for role, source in run.inputs.items()}
     started, memory = time.monotonic(), provenance.PeakMemory()
@@ -383,7 +347,8 @@ def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress
         labels=run.labels,
         parameters=run.params.model_dump(mode="json"),
         inputs={r: Input(key=m.key, digest=m.digest) for r, m in done.items() if m is not None},
-        code_digest=code_digest(run.stage),
+        version=stages.version(run.stage),
+        code_digest=stages.code_digest(run.stage),
         git=provenance.git_state(),
         versions=provenance.versions(),
         device=provenance.device(),

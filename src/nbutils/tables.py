@@ -16,6 +16,8 @@ from nbutils.tiers import Tier
 
 MODEL_STAGES = ("prepare_model", "fetch_model")
 SUITE_STAGES = ("prepare_suite", "prepare_benchmarks")
+VERSION = 1
+"""Of the tables: raise it when a column or a number of theirs changes for the same runs."""
 DIVERSITY_WORDS = 20_000  # a share of distinct n-grams falls with length: compare equal lengths
 
 

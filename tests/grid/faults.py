@@ -27,7 +27,8 @@ from grid import harness, toy
 from grid.failpoints import Fault, Seen
 from grid.harness import Count, Grid, Outputs, end, start
 from nbutils import checkpoints, grid, plans, results, upkeep
-from nbutils.runs import STAGES, Run
+from nbutils.runs import Run
+from nbutils.stages import STAGES
 from project import NBUTILS, new_project
 
 TIER = "smoke"

@@ -25,7 +25,8 @@ import pods
 import pretend
 import slurm
 from nbutils import grid, plans
-from nbutils.runs import STAGES, Run, Store
+from nbutils.runs import Run, Store
+from nbutils.stages import STAGES
 from project import Answer
 from tiny import REPOSITORY, silent
 

@@ -21,7 +21,8 @@ from nbutils.params import (
     ShuffleCorpus,
     SuiteSize,
 )
-from nbutils.runs import STAGES, Progress, Run, Store
+from nbutils.runs import Progress, Run, Store
+from nbutils.stages import STAGES
 
 STEPS = 3
 TABLE = "table.parquet"

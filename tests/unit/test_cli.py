@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from nbutils import cli, costs, failures, notebooks, plans, results
 from nbutils.params import ParameterError, Parameters
-from nbutils.runs import STAGES, RunError, Store
+from nbutils.runs import RunError, Store
+from nbutils.stages import STAGES
 from project import Answer, nbutils
 from tiny import REPOSITORY, save, silent
 

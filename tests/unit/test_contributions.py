@@ -33,7 +33,7 @@ from nbutils import (
     plans,
     publish,
     results,
-    runs,
+    stages,
     summaries,
 )
 from nbutils.runs import Store
@@ -282,19 +282,19 @@ def test_a_model_that_others_cannot_fetch(tmp_path: Path) -> None:
 # --- What is not accepted: a contribution that does not fit -----------------------------------
 
 
-def test_other_code(tmp_path: Path, ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = runs.code_digest
+def test_another_version(tmp_path: Path, ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = stages.version
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "code_digest", lambda s: "0" * 64 if s == "diagnose" else now(s))
+        patch.setattr(stages, "version", lambda s: 99 if s == "diagnose" else now(s))
         archive = packed(project(tmp_path / "theirs"))
-    refused(ours, archive.read_bytes(), "made by other code of diagnose than tier 'small'")
+    refused(ours, archive.read_bytes(), "of another version of diagnose than tier 'small'")
 
 
-def test_code_is_compared_with_that_of_the_tier(
+def test_versions_are_compared_with_those_of_the_tier(
     theirs: Path, ours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tier and the contribution are of one code; that of the checkout has changed since."""
-    monkeypatch.setattr(runs, "code_digest", lambda stage: "0" * 64)
+    """The tier and the contribution have one version; the checkout has raised it since."""
+    monkeypatch.setattr(stages, "version", lambda stage: 99)
     assert publish.accept(theirs, ours)[1] is True
 
 

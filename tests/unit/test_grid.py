@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from nbutils import cells, failures, grid, params, provenance, runs, standings, tiers
+from nbutils import cells, failures, grid, params, provenance, stages, standings, tiers
 from nbutils.cells import CONTROL_NAMES, Cell
 from nbutils.grid import Planned
 from nbutils.params import ParameterError, Parameters
 from nbutils.plans import Plan
-from nbutils.runs import STAGES, Run, RunError, Store
+from nbutils.runs import Run, RunError, Store
+from nbutils.stages import STAGES
 from nbutils.standings import Seconds
 from tiny import silent
 
@@ -236,13 +237,13 @@ def test_a_changed_input_is_named(plan: Plan, project: Path, calls: Counter[str]
     assert planned(corpus, project).why == "changed: input source"
 
 
-def test_changed_code_is_named(
+def test_a_changed_version_is_named(
     plan: Plan, project: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Store(project).execute(plan.suite(), 1, silent)
-    monkeypatch.setattr(runs, "code_digest", lambda stage: "other")
+    monkeypatch.setattr(stages, "version", lambda stage: 99)
     found = planned(plan.suite(), project)
-    assert (found.state, found.why) == ("ready", "changed: code")
+    assert (found.state, found.why) == ("ready", "changed: version of prepare_suite")
 
 
 def test_compute_runs_what_is_needed_once(plan: Plan, project: Path, calls: Counter[str]) -> None:

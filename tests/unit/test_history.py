@@ -3,7 +3,7 @@
 import pandas as pd
 
 from nbutils import history
-from nbutils.runs import code_digest
+from nbutils.stages import version
 
 
 def run(key: str, **changes: object) -> dict[str, object]:
@@ -11,7 +11,7 @@ def run(key: str, **changes: object) -> dict[str, object]:
         "key": key, "stage": "self_train", "name": f"tiny: {key}", "results": "tiny · published",
         "created": "2026-01-02T03:04:05+00:00", "wall_seconds": 30.0, "peak_memory_mib": 100.4,
         "device": "cpu", "threads": 1, "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
-        "git": {"commit": "a" * 40, "dirty": False}, "code_digest": "c" * 64,
+        "git": {"commit": "a" * 40, "dirty": False}, "version": 0,
     }  # fmt: skip
     return row | changes
 
@@ -33,8 +33,8 @@ def test_a_tier_says_when_where_how_long_and_from_which_commits() -> None:
     assert tiny["commit"] == "aaaaaaaaaa, bbbbbbbbbb changed"
 
 
-def test_a_stage_says_whether_its_code_is_that_of_today() -> None:
-    now = [run("five", code_digest=code_digest("self_train"), results="here")]
+def test_a_stage_says_whether_its_version_is_that_of_today() -> None:
+    now = [run("five", version=version("self_train"), results="here")]
     gone = [run("six", stage="no_more", results="here")]
     rows = history.stages(pd.DataFrame([*MANIFESTS.to_dict("records"), *now, *gone]))
     told = rows.set_index(["results", "stage"])["of today"]
@@ -46,8 +46,8 @@ def test_a_stage_says_whether_its_code_is_that_of_today() -> None:
 def test_a_stage_says_what_what_one_run_and_all_of_them_took() -> None:
     stages = history.stages(MANIFESTS)
     tiny = stages[stages["results"].eq("tiny · published")].set_index("stage")
-    columns = ["runs", "longest", "together", "code"]
-    assert list(tiny.loc["self_train", columns]) == [2, "60 min", "60 min", "cccccccccc"]
+    columns = ["runs", "longest", "together", "version"]
+    assert list(tiny.loc["self_train", columns]) == [2, "60 min", "60 min", "0"]
     assert tiny.loc["sample_corpus", "together"] == "30 s"
 
 

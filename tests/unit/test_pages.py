@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from nbformat import NotebookNode
 
-from nbutils import charts, footers, notebooks, pages
+from nbutils import charts, footers, notebooks, pages, stages
 from tiny import REPOSITORY
 
 KEYS = {"0123456789abcdef", "fedcba9876543210"}
@@ -78,9 +78,32 @@ def test_a_page_says_that_it_was_not_executed_or_that_its_source_changed() -> No
         (never, "No published tier has executed this page"),
     ):
         number = len(notebook.cells)
-        pages.introduce(notebook, "self_train", REPOSITORY)
+        pages.introduce(notebook, "self_train", REPOSITORY, pd.DataFrame())
         assert len(notebook.cells) == number + (said is not None)
         assert said is None or said in notebook.cells[1].source
+
+
+def test_a_page_says_which_of_its_results_are_of_earlier_versions() -> None:
+    """Of the runs that it names: others, and other tiers, are no matter of this page."""
+    source = notebooks.source_digest(notebooks.sources(REPOSITORY)["rounds"])
+    now, named, other = stages.version("trace"), sorted(KEYS), "f" * 16
+    rows = [
+        ("tiny · published", "trace", now, named[0]),
+        ("tiny · published", "self_train", 0, named[1]),
+        ("lab · published", "trace", 0, other),
+    ]
+    columns = ["results", "stage", "version", "key"]
+    manifests = pd.DataFrame(rows, columns=columns)
+    page = executed(provenance(*named), source=source)
+    pages.introduce(page, "rounds", REPOSITORY, manifests)
+    assert len(page.cells) == 3
+    said = page.cells[1].source
+    assert "results of *tiny · published* are of earlier versions of self_train: " in said
+    assert "`nbutils run tiny`" in said
+    every = manifests.assign(version=0)
+    page = executed(provenance(*named, other), source=source)
+    pages.introduce(page, "rounds", REPOSITORY, every)
+    assert [cell.source.count("of all its stages") for cell in page.cells[1:3]] == [1, 1]
 
 
 def test_ends_of_lines_make_no_other_source(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from nbutils import digests, runs, sampling, suite
+from nbutils import digests, runs, sampling, stages, suite
 from nbutils.params import Parameters, PrepareSuite, SampleCorpus, SuiteSize
 from nbutils.runs import MANIFEST, Run, RunError, Store
 from nbutils.text import TextError
@@ -151,12 +152,31 @@ def test_there_is_no_key_before_the_inputs_are_finished(tmp_path: Path, fake: Fa
     assert fake.calls == 0
 
 
-def test_key_changes_with_the_code_of_the_stage(
+def test_key_changes_with_the_version_of_the_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = Store(tmp_path).key(suite_run())
-    monkeypatch.setattr(runs, "code_digest", lambda stage: "other code")
+    monkeypatch.setattr(stages, "version", lambda stage: stages.STAGES[stage].version + 1)
     assert Store(tmp_path).key(suite_run()) != before
+
+
+@pytest.mark.parametrize("stage", stages.STAGES)
+def test_a_renamed_or_moved_function_changes_no_key(
+    stage: str, tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever happens to the code of a stage: its version alone is part of the key."""
+    made = stages.STAGES[stage]
+    run = Run(stage, "a run", suite_run().params)
+    before, code = Store(tmp_path).key(run), stages.code_digest(stage)
+    source = (package / f"{made.module}.py").read_text("utf-8")
+    renamed = source.replace(f"def {made.function}(", "def under_another_name(")
+    assert renamed != source
+    (package / "elsewhere.py").write_text(renamed, "utf-8")
+    moved = replace(made, module="elsewhere", function="under_another_name")
+    monkeypatch.setitem(stages.STAGES, stage, moved)
+    digests.module_digest.cache_clear()
+    assert stages.code_digest(stage) != code
+    assert Store(tmp_path).key(run) == before
 
 
 @pytest.fixture
@@ -171,7 +191,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def every_digest() -> dict[str, str]:
     digests.module_digest.cache_clear()
-    return {stage: runs.code_digest(stage) for stage in runs.STAGES}
+    return {stage: stages.code_digest(stage) for stage in stages.STAGES}
 
 
 def changed(path: Path, old: str, new: str) -> set[str]:
@@ -236,7 +256,7 @@ def test_a_change_reaches_every_stage_that_imports_the_module(package: Path) -> 
 
 def test_schema_and_store_are_no_code_of_a_stage(package: Path) -> None:
     assert changed(package / "params.py", "le=5", "le=6") == set()
-    assert changed(package / "runs.py", "SCHEMA = 1", "SCHEMA = 2") == set()
+    assert changed(package / "runs.py", "SCHEMA = 2", "SCHEMA = 3") == set()
 
 
 # --- Store ----------------------------------------------------------------------------------
@@ -259,7 +279,8 @@ def test_a_finished_run_has_its_manifest_and_the_hashes_of_its_files(
     assert done.parameters == labelled.params.model_dump(mode="json")
     assert (done.stage, done.name, done.seed, done.threads) == ("sample_corpus", "named", 0, 1)
     assert done.labels == {"source": "m", "temperature": 1.0}
-    assert done.code_digest == runs.code_digest("sample_corpus")
+    assert done.version == stages.version("sample_corpus")
+    assert done.code_digest == stages.code_digest("sample_corpus")
     assert {"python", "torch", "transformers", "nbutils"} <= done.versions.keys()
     assert done.peak_memory_mib > 10
     assert sorted(m.stage for m in Store(tmp_path).all()) == ["prepare_suite", "sample_corpus"]
