@@ -39,12 +39,12 @@ def rates(threads: int, workers: int) -> Rates:
     """Train and sample with a small model of random weights."""
     model = _model()
     weights = sum(w.numel() for w in model.parameters())
-    generator = torch.Generator(device=model.device).manual_seed(0)
+    numbers = sampling.generated(0, model.device)
     rows, tokens = 64, 32
 
     def sample(times: int) -> None:
         for _ in range(times):  # EOS lies outside the vocabulary: every row is full
-            sampling.sample_batch(model.eval(), 0, -1, 1.0, rows, tokens, generator)
+            sampling.sample_batch(model.eval(), 0, -1, 1.0, rows, tokens, numbers)
 
     with _company(workers - 1, threads):
         step, sampled = _step_seconds(model, RECIPE, threads), _seconds_each(sample)

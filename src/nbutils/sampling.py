@@ -1,6 +1,6 @@
 """Sample a corpus from a source: BOS alone, no prompt, no filter (paper, section on protocol)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from nbutils.passes import Reader, common
 from nbutils.runs import Progress
 
 TILE = 64  # tokens of the vocabulary whose probabilities are first summed
+
+Numbers = Callable[[int], torch.Tensor]
+"""Makes as many random numbers as it is told: ``[rows]``, float64, uniform in [0, 1)."""
 
 
 class SamplingError(UserError):
@@ -30,26 +33,35 @@ def textless(tokenizer: PreTrainedTokenizerBase, rows: int) -> torch.Tensor:
     return torch.tensor([i for i in range(rows) if i not in written], dtype=torch.int64)
 
 
+def generated(seed: int, device: torch.device) -> Numbers:
+    """The random numbers of a corpus: those of a device's own generator, one call per step."""
+    generator = torch.Generator(device=device).manual_seed(seed)
+
+    def make(rows: int) -> torch.Tensor:
+        made = torch.rand((rows, 1), generator=generator, device=device, dtype=torch.float64)
+        return made[:, 0]
+
+    return make
+
+
 def draw(
-    logits: torch.Tensor, temperature: float, generator: torch.Generator
+    logits: torch.Tensor, temperature: float, uniform: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token a row from the tempered distribution, by inversion; logits ``[rows, tokens]``.
+    """One token per row from the tempered distribution, by inversion; logits ``[rows, tokens]``.
 
     Returns the tokens and their log-probabilities in nats under the untempered distribution, both
     of shape ``[rows]``; the latter are not finite where the logits are not.
 
-    Inversion takes one random number a row (``multinomial`` one a token): it says in which tile of
-    ``TILE`` tokens the draw falls, and where in it. Sums over tiles are float64, so that the rare
-    tokens of a large vocabulary keep their probability.
+    Inversion takes one random number per row, ``uniform`` (``multinomial`` takes one per token): it
+    says in which tile of ``TILE`` tokens the draw falls, and where in it. Sums over tiles are
+    float64, so that the rare tokens of a large vocabulary keep their probability.
     """
     rows, tokens = logits.shape
     top = logits.amax(-1, keepdim=True)
     weights = torch.exp((logits - top) / temperature if temperature != 1 else logits - top)
     tiles = torch.nn.functional.pad(weights, (0, -tokens % TILE)).view(rows, -1, TILE)
     sums = tiles.sum(-1).cumsum(-1, dtype=torch.float64)
-    place = torch.rand(
-        (rows, 1), generator=generator, device=logits.device, dtype=torch.float64
-    ) * sums[:, -1:]  # fmt: skip
+    place = uniform[:, None] * sums[:, -1:]
     tile = torch.searchsorted(sums, place, right=True).clamp(max=sums.shape[1] - 1)
     end = sums.gather(1, tile)
     start = torch.where(tile > 0, sums.gather(1, (tile - 1).clamp(min=0)), 0.0)
@@ -71,10 +83,10 @@ def sample_batch(
     temperature: float,
     rows: int,
     max_tokens: int,
-    generator: torch.Generator,
+    numbers: Numbers,
     never: torch.Tensor | None = None,
 ) -> list[tuple[list[int], float]]:
-    """Sample ``rows`` documents side by side.
+    """Sample ``rows`` documents side by side; every step asks for a number per row that is left.
 
     Returns one ``(ids, log_prob)`` per document: the ids after BOS, with EOS if it was reached
     within ``max_tokens``, and the sum of their log-probabilities in nats under the untempered
@@ -96,7 +108,7 @@ def sample_batch(
         logits = reader.read(token).float()
         if never is not None:
             logits[:, never] = -torch.inf
-        token, log_prob = draw(logits, temperature, generator)
+        token, log_prob = draw(logits, temperature, numbers(len(logits)))
         if not torch.isfinite(log_prob).all():
             raise SamplingError(
                 "the source's logits are not finite: its weights are damaged, or float16 is too "
@@ -126,16 +138,18 @@ def _documents(
 
 
 def documents(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, p: SampleCorpus
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    p: SampleCorpus,
+    numbers: Numbers,
 ) -> Iterator[tuple[list[int], float]]:
     """Documents until the token budget is spent; BOS is not counted, EOS is."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    generator = torch.Generator(device=model.device).manual_seed(p.seed)
     never = textless(tokenizer, models.rows(model)).to(model.device)
     spent = 0
     while spent < p.tokens:
         batch = sample_batch(
-            model, bos, eos, p.temperature, p.batch_size, p.max_tokens, generator, never
+            model, bos, eos, p.temperature, p.batch_size, p.max_tokens, numbers, never
         )
         for ids, log_prob in batch:
             spent += len(ids)
@@ -170,8 +184,9 @@ def sample(p: SampleCorpus, inputs: dict[str, Path], out: Path, progress: Progre
     """
     model, tokenizer = models.load(inputs["source"], inputs["source"])
     eos = tokenizer.eos_token_id
+    drawn = documents(model, tokenizer, p, generated(p.seed, model.device))
     rows, spent = [], 0
-    for number, (ids, log_prob) in enumerate(documents(model, tokenizer, p)):
+    for number, (ids, log_prob) in enumerate(drawn):
         spent += len(ids)
         progress(min(1.0, spent / p.tokens))
         finished = ids[-1] == eos

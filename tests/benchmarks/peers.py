@@ -103,8 +103,8 @@ def sampled(of: PreTrainedModel, rows: int) -> Contest:
         return int(first.sum())
 
     def ours() -> int:
-        generator = torch.Generator(device=of.device).manual_seed(0)
-        found = sampling.sample_batch(of, BOS, EOS, 1.0, rows, CONTEXT - 1, generator)
+        numbers = sampling.generated(0, of.device)
+        found = sampling.sample_batch(of, BOS, EOS, 1.0, rows, CONTEXT - 1, numbers)
         return sum(len(ids) for ids, _ in found)
 
     ways = {
@@ -125,7 +125,8 @@ def write(of: PreTrainedModel, batches: int) -> int:
     """So many batches of 64 documents, as the stage samples them."""
     size = {"tokens": batches * 64 * LENGTH, "max_tokens": CONTEXT - 1, "batch_size": 64}
     p = SampleCorpus.model_validate({"temperature": 1.0, "seed": 0} | size)
-    return sum(len(ids) for ids, _ in sampling.documents(of, words(), p))
+    numbers = sampling.generated(p.seed, of.device)
+    return sum(len(ids) for ids, _ in sampling.documents(of, words(), p, numbers))
 
 
 # ---------------------------------------------------------------- training

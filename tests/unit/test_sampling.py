@@ -23,8 +23,8 @@ from nbutils.sampling import SamplingError, sample_batch
 BOS, EOS = 0, 1
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def numbers(seed: int = 0) -> sampling.Numbers:
+    return sampling.generated(seed, torch.device("cpu"))
 
 
 def parameters(**changes: float) -> SampleCorpus:
@@ -46,7 +46,7 @@ def test_a_low_temperature_follows_the_likeliest_path(model: PreTrainedModel) ->
         path.append(token)
         if token == EOS:
             break
-    found = sample_batch(model, BOS, EOS, 1e-5, 3, 12, generator())
+    found = sample_batch(model, BOS, EOS, 1e-5, 3, 12, numbers())
     assert [ids for ids, _ in found] == [path[1:]] * 3
 
 
@@ -54,7 +54,7 @@ def test_log_probabilities_are_those_of_teacher_forcing_though_rows_leave(
     model: PreTrainedModel,
 ) -> None:
     """Rows end at different times and leave the batch; the others must not notice."""
-    found = sample_batch(tiny.ending(model), BOS, EOS, 1.3, 24, 15, generator())
+    found = sample_batch(tiny.ending(model), BOS, EOS, 1.3, 24, 15, numbers())
     lengths = {len(ids) for ids, _ in found}
     assert len(lengths) >= 4
     assert min(lengths) < 15
@@ -71,7 +71,7 @@ def test_the_first_token_follows_the_softmax(temperature: float) -> None:
         logits = model(input_ids=torch.tensor([[BOS]])).logits[0, -1].double()
     expected = softmax(logits / temperature, dim=-1).numpy()
     number = 20_000
-    found = sample_batch(model, BOS, EOS, temperature, number, 1, generator())
+    found = sample_batch(model, BOS, EOS, temperature, number, 1, numbers())
     counts = np.bincount([ids[0] for ids, _ in found], minlength=len(expected))
     common = expected * number >= 10
     observed = np.append(counts[common], counts[~common].sum())
@@ -108,7 +108,7 @@ def test_every_position_holds_the_tokens_that_generate_writes(architecture: str)
     Rows leave our batch as their documents end; EOS counts as a token, what follows it does not.
     """
     model, rows, length = tiny.ending(tiny.model(architecture)), 8_000, 8
-    ours = [ids for ids, _ in sample_batch(model, BOS, EOS, 1.0, rows, length, generator())]
+    ours = [ids for ids, _ in sample_batch(model, BOS, EOS, 1.0, rows, length, numbers())]
     theirs = generated(model, rows, length)
     p_values = []
     for at in range(length):
@@ -127,11 +127,11 @@ def test_every_position_holds_the_tokens_that_generate_writes(architecture: str)
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
 def test_a_draw_is_that_of_the_softmax_tile_by_tile(temperature: float) -> None:
     """150 tokens are two tiles and a part; some have no probability, some nearly none."""
-    logits = 3 * torch.randn(150, generator=generator(5))
+    logits = 3 * torch.randn(150, generator=torch.Generator().manual_seed(5))
     logits[[0, 63, 64, 149]] = -torch.inf
     logits[70] = -40.0
     rows = logits.expand(60_000, -1)
-    tokens, log_probs = sampling.draw(rows, temperature, generator())
+    tokens, log_probs = sampling.draw(rows, temperature, numbers()(len(rows)))
     counts = torch.bincount(tokens, minlength=150).double().numpy()
     expected = softmax(logits.double() / temperature, dim=-1).numpy() * len(rows)
     assert counts[expected == 0].sum() == 0
@@ -144,25 +144,61 @@ def test_a_draw_is_that_of_the_softmax_tile_by_tile(temperature: float) -> None:
     )
 
 
+def test_a_number_says_where_in_the_distribution_a_draw_falls() -> None:
+    """Of a half and two quarters, in one tile and in two."""
+    given = torch.tensor([0.0, 0.49, 0.51, 0.74, 0.76, 1 - 1e-9], dtype=torch.float64)
+    logits = torch.tensor([0.5, 0.25, 0.25]).log().repeat(len(given), 1)
+    tokens, log_probs = sampling.draw(logits, 1.0, given)
+    assert tokens.tolist() == [0, 0, 1, 1, 2, 2]
+    torch.testing.assert_close(log_probs, logits[0, tokens].double())
+    wide = torch.full((len(given), 3 + sampling.TILE), -torch.inf)
+    wide[:, :2], wide[:, -1] = logits[:, :2], logits[:, 2]
+    last = wide.shape[1] - 1
+    assert sampling.draw(wide, 1.0, given)[0].tolist() == [0, 0, 1, 1, last, last]
+
+
+def test_a_step_asks_for_a_number_per_row_that_is_left(model: PreTrainedModel) -> None:
+    asked: list[int] = []
+    drawn = numbers()
+
+    def make(rows: int) -> torch.Tensor:
+        asked.append(rows)
+        return drawn(rows)
+
+    sample_batch(tiny.ending(model), BOS, EOS, 1.0, 24, 15, make)
+    assert len(asked) <= 15
+    assert asked[0] == 24
+    assert asked == sorted(asked, reverse=True)
+    assert asked[-1] < 24
+
+
+def test_the_numbers_of_a_seed_are_torchs_own() -> None:
+    """Bit for bit: every corpus that was ever sampled depends on them."""
+    one, other = numbers(7), torch.Generator().manual_seed(7)
+    for rows in (5, 3, 1):
+        expected = torch.rand((rows, 1), generator=other, dtype=torch.float64)
+        assert torch.equal(one(rows), expected[:, 0])
+
+
 @pytest.mark.parametrize("likely", [0, 64, 100])
 def test_a_certain_token_is_always_drawn(likely: int) -> None:
     logits = torch.full((5_000, 101), -torch.inf)
     logits[:, likely] = 2.0
-    tokens, log_probs = sampling.draw(logits, 1.0, generator())
+    tokens, log_probs = sampling.draw(logits, 1.0, numbers()(len(logits)))
     assert set(tokens.tolist()) == {likely}
     assert log_probs.abs().max() < 1e-6
 
 
 def test_sampling_is_deterministic_by_its_seed() -> None:
     model = tiny.model("qwen3")
-    one, same, other = (sample_batch(model, BOS, EOS, 1.0, 5, 8, generator(s)) for s in (3, 3, 4))
+    one, same, other = (sample_batch(model, BOS, EOS, 1.0, 5, 8, numbers(s)) for s in (3, 3, 4))
     assert one == same
     assert one != other
 
 
 def test_documents_stop_at_the_budget() -> None:
     model = tiny.ending(tiny.model("llama"))
-    drawn = sampling.documents(model, tiny.tokenizer(), parameters(tokens=100))
+    drawn = sampling.documents(model, tiny.tokenizer(), parameters(tokens=100), numbers())
     found = [len(ids) for ids, _ in drawn]
     assert sum(found) >= 100
     assert sum(found[:-1]) < 100
@@ -175,7 +211,7 @@ def test_sample_writes_one_row_a_document(folders: dict[str, Path], tmp_path: Pa
     sampling.sample(parameters(tokens=300), {"source": folder}, tmp_path, shares.append)
     corpus = pd.read_parquet(tmp_path / "corpus.parquet")
     model, tokenizer = models.load(folder, folder)
-    drawn = list(sampling.documents(model, tokenizer, parameters(tokens=300)))
+    drawn = list(sampling.documents(model, tokenizer, parameters(tokens=300), numbers()))
     assert list(corpus.columns) == [
         *("doc", "text", "n_tokens", "finished", "mean_log_prob", "read_otherwise")
     ]
@@ -220,7 +256,7 @@ def test_ids_without_text_are_never_drawn(tmp_path: Path) -> None:
     assert never.tolist() == [BOS, reserved, *range(len(tokenizer), tiny.VOCABULARY + 64)]
     may = set(range(tiny.VOCABULARY + 64)) - set(never.tolist()) - {EOS}
     assert all(tokenizer.decode([i], skip_special_tokens=True) for i in may)
-    drawn = list(sampling.documents(model, tokenizer, parameters(tokens=2000)))
+    drawn = list(sampling.documents(model, tokenizer, parameters(tokens=2000), numbers()))
     assert {i for ids, _ in drawn for i in ids}.isdisjoint(never.tolist())
     for ids, log_prob in drawn[:8]:
         logits = model(input_ids=torch.tensor([[BOS, *ids[:-1]]])).logits[0].detach()
@@ -289,7 +325,7 @@ def test_damaged_weights_are_an_error(model: PreTrainedModel) -> None:
     with torch.no_grad():
         next(model.parameters())[:] = float("nan")
     with pytest.raises(SamplingError, match="logits are not finite"):
-        sample_batch(model, BOS, EOS, 1.0, 2, 4, generator())
+        sample_batch(model, BOS, EOS, 1.0, 2, 4, numbers())
 
 
 @pytest.mark.parametrize("temperature", [5.0, 0.01, 1e-6, 1e-38, 1e-300])
@@ -299,5 +335,5 @@ def test_whatever_temperature_the_schema_lets_through_can_be_sampled_at(temperat
     except ValidationError:
         assert temperature < 0.01
         return
-    (found,) = sample_batch(tiny.model("llama"), BOS, EOS, p.temperature, 1, 4, generator())
+    (found,) = sample_batch(tiny.model("llama"), BOS, EOS, p.temperature, 1, 4, numbers())
     assert len(found[0]) in range(1, 5)
