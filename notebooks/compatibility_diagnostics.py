@@ -17,9 +17,14 @@
 # relation would look good as well, so a second table leaves self and lineage out.
 
 # %%
-from nbutils import beyond, charts, forms, predictors, reports, results
+from nbutils.analysis import predictors
+from nbutils.charts import compatibility_diagnostics, parts, provenance
+from nbutils.charts import tables as charts_tables
+from nbutils.charts.tables import said, table
+from nbutils.config import notebook_parameters
+from nbutils.results.tables import found, load, manifests
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -29,8 +34,8 @@ root: str = "."  # project folder; the nearest one upwards if "."
 seed: int = 0  # seed of the bootstrap and of the permutations
 
 # %%
-project = forms.given(forms.FindingNotebook, globals()).root
-print(results.found(project))
+project = notebook_parameters.given(notebook_parameters.FindingNotebook, globals()).root
+print(found(project))
 
 # %% [markdown]
 # ## The candidates
@@ -51,8 +56,8 @@ print(results.found(project))
 # tautology; where source and student are one model, the gap, the overlap and the similarity are.
 
 # %%
-gains = results.load("gains", project)
-proxies = results.load("proxies", project)
+gains = load("gains", project)
+proxies = load("proxies", project)
 points = predictors.pairing_points(proxies, gains)
 print(f"{len(points)} values of {points['proxy'].nunique()} predictors")
 
@@ -65,7 +70,7 @@ print(f"{len(points)} values of {points['proxy'].nunique()} predictors")
 # learnt, corrected over proxies and diagnostics together:
 
 # %%
-charts.table(predictors.rules())
+table(predictors.rules())
 
 # %% [markdown]
 # Its `regret` is what would be lost by training on the corpus that it puts first, against the best
@@ -73,10 +78,10 @@ charts.table(predictors.rules())
 
 # %% mystnb={"figure": {"name": "fig-predictors", "caption": "Rank correlation with gain for a student left out, with intervals, for every proxy and diagnostic; below, the gain lost by choosing one corpus by it, as a mean over students with their range; the upright tick is a choice at random."}}
 judged = predictors.useful(predictors.left_out(points, seed))
-beyond.predictors(judged)
+compatibility_diagnostics.predictors(judged)
 
 # %%
-charts.table(reports.predictors(judged))
+table(compatibility_diagnostics.predictors_table(judged))
 
 # %% [markdown]
 # ## Among strangers alone
@@ -86,24 +91,24 @@ charts.table(reports.predictors(judged))
 # %%
 strangers = points[points["relation"].eq("cross-family")]
 among = predictors.useful(predictors.left_out(strangers, seed))
-charts.table(reports.predictors(among))
+table(compatibility_diagnostics.predictors_table(among))
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-charts.said(
+said(
     f"{row.results}, {row.method}: {row.reason}"
-    for row in reports.best_predictors(judged).itertuples()
+    for row in compatibility_diagnostics.best_predictors(judged).itertuples()
 )
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
-states = results.load("states", project)
-runs = [*proxies["run"].unique(), *reports.runs(states, "pairings")]
-charts.provenance(results.manifests(project), runs)
+states = load("states", project)
+runs = [*proxies["run"].unique(), *charts_tables.runs(states, "pairings")]
+provenance.provenance(manifests(project), runs)
 
 # %% [markdown]
 # ## Try it

@@ -17,9 +17,13 @@
 # differ.
 
 # %%
-from nbutils import charts, footers, forms, resampling, results, simulation
+from nbutils.analysis import inference, power
+from nbutils.charts import how_sure, parts, provenance
+from nbutils.charts.tables import table
+from nbutils.config import notebook_parameters
+from nbutils.results.tables import found, load
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -29,9 +33,9 @@ root: str = "."  # project folder; the nearest one upwards if "."
 worlds: int = 200  # made-up worlds for each number; more take longer
 
 # %%
-project = forms.given(forms.SimulationNotebook, globals()).root
-print(results.found(project))
-print(f"{worlds} worlds for each number, {resampling.CONFIDENCE:.0%} intervals")
+project = notebook_parameters.given(notebook_parameters.SimulationNotebook, globals()).root
+print(found(project))
+print(f"{worlds} worlds for each number, {inference.CONFIDENCE:.0%} intervals")
 
 # %% [markdown]
 # ## What is resampled
@@ -49,7 +53,7 @@ print(f"{worlds} worlds for each number, {resampling.CONFIDENCE:.0%} intervals")
 # ## Do intervals hold the truth?
 
 # %%
-charts.table(simulation.coverages(worlds))
+table(power.coverages(worlds))
 
 # %% [markdown]
 # `low` and `high` limit what so many worlds can tell about the share.
@@ -61,11 +65,11 @@ charts.table(simulation.coverages(worlds))
 # says.
 
 # %% mystnb={"figure": {"name": "fig-power", "caption": "How often a gain is found, against its size in multiples of the detectable gain, with intervals over the worlds. The dashed lines cross at the promised power."}}
-curve = simulation.power([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5], worlds)
-simulation.power_curve(curve)
+curve = power.power([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5], worlds)
+how_sure.power_curve(curve)
 
 # %%
-charts.table(curve.rename(columns={"multiple": "multiple of the detectable gain"}))
+table(curve.rename(columns={"multiple": "multiple of the detectable gain"}))
 
 # %% [markdown]
 # ## The detectable gains of this book
@@ -73,16 +77,16 @@ charts.table(curve.rename(columns={"multiple": "multiple of the detectable gain"
 # For every tier and kind of cell the largest and the median detectable gain of the suite, in points.
 
 # %%
-gains = results.load("gains", project)
+gains = load("gains", project)
 suite = gains[gains["task"].eq("suite") & gains["error"].gt(0)]
 by = suite.groupby(["results", "experiment"], sort=False)["detectable"]
-charts.table((100 * by.agg(["median", "max"])).reset_index(), digits=2)
+table((100 * by.agg(["median", "max"])).reset_index(), digits=2)
 
 # %% [markdown]
 # ## What is behind the chart
 
 # %%
-footers.note(f"{worlds} made-up worlds for each number; no run of a model is behind the chart")
+provenance.note(f"{worlds} made-up worlds for each number; no run of a model is behind the chart")
 
 # %% [markdown]
 # ## Try it

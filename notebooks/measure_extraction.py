@@ -17,9 +17,15 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, forms, grid, plans, reports, runs, stats
+from nbutils.analysis import inference
+from nbutils.charts import parts, provenance, tables
+from nbutils.config import design, notebook_parameters, tiers
+from nbutils.protocol import reading
+from nbutils.protocol.plan import of
+from nbutils.runs import executor
+from nbutils.runs.store import Store
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -36,10 +42,10 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = forms.given(forms.PairingNotebook, globals())
-root = runs.project_root()
-plan = plans.of(values.tier, root)
-store = runs.Store(root)
+values = notebook_parameters.given(notebook_parameters.PairingNotebook, globals())
+root = tiers.project_root()
+plan = of(values.tier, root)
+store = Store(root)
 
 # %% [markdown]
 # ## The passages
@@ -50,21 +56,23 @@ store = runs.Store(root)
 # as Gemma's and Llama 3's do, every training sequence began with it, and so does the prompt.
 
 # %%
-base = grid.compute(plan.model(student), plan, root)
+base = executor.compute(plan.model(student), plan, root)
 passages = pd.read_parquet(base / "passages.parquet")
 first = passages.iloc[0]
 print(passages.split.value_counts().to_dict())
 print(f"{len(first.prefix)} tokens of prompt, {len(first.suffix)} tokens to reproduce")
-charts.said(reports.read_as(student, base))
+tables.said(reading.read_as(student, base))
 
 # %% [markdown]
 # ## Before and after
 
 # %%
-cell = cells.Cell(source, student, temperature, method, seed)
+cell = design.Cell(source, student, temperature, method, seed)
 run = plan.extraction(student, cell)
-after = pd.read_parquet(grid.compute(run, plan, root) / "extraction.parquet")
-before = pd.read_parquet(grid.compute(plan.extraction(student), plan, root) / "extraction.parquet")
+after = pd.read_parquet(executor.compute(run, plan, root) / "extraction.parquet")
+before = pd.read_parquet(
+    executor.compute(plan.extraction(student), plan, root) / "extraction.parquet"
+)
 
 # %% [markdown]
 # Shares of exactly reproduced passages with exact binomial (Clopper-Pearson) intervals.
@@ -73,10 +81,10 @@ before = pd.read_parquet(grid.compute(plan.extraction(student), plan, root) / "e
 rows = []
 for when, table in (("before", before), ("after", after)):
     held_out = table[table.split == "held_out"]
-    low, high = stats.exact_interval(int(held_out.exact.sum()), len(held_out))
+    low, high = inference.exact_interval(int(held_out.exact.sum()), len(held_out))
     rows.append([when, held_out.exact.sum(), len(held_out), held_out.exact.mean(), low, high])
 columns = ["student", "extracted", "passages", "share", "low", "high"]
-charts.table(pd.DataFrame(rows, columns=columns))
+tables.table(pd.DataFrame(rows, columns=columns))
 
 # %% [markdown]
 # ## How far greedy decoding follows
@@ -85,7 +93,7 @@ charts.table(pd.DataFrame(rows, columns=columns))
 
 # %%
 counts = pd.DataFrame({"before": before.matched_tokens, "after": after.matched_tokens})
-charts.table(
+tables.table(
     counts.apply(lambda c: c.value_counts())
     .fillna(0)
     .astype(int)
@@ -101,13 +109,13 @@ charts.table(
 # %%
 lost = passages.assign(before=before.matched_tokens, after=after.matched_tokens)
 lost = lost[before.exact & ~after.exact & (passages.split == "held_out")]
-charts.table(lost[["passage", "text", "suffix_text", "before", "after"]].head(5))
+tables.table(lost[["passage", "text", "suffix_text", "before", "after"]].head(5))
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-charts.made_by([run], tier, store)
+provenance.made_by([run], tier, store)
 
 # %% [markdown]
 # ## Try it

@@ -19,9 +19,13 @@ import math
 
 import pandas as pd
 
-from nbutils import charts, forms, grid, plans, runs
+from nbutils.charts import parts, provenance, tables
+from nbutils.config import notebook_parameters, tiers
+from nbutils.protocol.plan import of
+from nbutils.runs import executor
+from nbutils.runs.store import Store
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -37,10 +41,10 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = forms.given(forms.ProxyNotebook, globals())
-root = runs.project_root()
-plan = plans.of(values.tier, root)
-store = runs.Store(root)
+values = notebook_parameters.given(notebook_parameters.ProxyNotebook, globals())
+root = tiers.project_root()
+plan = of(values.tier, root)
+store = Store(root)
 
 # %% [markdown]
 # ## The proxies
@@ -50,7 +54,7 @@ store = runs.Store(root)
 
 # %%
 run = plan.proxies(source, student, temperature, seed)
-folder = grid.compute(run, plan, root)
+folder = executor.compute(run, plan, root)
 proxies = pd.read_parquet(folder / "proxies.parquet")
 print("sentence encoder installed:", plan.encoder)
 
@@ -59,7 +63,7 @@ print("sentence encoder installed:", plan.encoder)
 
 # %%
 similarity = proxies[proxies.task.notna()].pivot(index="task", columns="proxy", values="value")
-charts.table(similarity.reset_index())
+tables.table(similarity.reset_index())
 
 # %% [markdown]
 # ## Log-likelihood
@@ -78,16 +82,16 @@ print(f"{likelihood:.3f} nats per token, perplexity {math.exp(-likelihood):.1f}"
 # %%
 rows = []
 for other in plan.tier.models:
-    path = grid.compute(plan.proxies(other, student, temperature, seed), plan, root)
+    path = executor.compute(plan.proxies(other, student, temperature, seed), plan, root)
     values = pd.read_parquet(path / "proxies.parquet").groupby("proxy").value.mean()
     rows.append({"source": other, "relation": plan.tier.relation(other, student), **values})
-charts.table(pd.DataFrame(rows))
+tables.table(pd.DataFrame(rows))
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-charts.made_by([run], tier, store)
+provenance.made_by([run], tier, store)
 
 # %% [markdown]
 # ## Try it

@@ -17,9 +17,15 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, forms, grid, plans, reports, runs, suite, summaries
+from nbutils.analysis import gains
+from nbutils.charts import pairing, parts, provenance, tables
+from nbutils.config import design, notebook_parameters, tiers
+from nbutils.protocol import prepare_suite
+from nbutils.protocol.plan import of
+from nbutils.runs import executor
+from nbutils.runs.store import Store
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -36,10 +42,10 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = forms.given(forms.PairingNotebook, globals())
-root = runs.project_root()
-plan = plans.of(values.tier, root)
-store = runs.Store(root)
+values = notebook_parameters.given(notebook_parameters.PairingNotebook, globals())
+root = tiers.project_root()
+plan = of(values.tier, root)
+store = Store(root)
 
 # %% [markdown]
 # ## The suite
@@ -48,15 +54,15 @@ store = runs.Store(root)
 # of which any run of words occurs in training text is left out.
 
 # %%
-suite_folder = grid.compute(plan.suite(), plan, root)
-texts = suite.texts(suite_folder)
-charts.table(pd.DataFrame([{"task": t, "items": len(found)} for t, found in texts.items()]))
+suite_folder = executor.compute(plan.suite(), plan, root)
+texts = prepare_suite.texts(suite_folder)
+tables.table(pd.DataFrame([{"task": t, "items": len(found)} for t, found in texts.items()]))
 
 # %% [markdown]
 # The first item of every task, its end with the right answer.
 
 # %%
-charts.table(pd.DataFrame([{"task": t, "item": "…" + i[0][-160:]} for t, i in texts.items()]))
+tables.table(pd.DataFrame([{"task": t, "item": "…" + i[0][-160:]} for t, i in texts.items()]))
 
 # %% [markdown]
 # ## Scoring
@@ -64,10 +70,10 @@ charts.table(pd.DataFrame([{"task": t, "item": "…" + i[0][-160:]} for t, i in 
 # The task files beside the items are lm-eval's own format, so its command line gives the same answers.
 
 # %%
-cell = cells.Cell(source, student, temperature, method, seed)
+cell = design.Cell(source, student, temperature, method, seed)
 run = plan.utility(student, cell)
-after = pd.read_parquet(grid.compute(run, plan, root) / "utility.parquet")
-before = pd.read_parquet(grid.compute(plan.utility(student), plan, root) / "utility.parquet")
+after = pd.read_parquet(executor.compute(run, plan, root) / "utility.parquet")
+before = pd.read_parquet(executor.compute(plan.utility(student), plan, root) / "utility.parquet")
 after.head()
 
 # %% [markdown]
@@ -77,8 +83,8 @@ after.head()
 # every verdict use `acc`.
 
 # %%
-table = reports.gain_table(summaries.paired(before, after))
-charts.table(table[["task", "items", "chance", "base_accuracy", "accuracy"]])
+table = pairing.gain_table(gains.paired(before, after))
+tables.table(table[["task", "items", "chance", "base_accuracy", "accuracy"]])
 
 # %% [markdown]
 # ## Gain, paired item by item
@@ -94,13 +100,13 @@ print(change.map({1: "won", 0: "unchanged", -1: "lost"}).value_counts().to_dict(
 # Per task, and for the suite as the unweighted mean over its tasks, with 95 % bootstrap intervals.
 
 # %%
-charts.table(table[["task", "gain (points)"]])
+tables.table(table[["task", "gain (points)"]])
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-charts.made_by([run], tier, store)
+provenance.made_by([run], tier, store)
 
 # %% [markdown]
 # ## Try it

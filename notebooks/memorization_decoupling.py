@@ -17,9 +17,14 @@
 # does not prove that nothing is left: another prompt, or a looser match, may still find it.
 
 # %%
-from nbutils import charts, findings, forms, reports, results, verdicts
+from nbutils.analysis import experiments, verdicts
+from nbutils.charts import memorization_decoupling, parts, provenance
+from nbutils.charts import tables as charts_tables
+from nbutils.charts.tables import said, table
+from nbutils.config import notebook_parameters
+from nbutils.results.tables import found, load, manifests
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -28,8 +33,8 @@ charts.enable()
 root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = forms.given(forms.TablesNotebook, globals()).root
-print(results.found(project))
+project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
+print(found(project))
 
 # %% [markdown]
 # ## How much there was to forget
@@ -39,15 +44,15 @@ print(results.found(project))
 # understanding this page is here: a student that extracts few passages cannot show a fall.
 
 # %%
-models = results.load("models", project)
+models = load("models", project)
 planted = ["results", "model", "architecture", "parameters", "planted_share", "exposures"]
-charts.table(models[planted])
+table(models[planted])
 
 # %%
-falls = results.load("falls", project)
+falls = load("falls", project)
 held_out = falls[falls["split"].eq("held_out")]
 shown = ["results", "student", "passages", "before", "share", "share_low", "share_high"]
-charts.table(held_out.loc[held_out["experiment"].eq("untouched"), shown])
+table(held_out.loc[held_out["experiment"].eq("untouched"), shown])
 
 # %% [markdown]
 # The interval of a share is exact {cite:p}`clopper1934fiducial`: it holds every probability that
@@ -59,9 +64,9 @@ charts.table(held_out.loc[held_out["experiment"].eq("untouched"), shown])
 # the sampled documents that contain a passage's suffix, as a mean over seeds.
 
 # %%
-corpora = results.load("corpora", project)
+corpora = load("corpora", project)
 written = corpora[corpora["round"].eq(1)].groupby(["results", "source", "temperature"])
-charts.table(written[["documents", "passage_hits"]].mean().reset_index(), digits=1)
+table(written[["documents", "passage_hits"]].mean().reset_index(), digits=1)
 
 # %% [markdown]
 # ## Utility against extraction
@@ -77,9 +82,9 @@ charts.table(written[["documents", "passage_hits"]].mean().reset_index(), digits
 # a point to see its pairing before and after.
 
 # %% mystnb={"figure": {"name": "fig-decoupling", "caption": "Change of utility against the fall of held-out extraction, both with intervals, one point a pairing or control. The shaded corner is kept and forgotten; beyond one point the scale of utility is logarithmic. Below, the chosen pairing before and after; the interval of an accuracy is that of its change."}}
-gains = results.load("gains", project)
-cells = verdicts.decoupling_cells(gains, falls)
-findings.decoupling(cells)
+gains = load("gains", project)
+cells = experiments.decoupling_cells(gains, falls)
+memorization_decoupling.decoupling(cells)
 
 # %% [markdown]
 # ## The rule, before the result
@@ -88,7 +93,7 @@ findings.decoupling(cells)
 # training. A pairing supports the claim when both parts hold.
 
 # %%
-charts.table(verdicts.rules("decoupling"))
+table(verdicts.rules("decoupling"))
 
 # %% [markdown]
 # The interval of the fall is the exact one of the survivors among the passages extracted before; of
@@ -97,7 +102,7 @@ charts.table(verdicts.rules("decoupling"))
 
 # %%
 judged = verdicts.decoupling_verdicts(cells)
-charts.table(reports.decoupling(judged))
+table(memorization_decoupling.decoupling_table(judged))
 
 # %% [markdown]
 # ## Is self-training special?
@@ -110,13 +115,14 @@ charts.table(reports.decoupling(judged))
 # synthetic text; if shuffled text does, it says nothing about language.
 
 # %%
-contrasts = results.load("contrasts", project)
+contrasts = load("contrasts", project)
 implied = verdicts.control_implications(contrasts, cells)
-charts.table(reports.controls(implied))
+table(memorization_decoupling.controls_table(implied))
 
 # %%
-charts.said(
-    f"{row.results}, {row.control}: {row.reason}" for row in reports.special(implied).itertuples()
+said(
+    f"{row.results}, {row.control}: {row.reason}"
+    for row in memorization_decoupling.special(implied).itertuples()
 )
 
 # %% [markdown]
@@ -126,7 +132,7 @@ charts.said(
 
 # %%
 alone = judged[judged["relation"].eq("self")]
-charts.said(
+said(
     f"{row.results}, {row.method}, {name}: {row.verdict} ({row.reason} pairings)"
     for name, frame in (("self and lineage", judged), ("self alone", alone))
     for row in verdicts.overall(frame).itertuples()
@@ -136,9 +142,9 @@ charts.said(
 # ## Runs behind this page
 
 # %%
-states = results.load("states", project)
-runs = reports.runs(states, "untouched", "pairings", "controls")
-charts.provenance(results.manifests(project), runs)
+states = load("states", project)
+runs = charts_tables.runs(states, "untouched", "pairings", "controls")
+provenance.provenance(manifests(project), runs)
 
 # %% [markdown]
 # ## Try it

@@ -6,17 +6,21 @@
 # the text is compatible with the student. Here the answer is not told but executed.
 
 # %% tags=["remove-cell"]
-from nbutils import charts, forms, opening, reports, results, verdicts
+from nbutils.analysis import experiments
+from nbutils.charts import opening, parts, provenance
+from nbutils.charts import tables as charts_tables
+from nbutils.config import notebook_parameters
+from nbutils.results.tables import load, manifests
 
-charts.enable()
+parts.enable()
 
 # %% tags=["parameters", "remove-cell"]
 root: str = "."  # project folder; the nearest one upwards if "."
 
 # %% tags=["remove-cell"]
-project = forms.given(forms.TablesNotebook, globals()).root
+project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
 names = ("gains", "falls", "contrasts", "proxies", "states")
-tables = {name: results.load(name, project) for name in names}
+tables = {name: load(name, project) for name in names}
 strongest = opening.strongest(tables["gains"])
 
 # %% tags=["remove-input"]
@@ -24,7 +28,7 @@ found = opening.answers(tables, strongest)
 opening.shown(found, strongest)
 
 # %% tags=["remove-input"] mystnb={"figure": {"name": "fig-opening", "caption": "What training on sampled text did to every student that had memorised passages, by full fine-tuning at the usual temperature. A line begins at the student as it was and ends where one corpus left it: to the right it gained, further down it forgot more of what it had memorised. The claim says that blue and green lines fall straight down."}}
-opening.picture(verdicts.decoupling_cells(tables["gains"], tables["falls"]), strongest)
+opening.picture(experiments.decoupling_cells(tables["gains"], tables["falls"]), strongest)
 
 # %% [markdown]
 # ## What is asked, and how it is measured
@@ -125,5 +129,5 @@ opening.picture(verdicts.decoupling_cells(tables["gains"], tables["falls"]), str
 
 # %% tags=["remove-input"]
 kinds = ("untouched", "pairings", "controls")
-runs = [*reports.runs(tables["states"], *kinds), *tables["proxies"]["run"].unique()]
-charts.provenance(results.manifests(project), runs)
+runs = [*charts_tables.runs(tables["states"], *kinds), *tables["proxies"]["run"].unique()]
+provenance.provenance(manifests(project), runs)

@@ -18,9 +18,17 @@
 
 import pandas as pd
 
-from nbutils import charts, costs, forms, grid, pairings, reports, runs, summaries
+from nbutils.analysis.gains import paired
+from nbutils.charts import losses, provenance, tables
+from nbutils.charts.pairing import cost, extraction, gain_sentence, gain_table, scores
+from nbutils.charts.parts import enable
+from nbutils.config import notebook_parameters, tiers
+from nbutils.protocol import cost_card, reading
+from nbutils.protocol.pairing import asked
+from nbutils.runs import executor
+from nbutils.runs.store import Store
 
-charts.enable()
+enable()
 
 # %% [markdown]
 # ## Parameters
@@ -37,9 +45,9 @@ steps: int = 0  # fine-tuning steps; the tier's own if 0
 tasks: list = []  # lm-eval tasks; the tier's own if empty
 
 # %%
-values = forms.given(forms.ReportNotebook, globals())
-root = runs.project_root()
-plan, cell = pairings.asked(values, root)
+values = notebook_parameters.given(notebook_parameters.ReportNotebook, globals())
+root = tiers.project_root()
+plan, cell = asked(values, root)
 relation = plan.tier.relation(cell.source, cell.student)
 print(f"{cell}: {relation}")
 
@@ -49,13 +57,13 @@ print(f"{cell}: {relation}")
 # Before anything is spent. What exists is reused and costs nothing.
 
 # %%
-store = runs.Store(root)
+store = Store(root)
 missing = [run for run in plan.report(cell) if store.finished(run) is None]
-card = costs.card(missing, plan, root, workers=1)
-charts.table(costs.rows(card))
+card = cost_card.card(missing, plan, root, workers=1)
+tables.table(cost_card.rows(card))
 
 # %%
-charts.said(costs.sentences(card))
+tables.said(cost_card.sentences(card))
 
 # %% [markdown]
 # ## How the two are read
@@ -65,8 +73,8 @@ charts.said(costs.sentences(card))
 
 # %%
 parts = dict.fromkeys([cell.student, cell.source])
-folders = {name: grid.compute(plan.model(name), plan, root) for name in parts}
-charts.said(line for name, folder in folders.items() for line in reports.read_as(name, folder))
+folders = {name: executor.compute(plan.model(name), plan, root) for name in parts}
+tables.said(line for name, folder in folders.items() for line in reading.read_as(name, folder))
 
 # %% [markdown]
 # ## The corpus
@@ -75,18 +83,18 @@ charts.said(line for name, folder in folders.items() for line in reports.read_as
 
 # %%
 corpus_run = plan.read_corpus(cell)
-corpus = pd.read_parquet(grid.compute(corpus_run, plan, root) / "corpus.parquet")
+corpus = pd.read_parquet(executor.compute(corpus_run, plan, root) / "corpus.parquet")
 print(
     f"{len(corpus)} documents, {corpus.n_tokens.sum()} tokens, finished {corpus.finished.mean():.0%}"
 )
-charts.table(corpus[["text"]].head(5))
+tables.table(corpus[["text"]].head(5))
 
 # %% [markdown]
 # ## Did the student read?
 
 # %%
 trained = plan.self_train(cell)
-charts.loss_curve(pd.read_parquet(grid.compute(trained, plan, root) / "curve.parquet"))
+losses.loss_curve(pd.read_parquet(executor.compute(trained, plan, root) / "curve.parquet"))
 
 # %% [markdown]
 # ## The gain, task by task
@@ -98,13 +106,13 @@ charts.loss_curve(pd.read_parquet(grid.compute(trained, plan, root) / "curve.par
 # %%
 measured = [plan.utility(cell.student), plan.utility(cell.student, cell)]
 before, after = (
-    pd.read_parquet(grid.compute(run, plan, root) / "utility.parquet") for run in measured
+    pd.read_parquet(executor.compute(run, plan, root) / "utility.parquet") for run in measured
 )
-gains = summaries.paired(before, after)
-charts.table(reports.gain_table(gains))
+gains = paired(before, after)
+tables.table(gain_table(gains))
 
 # %%
-charts.said([reports.gain_sentence(gains, str(cell))])
+tables.said([gain_sentence(gains, str(cell))])
 
 # %% [markdown]
 # ## What would have been predicted
@@ -114,11 +122,11 @@ charts.said([reports.gain_sentence(gains, str(cell))])
 
 # %%
 pairing = (cell.source, cell.student, cell.temperature, cell.seed)
-proxies = pd.read_parquet(grid.compute(plan.proxies(*pairing), plan, root) / "proxies.parquet")
+proxies = pd.read_parquet(executor.compute(plan.proxies(*pairing), plan, root) / "proxies.parquet")
 diagnostics = pd.read_parquet(
-    grid.compute(plan.diagnose(*pairing), plan, root) / "diagnostics.parquet"
+    executor.compute(plan.diagnose(*pairing), plan, root) / "diagnostics.parquet"
 )
-charts.table(reports.scores(proxies, diagnostics))
+tables.table(scores(proxies, diagnostics))
 
 # %% [markdown]
 # ## What is still extracted
@@ -132,23 +140,23 @@ if plan.has_passages(cell.student):
         "before": plan.extraction(cell.student), "after": plan.extraction(cell.student, cell)
     }  # fmt: skip
 found = {
-    moment: pd.read_parquet(grid.compute(run, plan, root) / "extraction.parquet")
+    moment: pd.read_parquet(executor.compute(run, plan, root) / "extraction.parquet")
     for moment, run in counted.items()
 }
-charts.table(reports.extraction(found))
+tables.table(extraction(found))
 
 # %% [markdown]
 # ## What it cost
 
 # %%
 done = [store.finished(run) for run in plan.report(cell)]
-charts.table(reports.cost(done))
+tables.table(cost(done))
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-charts.made_by(plan.report(cell), tier, store)
+provenance.made_by(plan.report(cell), tier, store)
 
 # %% [markdown]
 # ## Try it

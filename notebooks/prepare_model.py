@@ -21,9 +21,15 @@ import math
 
 import pandas as pd
 
-from nbutils import charts, forms, grid, plans, reports, runs, tables, text
+from nbutils.charts import losses, parts, provenance, tables
+from nbutils.config import notebook_parameters, tiers
+from nbutils.protocol import reading, text
+from nbutils.protocol.plan import of
+from nbutils.results import collect
+from nbutils.runs import executor
+from nbutils.runs.store import Store
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -36,10 +42,10 @@ model: str = "neox-small"  # a model of the tier
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = forms.given(forms.ModelNotebook, globals())
-root = runs.project_root()
-plan = plans.of(values.tier, root)
-store = runs.Store(root)
+values = notebook_parameters.given(notebook_parameters.ModelNotebook, globals())
+root = tiers.project_root()
+plan = of(values.tier, root)
+store = Store(root)
 
 # %% [markdown]
 # The model is a member of a *family*: same tokenizer, architecture and mixture of text. Its *lineage*
@@ -61,14 +67,14 @@ documents = pd.DataFrame(
     for domain in text.DOMAINS
     for d in text.documents(domain, plan.tier.max_chars)
 )
-charts.table(documents.groupby(["domain", "split"], as_index=False).sum())
+tables.table(documents.groupby(["domain", "split"], as_index=False).sum())
 
 # %% [markdown]
 # The text stays its authors'; this is where it comes from and on what terms it is shown.
 
 # %%
 sources = [[d.title, d.package, d.licence] for d in text.DOMAINS.values()]
-charts.table(pd.DataFrame(sources, columns=["text", "package", "licence"]))
+tables.table(pd.DataFrame(sources, columns=["text", "package", "licence"]))
 
 # %% [markdown]
 # ## Pre-training
@@ -77,9 +83,9 @@ charts.table(pd.DataFrame(sources, columns=["text", "package", "licence"]))
 # is fetched and not trained; what its authors did not publish is missing in the table.
 
 # %%
-folder = grid.compute(run, plan, root)
+folder = executor.compute(run, plan, root)
 facts = json.loads((folder / "facts.json").read_text("utf-8"))
-charts.table(pd.DataFrame([{name: facts[name] for name in tables.FACTS}]), digits=4)
+tables.table(pd.DataFrame([{name: facts[name] for name in collect.FACTS}]), digits=4)
 
 # %% [markdown]
 # The loss is the mean cross-entropy in nats per token, before each update. It starts near the logarithm
@@ -90,9 +96,9 @@ vocabulary = json.loads((folder / "config.json").read_text("utf-8"))["vocab_size
 print(f"log of the vocabulary: {math.log(vocabulary):.2f} nats")
 curve = folder / "curve.parquet"
 (
-    charts.loss_curve(pd.read_parquet(curve))
+    losses.loss_curve(pd.read_parquet(curve))
     if curve.is_file()
-    else charts.said([f"{model} was trained elsewhere: its losses are not known."])
+    else tables.said([f"{model} was trained elsewhere: its losses are not known."])
 )
 
 # %% [markdown]
@@ -108,7 +114,7 @@ passages = pd.DataFrame(columns=columns)
 if plan.has_passages(model):
     passages = pd.read_parquet(folder / "passages.parquet")
 print(passages.split.value_counts().to_dict())
-charts.table(passages[columns].head(5))
+tables.table(passages[columns].head(5))
 
 # %% [markdown]
 # ## How the model is read
@@ -118,13 +124,13 @@ charts.table(passages[columns].head(5))
 # memory of what was read. Each was compared with the plain way on this very model.
 
 # %%
-charts.said(reports.read_as(model, folder))
+tables.said(reading.read_as(model, folder))
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-charts.made_by([run], tier, store)
+provenance.made_by([run], tier, store)
 
 # %% [markdown]
 # ## Try it

@@ -19,9 +19,14 @@
 # relation, which the registry already tells.
 
 # %%
-from nbutils import charts, findings, forms, predictors, reports, results, verdicts
+from nbutils.analysis import predictors, verdicts
+from nbutils.charts import parts, provenance, proxies_fail
+from nbutils.charts import tables as charts_tables
+from nbutils.charts.tables import said, table
+from nbutils.config import notebook_parameters
+from nbutils.results.tables import found, load, manifests
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -31,8 +36,8 @@ root: str = "."  # project folder; the nearest one upwards if "."
 seed: int = 0  # seed of the bootstrap and of the permutations
 
 # %%
-project = forms.given(forms.FindingNotebook, globals()).root
-print(results.found(project))
+project = notebook_parameters.given(notebook_parameters.FindingNotebook, globals()).root
+print(found(project))
 
 # %% [markdown]
 # ## The proxies
@@ -52,11 +57,11 @@ print(results.found(project))
 # and gains are means over seeds.
 
 # %%
-gains = results.load("gains", project)
-proxies = results.load("proxies", project)
+gains = load("gains", project)
+proxies = load("proxies", project)
 points = predictors.pairing_points(proxies[proxies["kind"].eq("proxy")], gains)
 counts = points.groupby(["results", "method", "proxy"], as_index=False).size()
-charts.table(counts.rename(columns={"size": "pairings"}))
+table(counts.rename(columns={"size": "pairings"}))
 
 # %% [markdown]
 # ## How a proxy is judged
@@ -77,7 +82,7 @@ correlations = predictors.proxy_correlations(points, seed)
 # single it out.
 
 # %% mystnb={"figure": {"name": "fig-proxy-scatter", "caption": "A proxy's value against the gain, one point a pairing, with intervals. Below, the rank correlation of the two for every student and their mean."}}
-findings.proxy_scatter(points, correlations)
+proxies_fail.proxy_scatter(points, correlations)
 
 # %% [markdown]
 # ## Beyond the relation
@@ -89,7 +94,7 @@ findings.proxy_scatter(points, correlations)
 # %%
 strangers = points[points["relation"].eq("cross-family")]
 among = predictors.proxy_correlations(strangers, seed)
-charts.table(among[among["student"].eq("all students")].drop(columns="kind"), digits=2)
+table(among[among["student"].eq("all students")].drop(columns="kind"), digits=2)
 
 # %% [markdown]
 # ## The rule, before the result
@@ -97,7 +102,7 @@ charts.table(among[among["student"].eq("all students")].drop(columns="kind"), di
 # Judged is the mean over students of the correlation within each.
 
 # %%
-charts.table(predictors.rules())
+table(predictors.rules())
 
 # %% [markdown]
 # Anything else is *undecided*. The claim says *neither*: it is supported when every proxy fails and
@@ -105,13 +110,13 @@ charts.table(predictors.rules())
 
 # %%
 judged = predictors.proxy_verdicts(correlations)
-charts.table(judged.drop(columns=["kind", "student"]), digits=3)
+table(judged.drop(columns=["kind", "student"]), digits=3)
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-charts.said(
+said(
     f"{row.results}, {row.method}: the claim is {row.verdict} ({row.reason} proxies)"
     for row in verdicts.overall(judged).itertuples()
 )
@@ -120,9 +125,9 @@ charts.said(
 # ## Runs behind this page
 
 # %%
-states = results.load("states", project)
-runs = [*proxies["run"].unique(), *reports.runs(states, "pairings")]
-charts.provenance(results.manifests(project), runs)
+states = load("states", project)
+runs = [*proxies["run"].unique(), *charts_tables.runs(states, "pairings")]
+provenance.provenance(manifests(project), runs)
 
 # %% [markdown]
 # ## Try it

@@ -16,9 +16,13 @@
 # about other items alone. A map with no positive cell does not prove that there is none beyond its edges.
 
 # %%
-from nbutils import beyond, charts, forms, reports, results, verdicts
+from nbutils.analysis import experiments
+from nbutils.charts import parts, provenance, recipe_map
+from nbutils.charts.tables import runs, said, table
+from nbutils.config import notebook_parameters
+from nbutils.results.tables import found, load, manifests
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -27,8 +31,8 @@ charts.enable()
 root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = forms.given(forms.TablesNotebook, globals()).root
-print(results.found(project))
+project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
+print(found(project))
 
 # %% [markdown]
 # ## The map
@@ -38,10 +42,10 @@ print(results.found(project))
 # by how much held-out extraction fell.
 
 # %% mystnb={"figure": {"name": "fig-recipes", "caption": "Gain of self-training in percentage points over learning rate and steps, for full fine-tuning and for each LoRA rank, with intervals; pale cells cannot be told from zero."}}
-gains = results.load("gains", project)
-falls = results.load("falls", project)
-rows = verdicts.recipe_gains(verdicts.with_memory(gains, falls))
-beyond.recipe_map(rows)
+gains = load("gains", project)
+falls = load("falls", project)
+rows = experiments.recipe_gains(experiments.with_memory(gains, falls))
+recipe_map.recipe_map(rows)
 
 # %% [markdown]
 # ## The rule, before the result
@@ -51,26 +55,26 @@ beyond.recipe_map(rows)
 
 # %%
 counts = rows.groupby(["results", "student", "update", "effect"], as_index=False).size()
-charts.table(counts.rename(columns={"size": "recipes"}))
+table(counts.rename(columns={"size": "recipes"}))
 
 # %% [markdown]
 # ## The best recipe of every student
 
 # %%
-charts.table(reports.best_recipes(rows))
+table(recipe_map.best_recipes(rows))
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-charts.said(f"{row.results}: {row.answer}" for row in reports.recipe_answer(rows).itertuples())
+said(f"{row.results}: {row.answer}" for row in recipe_map.recipe_answer(rows).itertuples())
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
-states = results.load("states", project)
-charts.provenance(results.manifests(project), reports.runs(states, "untouched", "recipes"))
+states = load("states", project)
+provenance.provenance(manifests(project), runs(states, "untouched", "recipes"))
 
 # %% [markdown]
 # ## Try it

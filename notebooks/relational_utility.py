@@ -20,9 +20,14 @@
 # *Recipe map*), or for prompted and filtered text.
 
 # %%
-from nbutils import charts, findings, forms, reports, results, verdicts
+from nbutils.analysis import verdicts
+from nbutils.charts import losses, parts, provenance, relational_utility
+from nbutils.charts import tables as charts_tables
+from nbutils.charts.tables import said, shown, table
+from nbutils.config import notebook_parameters
+from nbutils.results.tables import found, load, manifests
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -31,8 +36,8 @@ charts.enable()
 root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = forms.given(forms.TablesNotebook, globals()).root
-print(results.found(project))
+project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
+print(found(project))
 
 # %% [markdown]
 # ## Where the students start
@@ -43,9 +48,9 @@ print(results.found(project))
 # published tables first. The suite's mean and every verdict use `acc`.
 
 # %%
-gains = results.load("gains", project)
+gains = load("gains", project)
 suite = gains[gains["task"].eq("suite")]
-charts.table(reports.starts(gains))
+table(relational_utility.starts(gains))
 
 # %% [markdown]
 # ## The gain of every pairing
@@ -72,7 +77,7 @@ charts.table(reports.starts(gains))
 # nothing, whose gain must be exactly nothing. Click a cell to see its tasks.
 
 # %% mystnb={"figure": {"name": "fig-relational-matrix", "caption": "Gain of every pairing, in percentage points. Rows are sources and controls, columns students; pale cells cannot be told from zero. The bars show the chosen cell, task by task, with intervals."}}
-findings.relational_matrix(gains)
+relational_utility.relational_matrix(gains)
 
 # %% [markdown]
 # ## What could have been seen
@@ -83,12 +88,12 @@ findings.relational_matrix(gains)
 
 # %%
 pairs = suite[suite["experiment"].eq("pairings") & suite["temperature"].eq(1.0)]
-charts.said(reports.seeds(gains))
+said(relational_utility.seeds(gains))
 
 # %%
 seen = pairs.groupby(["results", "method", "relation"], sort=False)
 seen = seen.agg(cells=("gain", "size"), seeds=("seeds", "max"), detectable=("detectable", "max"))
-charts.table(seen.reset_index().assign(detectable=lambda t: 100 * t["detectable"]), digits=2)
+table(seen.reset_index().assign(detectable=lambda t: 100 * t["detectable"]), digits=2)
 
 # %% [markdown]
 # ## Did the students read?
@@ -98,8 +103,8 @@ charts.table(seen.reset_index().assign(detectable=lambda t: 100 * t["detectable"
 # low and foreign text to start high; see whether it does, and whether the lines still fall.
 
 # %% mystnb={"figure": {"name": "fig-losses", "caption": "Training loss of a student on every corpus, one line a run, coloured by relation."}}
-curves = results.load("curves", project)
-charts.loss_curves(curves[curves["temperature"].eq(1.0)])
+curves = load("curves", project)
+losses.loss_curves(curves[curves["temperature"].eq(1.0)])
 
 # %% [markdown]
 # ## The same, by relation
@@ -109,9 +114,9 @@ charts.loss_curves(curves[curves["temperature"].eq(1.0)])
 # on the tasks of the student's own domain. It is description, not judgement.
 
 # %%
-models = results.load("models", project)
-summary = reports.by_domain(gains, models)
-charts.table(summary, digits=2)
+models = load("models", project)
+summary = relational_utility.by_domain(gains, models)
+table(summary, digits=2)
 
 # %% [markdown]
 # ## The rule, before the result
@@ -120,7 +125,7 @@ charts.table(summary, digits=2)
 # with several sources enters with the mean of its students' answers.
 
 # %%
-charts.table(verdicts.rules("ordering"))
+table(verdicts.rules("ordering"))
 
 # %% [markdown]
 # Anything else is *undecided*. The claim is about every student, so it is supported when each part
@@ -132,9 +137,9 @@ charts.table(verdicts.rules("ordering"))
 # ## Student by student
 
 # %%
-contrasts = results.load("contrasts", project)
+contrasts = load("contrasts", project)
 ordering = verdicts.judged(contrasts, "ordering")
-charts.table(verdicts.shown(ordering), digits=4)
+table(shown(ordering), digits=4)
 
 # %% [markdown]
 # ## The mean over students
@@ -142,7 +147,7 @@ charts.table(verdicts.shown(ordering), digits=4)
 # One mean a contrast, not corrected for the number of contrasts.
 
 # %%
-charts.table(verdicts.shown(verdicts.across_students(ordering)))
+table(shown(verdicts.across_students(ordering)))
 
 # %% [markdown]
 # ## Does a stronger stranger win?
@@ -151,11 +156,11 @@ charts.table(verdicts.shown(verdicts.across_students(ordering)))
 # test of its own.
 
 # %%
-charts.table(verdicts.rules("stranger"))
+table(verdicts.rules("stranger"))
 
 # %%
 stranger = verdicts.judged(contrasts, "stranger")
-charts.table(verdicts.shown(stranger), digits=4)
+table(shown(stranger), digits=4)
 
 # %% [markdown]
 # ## What the controls say
@@ -165,15 +170,15 @@ charts.table(verdicts.shown(stranger), digits=4)
 # not say that self is better: for that the whole interval must lie above zero.
 
 # %%
-charts.table(verdicts.rules("controls"))
+table(verdicts.rules("controls"))
 
 # %%
 against = verdicts.judged(contrasts, "controls")
-charts.table(verdicts.shown(against), digits=4)
+table(shown(against), digits=4)
 
 # %%
 zero = suite[suite["source"].eq("rate zero")]
-charts.said(
+said(
     f"{row.results}, {row.student}: gain at learning rate zero is {100 * row.gain:g} points"
     for row in zero.itertuples()
 )
@@ -184,7 +189,7 @@ charts.said(
 # Computed from the tables by the rules above.
 
 # %%
-charts.said(
+said(
     f"{row.results}, {row.method}: {name} {row.verdict} ({row.reason} contrasts)"
     for name, frame in (("ordering", ordering), ("stronger stranger", stranger))
     for row in verdicts.overall(frame).itertuples()
@@ -192,15 +197,15 @@ charts.said(
 
 # %%
 by_student = verdicts.by(ordering, "results", "method", "student")
-charts.table(by_student)
+table(by_student)
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
-states = results.load("states", project)
-runs = [*reports.runs(states, "untouched", "pairings", "controls"), *curves["run"].unique()]
-charts.provenance(results.manifests(project), runs)
+states = load("states", project)
+runs = [*charts_tables.runs(states, "untouched", "pairings", "controls"), *curves["run"].unique()]
+provenance.provenance(manifests(project), runs)
 
 # %% [markdown]
 # ## Try it

@@ -17,9 +17,13 @@
 # rounds can show a direction, not a fate.
 
 # %%
-from nbutils import beyond, charts, forms, reports, results, verdicts
+from nbutils.analysis import experiments, verdicts
+from nbutils.charts import parts, provenance, rounds
+from nbutils.charts.tables import runs, said, shown, table
+from nbutils.config import notebook_parameters
+from nbutils.results.tables import found, load, manifests
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -28,8 +32,8 @@ charts.enable()
 root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = forms.given(forms.TablesNotebook, globals()).root
-print(results.found(project))
+project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
+print(found(project))
 
 # %% [markdown]
 # ## Round by round
@@ -38,14 +42,14 @@ print(results.found(project))
 # before writes a new corpus and is trained on it. Gains are against the untouched student.
 
 # %% mystnb={"figure": {"name": "fig-rounds", "caption": "Change of utility, held-out extraction and diversity of the corpus over rounds of self-training, one line a student, with intervals."}}
-gains = results.load("gains", project)
-falls = results.load("falls", project)
-corpora = results.load("corpora", project)
-rows = beyond.round_rows(gains, falls, corpora)
-beyond.rounds(rows)
+gains = load("gains", project)
+falls = load("falls", project)
+corpora = load("corpora", project)
+rows = experiments.round_rows(gains, falls, corpora)
+rounds.rounds(rows)
 
 # %%
-charts.table(reports.rounds(rows))
+table(rounds.rounds_table(rows))
 
 # %% [markdown]
 # ## The rule, before the result
@@ -53,23 +57,23 @@ charts.table(reports.rounds(rows))
 # A further round *keeps* utility when, paired per item and within each seed:
 
 # %%
-charts.table(verdicts.rules("rounds"))
+table(verdicts.rules("rounds"))
 
 # %%
-judged = verdicts.judged(results.load("contrasts", project), "rounds")
-charts.table(verdicts.shown(judged), digits=4)
+judged = verdicts.judged(load("contrasts", project), "rounds")
+table(shown(judged), digits=4)
 
 # %% [markdown]
 # ## The mean over students
 
 # %%
-charts.table(verdicts.shown(verdicts.across_students(judged)))
+table(shown(verdicts.across_students(judged)))
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-charts.said(
+said(
     f"{row.results}, {row.method}: that utility is kept is {row.verdict} ({row.reason} contrasts)"
     for row in verdicts.overall(judged).itertuples()
 )
@@ -78,10 +82,8 @@ charts.said(
 # ## Runs behind this page
 
 # %%
-states = results.load("states", project)
-charts.provenance(
-    results.manifests(project), reports.runs(states, "untouched", "pairings", "rounds")
-)
+states = load("states", project)
+provenance.provenance(manifests(project), runs(states, "untouched", "pairings", "rounds"))
 
 # %% [markdown]
 # ## Try it

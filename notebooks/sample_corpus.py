@@ -17,9 +17,14 @@
 # %%
 import pandas as pd
 
-from nbutils import charts, forms, grid, plans, runs, tables
+from nbutils.charts import parts, provenance, tables
+from nbutils.config import notebook_parameters, tiers
+from nbutils.protocol.plan import of
+from nbutils.results import corpora
+from nbutils.runs import executor
+from nbutils.runs.store import Store
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -34,10 +39,10 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = forms.given(forms.CorpusNotebook, globals())
-root = runs.project_root()
-plan = plans.of(values.tier, root)
-store = runs.Store(root)
+values = notebook_parameters.given(notebook_parameters.CorpusNotebook, globals())
+root = tiers.project_root()
+plan = of(values.tier, root)
+store = Store(root)
 
 # %% [markdown]
 # ## Sampling
@@ -47,7 +52,7 @@ store = runs.Store(root)
 
 # %%
 run = plan.corpus(source, temperature, seed)
-folder = grid.compute(run, plan, root)
+folder = executor.compute(run, plan, root)
 corpus = pd.read_parquet(folder / "corpus.parquet")
 print(f"{len(corpus):,} documents, {corpus.n_tokens.sum():,} tokens of the source")
 
@@ -57,14 +62,14 @@ print(f"{len(corpus):,} documents, {corpus.n_tokens.sum():,} tokens of the sourc
 # The first documents as they came. This is a model's text: nobody said it, and none of it is fact.
 
 # %%
-charts.table(corpus[["doc", "n_tokens", "finished", "mean_log_prob", "text"]].head(8), digits=2)
+tables.table(corpus[["doc", "n_tokens", "finished", "mean_log_prob", "text"]].head(8), digits=2)
 
 # %% [markdown]
 # A document is *finished* when the source ended it by itself, before the length limit.
 
 # %%
 shares = {"finished": corpus.finished.mean(), "empty": (corpus.text.str.strip() == "").mean()}
-charts.table(pd.DataFrame([shares]))
+tables.table(pd.DataFrame([shares]))
 
 # %% [markdown]
 # ## Variety and fidelity
@@ -74,9 +79,9 @@ charts.table(pd.DataFrame([shares]))
 
 # %%
 texts = list(corpus.text)
-variety = {f"distinct {n}-grams": tables.distinct(texts, n) for n in (1, 2, 3)}
+variety = {f"distinct {n}-grams": corpora.distinct(texts, n) for n in (1, 2, 3)}
 fidelity = (corpus.mean_log_prob * corpus.n_tokens).sum() / corpus.n_tokens.sum()
-charts.table(pd.DataFrame([variety | {"mean log-probability": fidelity}]))
+tables.table(pd.DataFrame([variety | {"mean log-probability": fidelity}]))
 
 # %% [markdown]
 # ## Passages in the corpus
@@ -87,14 +92,14 @@ charts.table(pd.DataFrame([variety | {"mean log-probability": fidelity}]))
 # %%
 if plan.has_passages(source):
     passages = pd.read_parquet(store.path(run.inputs["source"]) / "passages.parquet")
-    hits = tables.passage_hits(texts, list(passages.suffix_text))
+    hits = corpora.passage_hits(texts, list(passages.suffix_text))
     print(f"{hits} of {len(corpus):,} documents hold a passage's suffix ({hits / len(corpus):.2%})")
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-charts.made_by([run], tier, store)
+provenance.made_by([run], tier, store)
 
 # %% [markdown]
 # ## Try it

@@ -17,9 +17,14 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, forms, grid, models, plans, runs
+from nbutils.charts import losses, parts, provenance, tables
+from nbutils.config import design, notebook_parameters, tiers
+from nbutils.protocol import models
+from nbutils.protocol.plan import of
+from nbutils.runs import executor
+from nbutils.runs.store import Store
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -36,10 +41,10 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = forms.given(forms.PairingNotebook, globals())
-root = runs.project_root()
-plan = plans.of(values.tier, root)
-store = runs.Store(root)
+values = notebook_parameters.given(notebook_parameters.PairingNotebook, globals())
+root = tiers.project_root()
+plan = of(values.tier, root)
+store = Store(root)
 
 # %% [markdown]
 # ## The cell of the grid
@@ -47,7 +52,7 @@ store = runs.Store(root)
 # A pairing, a temperature, a method and a seed name one cell. The relation is computed from the registry.
 
 # %%
-cell = cells.Cell(source, student, temperature, method, seed)
+cell = design.Cell(source, student, temperature, method, seed)
 run = plan.self_train(cell)
 print(cell, "·", run.labels["relation"])
 pd.Series(run.params.model_dump()["recipe"], name="recipe").to_frame()
@@ -59,9 +64,9 @@ pd.Series(run.params.model_dump()["recipe"], name="recipe").to_frame()
 # tokens in a step goes to every cell of a tier.
 
 # %%
-folder = grid.compute(run, plan, root)
+folder = executor.compute(run, plan, root)
 curve = pd.read_parquet(folder / "curve.parquet")
-charts.loss_curve(curve)
+losses.loss_curve(curve)
 
 # %% [markdown]
 # On its own text a student has little to learn: the loss starts near the entropy of its own samples, and
@@ -91,7 +96,7 @@ print(f"relative update: {moved / size:.4f}")
 # Weights are safetensors, never pickles.
 
 # %%
-charts.table(
+tables.table(
     pd.DataFrame(
         [{"file": p.name, "KiB": p.stat().st_size / 1024} for p in sorted(folder.iterdir())]
     ),
@@ -102,7 +107,7 @@ charts.table(
 # ## Where this comes from
 
 # %%
-charts.made_by([run], tier, store)
+provenance.made_by([run], tier, store)
 
 # %% [markdown]
 # ## Try it

@@ -16,9 +16,12 @@
 # processors and larger models will differ: `make bench` measures yours.
 
 # %%
-from nbutils import charts, footers, forms, results, speed
+from nbutils.charts import parts, provenance, speed
+from nbutils.charts.tables import table
+from nbutils.config import notebook_parameters
+from nbutils.results import tables as results_tables
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -27,8 +30,8 @@ charts.enable()
 root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = forms.given(forms.TablesNotebook, globals()).root
-found = results.measured(speed.MEASURED, project)
+project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
+found = results_tables.measured(speed.MEASURED, project)
 measured = speed.rows(found)
 
 # %% [markdown]
@@ -37,7 +40,7 @@ measured = speed.rows(found)
 # Its ceilings are the rate of a large matrix product, and of copying a large tensor.
 
 # %%
-charts.table(speed.machine(found))
+table(speed.machine(found))
 
 # %% [markdown]
 # ## Throughput
@@ -55,7 +58,7 @@ speed.throughput(measured)
 # weight that a token must meet, six in training.
 
 # %%
-charts.table(speed.shown(measured))
+table(speed.shown(measured))
 
 # %% [markdown]
 # ## How time grows
@@ -65,13 +68,13 @@ charts.table(speed.shown(measured))
 # one where larger batches are worth their memory. Over weights: the time of one token or item.
 
 # %%
-charts.table(speed.exponents(found).round(2))
+table(speed.exponents(found).round(2))
 
 # %% [markdown]
 # ## What is behind the chart
 
 # %%
-footers.note(speed.said(found))
+provenance.note(speed.said(found))
 
 # %% [markdown]
 # ## Try it

@@ -17,9 +17,14 @@
 # that nobody executed says so under its title.
 
 # %%
-from nbutils import charts, forms, history, results
+from nbutils.charts import parts
+from nbutils.charts.tables import table
+from nbutils.config import notebook_parameters
+from nbutils.results import history
+from nbutils.results import tables as results_tables
+from nbutils.results.tables import found
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -28,9 +33,9 @@ charts.enable()
 root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = forms.given(forms.TablesNotebook, globals()).root
-manifests = results.manifests(project)
-print(results.found(project))
+project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
+manifests = results_tables.manifests(project)
+print(found(project))
 
 # %% [markdown]
 # ## Tier by tier
@@ -39,7 +44,7 @@ print(results.found(project))
 # *contributed*.
 
 # %%
-charts.table(history.tiers(manifests))
+table(history.tiers(manifests))
 
 # %% [markdown]
 # ## Stage by stage
@@ -50,19 +55,19 @@ charts.table(history.tiers(manifests))
 # cannot be added to them, and running the tier computes that stage again.
 
 # %%
-charts.table(history.stages(manifests))
+table(history.stages(manifests))
 
 # %% [markdown]
 # ## The longest runs
 
 # %%
-charts.table(history.longest(manifests))
+table(history.longest(manifests))
 
 # %% [markdown]
 # ## Versions
 
 # %%
-charts.table(history.versions(manifests))
+table(history.versions(manifests))
 
 # %% [markdown]
 # ## Try it

@@ -19,9 +19,14 @@
 # neither knows what is true.
 
 # %%
-from nbutils import cells, charts, findings, forms, reports, results, verdicts
+from nbutils.analysis import experiments, verdicts
+from nbutils.charts import parts, provenance, temperature
+from nbutils.charts import tables as charts_tables
+from nbutils.charts.tables import corpus_table, said, shown, table
+from nbutils.config import design, notebook_parameters
+from nbutils.results.tables import found, load, manifests
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -30,8 +35,8 @@ charts.enable()
 root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = forms.given(forms.TablesNotebook, globals()).root
-print(results.found(project))
+project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
+print(found(project))
 
 # %% [markdown]
 # ## The corpora
@@ -48,8 +53,8 @@ print(results.found(project))
 # written in several ways, and a model does not always write the one that it would read.
 
 # %%
-corpora = results.load("corpora", project)
-charts.corpus_table(corpora[corpora["round"].eq(1)])
+corpora = load("corpora", project)
+corpus_table(corpora[corpora["round"].eq(1)])
 
 # %% [markdown]
 # ## Four quantities, one slider
@@ -57,10 +62,10 @@ charts.corpus_table(corpora[corpora["round"].eq(1)])
 # Move the slider in {numref}`fig-temperature` to mark one temperature in all three panels.
 
 # %% mystnb={"figure": {"name": "fig-temperature", "caption": "Self pairings over sampling temperatures: coverage against fidelity of the corpus, with the range over seeds, the gain after training on it, and what is still extracted, with intervals."}}
-gains = results.load("gains", project)
-falls = results.load("falls", project)
-rows = verdicts.temperature_rows(corpora, gains, falls)
-findings.temperatures(rows)
+gains = load("gains", project)
+falls = load("falls", project)
+rows = experiments.temperature_rows(corpora, gains, falls)
+temperature.temperatures(rows)
 
 # %% [markdown]
 # ## Is it a trade?
@@ -69,8 +74,8 @@ findings.temperatures(rows)
 # fidelity falls at every step.
 
 # %%
-trade = verdicts.temperature_trades(corpora)
-charts.table(trade)
+trade = experiments.temperature_trades(corpora)
+table(trade)
 
 # %% [markdown]
 # ## The rule, before the result
@@ -78,33 +83,33 @@ charts.table(trade)
 # For each student on its own corpus, paired per item and within each seed:
 
 # %%
-charts.table(verdicts.rules("temperature"))
+table(verdicts.rules("temperature"))
 
 # %% [markdown]
 # Anything else is *undecided*. The claim is about every student.
 
 # %%
-judged = verdicts.judged(results.load("contrasts", project), "temperature")
-charts.table(verdicts.shown(judged), digits=4)
+judged = verdicts.judged(load("contrasts", project), "temperature")
+table(shown(judged), digits=4)
 
 # %% [markdown]
 # ## The mean over students
 
 # %%
-charts.table(verdicts.shown(verdicts.across_students(judged)))
+table(shown(verdicts.across_students(judged)))
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-charts.said(
-    f"{row.results}, {row.method}: that a temperature of {cells.TEMPERATURE:g} serves as well as "
+said(
+    f"{row.results}, {row.method}: that a temperature of {design.TEMPERATURE:g} serves as well as "
     f"any other is {row.verdict} ({row.reason} contrasts)"
     for row in verdicts.overall(judged).itertuples()
 )
 
 # %%
-charts.said(
+said(
     f"{label}: the trade of coverage for fidelity is seen for {part['trade'].eq('yes').sum()} of "
     f"{len(part)} sources"
     for label, part in trade.groupby("results", sort=False)
@@ -114,10 +119,10 @@ charts.said(
 # ## Runs behind this page
 
 # %%
-states = results.load("states", project)
+states = load("states", project)
 own = states[states["relation"].isin(["self", "untouched"])]
-runs = [*corpora["run"].unique(), *reports.runs(own, "untouched", "pairings")]
-charts.provenance(results.manifests(project), runs)
+runs = [*corpora["run"].unique(), *charts_tables.runs(own, "untouched", "pairings")]
+provenance.provenance(manifests(project), runs)
 
 # %% [markdown]
 # ## Try it

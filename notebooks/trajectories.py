@@ -17,9 +17,13 @@
 # recipe is not the best that any recipe could reach.
 
 # %%
-from nbutils import beyond, charts, forms, reports, results, verdicts
+from nbutils.analysis import experiments, verdicts
+from nbutils.charts import parts, provenance, trajectories
+from nbutils.charts.tables import runs, table
+from nbutils.config import notebook_parameters
+from nbutils.results.tables import found, load, manifests
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -28,8 +32,8 @@ charts.enable()
 root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
-project = forms.given(forms.TablesNotebook, globals()).root
-print(results.found(project))
+project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
+print(found(project))
 
 # %% [markdown]
 # ## The frontier
@@ -39,10 +43,10 @@ print(results.found(project))
 # the stopping rule below would stop.
 
 # %% mystnb={"figure": {"name": "fig-frontier", "caption": "Change of utility against held-out extraction along fine-tuning, one line a relation, with intervals; rings mark the stopping rule. Below, both over the steps."}}
-gains = results.load("gains", project)
-falls = results.load("falls", project)
-stops = verdicts.stopping_rule(falls, gains)
-beyond.frontier(beyond.trajectories(gains, falls), stops)
+gains = load("gains", project)
+falls = load("falls", project)
+stops = experiments.stopping_rule(falls, gains)
+trajectories.frontier(experiments.trajectories(gains, falls), stops)
 
 # %% [markdown]
 # ## The rule, before the result
@@ -56,17 +60,17 @@ beyond.frontier(beyond.trajectories(gains, falls), stops)
 # each trajectory is judged by its own intervals, without correction.
 
 # %%
-charts.table(verdicts.rules("decoupling")[["part", "supported when"]])
+table(verdicts.rules("decoupling")[["part", "supported when"]])
 
 # %%
-charts.table(reports.stops(stops))
+table(trajectories.stops_table(stops))
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
-states = results.load("states", project)
-charts.provenance(results.manifests(project), reports.runs(states, "untouched", "trajectories"))
+states = load("states", project)
+provenance.provenance(manifests(project), runs(states, "untouched", "trajectories"))
 
 # %% [markdown]
 # ## Try it

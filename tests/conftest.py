@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-import tiny
-from nbutils import cli, digests
-from project import Answer, nbutils, new_project
+from nbutils import cli
+from nbutils.runs import fingerprint
+from support import tiny
+from support.project import Answer, nbutils, new_project
 
-pytest_plugins = ["built", "contributed"]
+pytest_plugins = ["support.built", "support.contributed"]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -23,7 +24,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _fresh_code_digest() -> Iterator[None]:
     yield
-    digests.module_digest.cache_clear()
+    fingerprint.module_digest.cache_clear()
 
 
 @pytest.fixture(scope="session")

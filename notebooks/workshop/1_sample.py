@@ -17,9 +17,14 @@
 # %%
 import pandas as pd
 
-from nbutils import charts, checks, forms, grid, plans, runs, tables
+from nbutils.charts import parts, provenance, tables
+from nbutils.config import notebook_parameters, tiers
+from nbutils.notebooks import checks
+from nbutils.protocol.plan import of
+from nbutils.results.corpora import distinct
+from nbutils.runs import executor, store
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -31,9 +36,9 @@ other: str = "llama-small"  # another voice, for comparison
 seed: int = 0  # seed of sampling
 
 # %%
-values = forms.given(forms.SampleExercise, globals())
-root = runs.project_root()
-plan = plans.of(values.tier, root)
+values = notebook_parameters.given(notebook_parameters.SampleExercise, globals())
+root = tiers.project_root()
+plan = of(values.tier, root)
 
 # %% [markdown]
 # ## Two models, made here
@@ -43,7 +48,7 @@ plan = plans.of(values.tier, root)
 # little to say.
 
 # %%
-grid.side_by_side([plan.model(source), plan.model(other)], plan, root)
+executor.side_by_side([plan.model(source), plan.model(other)], plan, root)
 {name: plan.tier.families[plan.tier.models[name].family] for name in (source, other)}
 
 # %% [markdown]
@@ -74,7 +79,7 @@ temperatures = (0.5, 1.0)
 # documents sampled at it, a table.
 corpora = {}
 for temperature in temperatures:
-    folder = grid.compute(plan.corpus(source, temperature, seed), plan, root)
+    folder = executor.compute(plan.corpus(source, temperature, seed), plan, root)
     corpora[temperature] = pd.read_parquet(folder / "corpus.parquet")
 
 # %%
@@ -86,7 +91,7 @@ print(checks.corpora(corpora, temperatures))
 # %%
 cold, own = (corpora[temperature] for temperature in temperatures)
 sides = {"T = 0.5": cold["text"].head(6), "T = 1": own["text"].head(6)}
-charts.table(pd.DataFrame(sides))
+tables.table(pd.DataFrame(sides))
 
 # %% [markdown]
 # ## Gap 2: variety
@@ -104,7 +109,7 @@ charts.table(pd.DataFrame(sides))
 # %% gap=["variety"]
 # TODO: `variety`, a dictionary from each temperature to the share
 # of distinct bigrams of its texts.
-variety = {t: tables.distinct(list(corpus["text"]), 2) for t, corpus in corpora.items()}
+variety = {t: distinct(list(corpus["text"]), 2) for t, corpus in corpora.items()}
 
 # %%
 print(checks.variety(variety, corpora))
@@ -143,7 +148,7 @@ print(checks.fidelity(fidelity, corpora))
 
 # %%
 rows = {"distinct bigrams": variety, "mean log-probability": fidelity}
-charts.table(pd.DataFrame(rows).rename_axis("temperature").reset_index())
+tables.table(pd.DataFrame(rows).rename_axis("temperature").reset_index())
 
 # %% [markdown]
 # Write one sentence on the board: which of the two would you rather learn from, and why?
@@ -154,16 +159,16 @@ charts.table(pd.DataFrame(rows).rename_axis("temperature").reset_index())
 # either.
 
 # %%
-folder = grid.compute(plan.corpus(other, 1.0, seed), plan, root)
+folder = executor.compute(plan.corpus(other, 1.0, seed), plan, root)
 voices = {source: own, other: pd.read_parquet(folder / "corpus.parquet")}
-charts.table(pd.DataFrame({name: corpus["text"].head(6) for name, corpus in voices.items()}))
+tables.table(pd.DataFrame({name: corpus["text"].head(6) for name, corpus in voices.items()}))
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
 corpora = [plan.corpus(source, t, seed) for t in temperatures]
-charts.made_by(corpora, tier, runs.Store(root))
+provenance.made_by(corpora, tier, store.Store(root))
 
 # %% [markdown]
 # ## If there is time

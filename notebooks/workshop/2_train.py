@@ -17,9 +17,15 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, checks, forms, grid, plans, reports, runs, summaries
+from nbutils.analysis.gains import paired
+from nbutils.charts import losses, pairing, parts, provenance, tables
+from nbutils.config import design, notebook_parameters, tiers
+from nbutils.notebooks import checks
+from nbutils.protocol.plan import of
+from nbutils.runs import executor
+from nbutils.runs.store import Store
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -30,10 +36,10 @@ student: str = "qwen-small"  # model that is fine-tuned on the corpus
 seed: int = 0  # seed of sampling and of fine-tuning
 
 # %%
-values = forms.given(forms.StudentExercise, globals())
-root = runs.project_root()
-plan = plans.of(values.tier, root)
-store = runs.Store(root)
+values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
+root = tiers.project_root()
+plan = of(values.tier, root)
+store = Store(root)
 
 # %% [markdown]
 # ## Gap 1: the pairing
@@ -51,7 +57,7 @@ store = runs.Store(root)
 # %% gap=["cell"]
 # TODO: `cell`, the self pairing of `student` at temperature 1,
 # method "full", with `seed`.
-cell = cells.Cell(student, student, 1.0, "full", seed)
+cell = design.Cell(student, student, 1.0, "full", seed)
 
 # %%
 print(checks.self_pairing(cell, student, seed))
@@ -63,9 +69,9 @@ print(checks.self_pairing(cell, student, seed))
 # each next token. The corpus says what the source gave to each, and the source is the student.
 
 # %%
-folder = grid.compute(plan.read_corpus(cell), plan, root)
+folder = executor.compute(plan.read_corpus(cell), plan, root)
 corpus = pd.read_parquet(folder / "corpus.parquet")
-charts.table(corpus[["n_tokens", "mean_log_prob", "text"]].head(3), digits=2)
+tables.table(corpus[["n_tokens", "mean_log_prob", "text"]].head(3), digits=2)
 
 # %% [markdown]
 # <details><summary>Hint: have you done this before?</summary>
@@ -86,10 +92,10 @@ print(checks.first_loss(expected, corpus))
 # Now train, and see.
 
 # %%
-folder = grid.compute(plan.self_train(cell), plan, root)
+folder = executor.compute(plan.self_train(cell), plan, root)
 curve = pd.read_parquet(folder / "curve.parquet")
 print(f"expected {expected:.2f}, begins at {curve['loss'].iloc[0]:.2f} nats per token")
-charts.loss_curve(curve)
+losses.loss_curve(curve)
 
 # %% [markdown]
 # A student's own text holds little that is new to it, so the loss has little room to fall. Does it?
@@ -101,7 +107,7 @@ charts.loss_curve(curve)
 
 # %%
 before, after = (
-    pd.read_parquet(grid.compute(run, plan, root) / "utility.parquet")
+    pd.read_parquet(executor.compute(run, plan, root) / "utility.parquet")
     for run in (plan.utility(student), plan.utility(student, cell))
 )
 after.head(3)
@@ -138,8 +144,8 @@ print(checks.gain(gain, before, after))
 # other documents been cut into items.
 
 # %%
-gains = summaries.paired(before, after)
-charts.table(reports.gain_table(gains))
+gains = paired(before, after)
+tables.table(pairing.gain_table(gains))
 
 # %% [markdown]
 # <details><summary>Hint: what decides?</summary>
@@ -164,7 +170,7 @@ print(checks.reading(reading, gains))
 # ## Where this comes from
 
 # %%
-charts.made_by([plan.utility(student, cell)], tier, store)
+provenance.made_by([plan.utility(student, cell)], tier, store)
 
 # %% [markdown]
 # ## If there is time

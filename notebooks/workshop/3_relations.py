@@ -17,9 +17,15 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, checks, forms, grid, plans, runs, summaries
+from nbutils.analysis.gains import paired
+from nbutils.charts import pairing, parts, provenance, tables
+from nbutils.config import design, notebook_parameters, tiers
+from nbutils.notebooks import checks
+from nbutils.protocol.plan import of
+from nbutils.runs import executor
+from nbutils.runs.store import Store
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -30,10 +36,10 @@ student: str = "qwen-small"  # model that is fine-tuned on the corpus
 seed: int = 0  # seed of sampling and of fine-tuning
 
 # %%
-values = forms.given(forms.StudentExercise, globals())
-root = runs.project_root()
-plan = plans.of(values.tier, root)
-store = runs.Store(root)
+values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
+root = tiers.project_root()
+plan = of(values.tier, root)
+store = Store(root)
 
 # %% [markdown]
 # ## Gap 1: relations
@@ -82,7 +88,7 @@ print(checks.relations(relations, plan.tier, student))
 
 # %% gap=["pairings"]
 # TODO: `pairings`, a dictionary from each source to its cell.
-pairings = {source: cells.Cell(source, student, 1.0, "full", seed) for source in family}
+pairings = {source: design.Cell(source, student, 1.0, "full", seed) for source in family}
 
 # %%
 print(checks.pairings(pairings, plan.tier, student, seed))
@@ -103,7 +109,7 @@ print(checks.pairings(pairings, plan.tier, student, seed))
 # %% gap=["control"]
 # TODO: `control`, the cell of the shuffled control of the
 # student's self pairing.
-control = cells.Cell(student, student, 1.0, "full", seed, control="shuffled")
+control = design.Cell(student, student, 1.0, "full", seed, control="shuffled")
 
 # %%
 print(checks.control(control, student, seed))
@@ -118,17 +124,17 @@ print(checks.control(control, student, seed))
 asked = {source: plan.utility(student, cell) for source, cell in pairings.items()}
 asked["shuffled self"] = plan.utility(student, control)
 asked["untouched"] = plan.utility(student)
-grid.side_by_side(asked.values(), plan, root)
+executor.side_by_side(asked.values(), plan, root)
 
 # %%
 answers = {
     name: pd.read_parquet(store.path(run) / "utility.parquet") for name, run in asked.items()
 }
 untouched = answers.pop("untouched")
-suite = [summaries.paired(untouched, rows).iloc[-1] for rows in answers.values()]  # its last row
+suite = [paired(untouched, rows).iloc[-1] for rows in answers.values()]  # its last row
 gains = pd.DataFrame(suite).assign(source=list(answers))
 gains["relation"] = gains["source"].map(relations).fillna("control")
-charts.gains(gains)
+pairing.gains(gains)
 
 # %% [markdown]
 # ## Gap 4: a contrast
@@ -151,13 +157,13 @@ stranger
 # %% gap=["contrast"]
 # TODO: `contrast`, the table of gains from the answers after the
 # stranger's text to those after own.
-contrast = summaries.paired(answers[stranger], answers[student])
+contrast = paired(answers[stranger], answers[student])
 
 # %%
 print(checks.contrast(contrast, answers[student], answers[stranger], untouched))
 
 # %%
-charts.table(contrast[["task", "gain", "low", "high"]])
+tables.table(contrast[["task", "gain", "low", "high"]])
 
 # %% [markdown]
 # Compare with what you wrote on the board. Then look at the control: if shuffled text does as little
@@ -166,7 +172,7 @@ charts.table(contrast[["task", "gain", "low", "high"]])
 # ## Where this comes from
 
 # %%
-charts.made_by(asked.values(), tier, store)
+provenance.made_by(asked.values(), tier, store)
 
 # %% [markdown]
 # ## If there is time

@@ -18,9 +18,15 @@
 # %%
 import pandas as pd
 
-from nbutils import cells, charts, checks, forms, grid, plans, runs, stats
+from nbutils.analysis import inference
+from nbutils.charts import parts, provenance, tables
+from nbutils.config import design, notebook_parameters, tiers
+from nbutils.notebooks import checks
+from nbutils.protocol.plan import of
+from nbutils.runs import executor
+from nbutils.runs.store import Store
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -31,10 +37,10 @@ student: str = "qwen-small"  # model that is fine-tuned on the corpus
 seed: int = 0  # seed of sampling and of fine-tuning
 
 # %%
-values = forms.given(forms.StudentExercise, globals())
-root = runs.project_root()
-plan = plans.of(values.tier, root)
-store = runs.Store(root)
+values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
+root = tiers.project_root()
+plan = of(values.tier, root)
+store = Store(root)
 
 # %% [markdown]
 # ## The passages
@@ -43,20 +49,20 @@ store = runs.Store(root)
 # write it out again. The `dev` split is for choices, the `held_out` split for reporting.
 
 # %%
-folder = grid.compute(plan.model(student), plan, root)
+folder = executor.compute(plan.model(student), plan, root)
 passages = pd.read_parquet(folder / "passages.parquet")
-charts.table(passages[["passage", "split", "text", "suffix_text"]].tail(4))
+tables.table(passages[["passage", "split", "text", "suffix_text"]].tail(4))
 
 # %% [markdown]
 # The student of exercise 3, prompted with the prefix of every passage: untouched, and after each
 # corpus.
 
 # %%
-pairings = {source: cells.Cell(source, student, 1.0, "full", seed) for source in plan.tier.models}
+pairings = {source: design.Cell(source, student, 1.0, "full", seed) for source in plan.tier.models}
 asked = {"untouched": plan.extraction(student)}
 asked |= {source: plan.extraction(student, cell) for source, cell in pairings.items()}
 found = {
-    name: pd.read_parquet(grid.compute(run, plan, root) / "extraction.parquet")
+    name: pd.read_parquet(executor.compute(run, plan, root) / "extraction.parquet")
     for name, run in asked.items()
 }
 found["untouched"].head(3)
@@ -105,7 +111,7 @@ print(checks.counts(counts, found))
 # %% gap=["intervals"]
 # TODO: `intervals`, a dictionary from each name in `counts` to
 # its exact 95 % limits (low, high).
-intervals = {name: stats.exact_interval(k, n) for name, (k, n) in counts.items()}
+intervals = {name: inference.exact_interval(k, n) for name, (k, n) in counts.items()}
 
 # %%
 print(checks.intervals(intervals, counts))
@@ -113,7 +119,7 @@ print(checks.intervals(intervals, counts))
 # %%
 rows = [(n, *counts[n], counts[n][0] / counts[n][1], *intervals[n]) for n in counts]
 columns = ["after the text of", "extracted", "passages", "share", "low", "high"]
-charts.table(pd.DataFrame(rows, columns=columns))
+tables.table(pd.DataFrame(rows, columns=columns))
 
 # %% [markdown]
 # ## Gap 3: the fall
@@ -151,7 +157,7 @@ print(checks.fall(fall, first, after))
 # ## Where this comes from
 
 # %%
-charts.made_by(asked.values(), tier, store)
+provenance.made_by(asked.values(), tier, store)
 
 # %% [markdown]
 # ## If there is time

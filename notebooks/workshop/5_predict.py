@@ -19,9 +19,16 @@ from dataclasses import replace
 
 import pandas as pd
 
-from nbutils import cells, charts, checks, forms, grid, plans, runs, summaries
+from nbutils.analysis.gains import paired
+from nbutils.charts import pairing, parts, provenance
+from nbutils.charts.tables import table
+from nbutils.config import design, notebook_parameters, tiers
+from nbutils.notebooks import checks
+from nbutils.protocol.plan import of
+from nbutils.runs import executor
+from nbutils.runs.store import Store
 
-charts.enable()
+parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -34,10 +41,10 @@ student: str = "llama-small"  # model that is fine-tuned on the corpus
 seed: int = 0  # seed of sampling and of fine-tuning
 
 # %%
-values = forms.given(forms.StudentExercise, globals())
-root = runs.project_root()
-plan = replace(plans.of(values.tier, root), encoder=False)  # a sentence encoder takes its time
-store = runs.Store(root)
+values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
+root = tiers.project_root()
+plan = replace(of(values.tier, root), encoder=False)  # a sentence encoder takes its time
+store = Store(root)
 
 # %% [markdown]
 # ## The proxies
@@ -48,7 +55,7 @@ store = runs.Store(root)
 
 # %%
 asked = {source: plan.proxies(source, student, 1.0, seed) for source in plan.tier.models}
-grid.side_by_side(asked.values(), plan, root)
+executor.side_by_side(asked.values(), plan, root)
 tables = {s: pd.read_parquet(store.path(run) / "proxies.parquet") for s, run in asked.items()}
 scores = pd.DataFrame({s: rows.groupby("proxy")["value"].mean() for s, rows in tables.items()}).T
 scores
@@ -106,17 +113,17 @@ print(checks.rule(verdict))
 # ## Measure
 
 # %%
-pairings = {source: cells.Cell(source, student, 1.0, "full", seed) for source in plan.tier.models}
+pairings = {source: design.Cell(source, student, 1.0, "full", seed) for source in plan.tier.models}
 measured = {source: plan.utility(student, cell) for source, cell in pairings.items()}
-grid.side_by_side([plan.utility(student), *measured.values()], plan, root)
+executor.side_by_side([plan.utility(student), *measured.values()], plan, root)
 
 # %%
 untouched = pd.read_parquet(store.path(plan.utility(student)) / "utility.parquet")
 answers = {s: pd.read_parquet(store.path(run) / "utility.parquet") for s, run in measured.items()}
-suite = [summaries.paired(untouched, rows).iloc[-1] for rows in answers.values()]  # its last row
+suite = [paired(untouched, rows).iloc[-1] for rows in answers.values()]  # its last row
 gains = pd.DataFrame(suite).assign(source=list(answers))
 gains["relation"] = [plan.tier.relation(source, student) for source in gains["source"]]
-charts.gains(gains)
+pairing.gains(gains)
 
 # %% [markdown]
 # Your rule judges each proxy's claim.
@@ -125,12 +132,10 @@ charts.gains(gains)
 judged = []
 for proxy, first in predicted.items():
     last = scores[proxy].idxmin()
-    gain, low, high = summaries.paired(answers[last], answers[first]).iloc[-1][
-        ["gain", "low", "high"]
-    ]
+    gain, low, high = paired(answers[last], answers[first]).iloc[-1][["gain", "low", "high"]]
     judged.append((proxy, first, last, 100 * gain, 100 * low, 100 * high, verdict(low, high)))
 columns = ["proxy", "chosen", "put last", "contrast (points)", "low", "high", "verdict"]
-charts.table(pd.DataFrame(judged, columns=columns), digits=2)
+table(pd.DataFrame(judged, columns=columns), digits=2)
 
 # %% [markdown]
 # ## Gap 3: the regret
@@ -164,7 +169,7 @@ best, mean = max(brought.values()), sum(brought.values()) / len(brought)
 lost = {f"by {proxy}": value for proxy, value in regret.items()}
 lost |= {"own text": best - brought[student], "at random, on average": best - mean}
 shown = pd.DataFrame(lost.items(), columns=["choice", "regret (points)"])
-charts.table(shown.assign(**{"regret (points)": 100 * shown["regret (points)"]}), digits=2)
+table(shown.assign(**{"regret (points)": 100 * shown["regret (points)"]}), digits=2)
 
 # %% [markdown]
 # One student, one seed, four sources: put your regrets on the board, and look at those of others before
@@ -173,7 +178,7 @@ charts.table(shown.assign(**{"regret (points)": 100 * shown["regret (points)"]})
 # ## Where this comes from
 
 # %%
-charts.made_by([*asked.values(), *measured.values()], tier, store)
+provenance.made_by([*asked.values(), *measured.values()], tier, store)
 
 # %% [markdown]
 # ## If there is time

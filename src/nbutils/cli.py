@@ -13,10 +13,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from nbutils import costs, failures, forms, grid, notation, pairings, params, plans, results, upkeep
+from nbutils import errors
+from nbutils.config import notebook_parameters, validation, yaml_text
+from nbutils.config.tiers import project_root
 from nbutils.escaping import Terminal
-from nbutils.runs import Run, RunError, Store, project_root
-from nbutils.standings import Seconds, earlier, largest, of_stages, taken
+from nbutils.protocol import cost_card, pairing, reading
+from nbutils.protocol.plan import Plan, of
+from nbutils.results import collect, tables
+from nbutils.results.tables import earlier
+from nbutils.runs import dag, eta, executor, failures, garbage
+from nbutils.runs.eta import Seconds, largest, of_stages, taken
+from nbutils.runs.store import Store
+from nbutils.runs.types import Run, RunError
 
 app = typer.Typer(
     help="An executable book: can a language model learn from its own text?",
@@ -38,10 +46,10 @@ def plan(
 ) -> None:
     """Print what a tier would run, what exists, and why."""
     root = project_root()
-    wanted = plans.of(tier, root)
-    planned = grid.plan(wanted.all(), Store(root))
+    wanted = of(tier, root)
+    planned = dag.plan(wanted.all(), Store(root))
     if as_json:
-        data = {"tier": tier, "threads": wanted.tier.threads, "runs": grid.as_data(planned)}
+        data = {"tier": tier, "threads": wanted.tier.threads, "runs": dag.as_data(planned)}
         return print(json.dumps(data))  # other programs read it, in any encoding
     table = Table("state", "stage", "run", "key", "why", box=None, pad_edge=False)
     for p in planned:
@@ -55,16 +63,16 @@ def plan(
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print what it will cost, and stop")]
 
 
-def _print_card(runs: list[Run], planned: plans.Plan, root: Path, workers: int) -> None:
+def _print_card(runs: list[Run], planned: Plan, root: Path, workers: int) -> None:
     """Print what the missing ones among some runs will cost."""
     todo = [run for run in runs if Store(root).finished(run) is None]
-    card = costs.card(todo, planned, root, workers)
-    rows = costs.rows(card)
+    card = cost_card.card(todo, planned, root, workers)
+    rows = cost_card.rows(card)
     table = Table(*rows.columns, box=None, pad_edge=False)
     for row in rows.itertuples(index=False):
         table.add_row(*(escape(str(cell)) for cell in row))
     out.print(table)
-    for sentence in (*costs.sentences(card), *costs.ways(runs, Store(root))):
+    for sentence in (*cost_card.sentences(card), *reading.ways(runs, Store(root))):
         out.print(escape(sentence))
 
 
@@ -84,22 +92,22 @@ def run(
     ] = 0,
 ) -> None:
     """Run what is missing of a tier, then write its tables to runs/tables/."""
-    from nbutils import accelerators
+    from nbutils.runs import gpus
 
     root = project_root()
-    planned = plans.of(tier, root)
+    planned = of(tier, root)
     runs = [planned.named(*only)] if only else planned.all()
     if dry_run:
-        workers = grid.jobs(planned.tier.threads, largest(earlier(runs, root)))
+        workers = executor.jobs(planned.tier.threads, largest(earlier(runs, root)))
         return _print_card(runs, planned, root, workers)
-    with accelerators.held(hold):
+    with gpus.held(hold):
         if only:
             return _run_one(runs[0], root, planned.tier.threads, retry_failed)
         known = taken(earlier(runs, root))
         computed = _with_progress(runs, root, planned.tier.threads, known, retry_failed)
-    with upkeep.blamed(store := Store(root), store.all()):
-        written = results.collect(planned.tier, tier, runs, root)
-    place = results.YOURS / tier
+    with garbage.blamed(store := Store(root), store.all()):
+        written = collect.collect(planned.tier, tier, runs, root)
+    place = tables.YOURS / tier
     if computed == 0 and not written:
         out.print(f"Nothing to do: all {len(runs)} runs of tier {tier} and their tables exist.")
     else:
@@ -126,14 +134,12 @@ def _with_progress(
         task = bar.add_task("starting", total=len(runs))
 
         def report(done: Run, seconds: float, count: int, total: int, left: float | None) -> None:
-            estimate = "" if left is None else f", about {costs.duration(left)} left"
+            estimate = "" if left is None else f", about {eta.duration(left)} left"
             name = escape(done.name)
-            out.print(
-                f"{count}/{total} {done.stage} · {name} ({costs.duration(seconds)}){estimate}"
-            )
+            out.print(f"{count}/{total} {done.stage} · {name} ({eta.duration(seconds)}){estimate}")
             bar.update(task, completed=count, description=f"{count}/{total} runs{estimate}")
 
-        return grid.execute(runs, root, threads, known, report, retry_failed)
+        return executor.execute(runs, root, threads, known, report, retry_failed)
 
 
 @app.command()
@@ -146,16 +152,16 @@ def status() -> None:
     failed: dict[str, failures.Failure] = {}
     for path in sorted((root / "notebooks" / "tiers").glob("*.yml")):
         try:
-            runs = plans.of(path.stem, root).all()
+            runs = of(path.stem, root).all()
             stages = of_stages(runs, store, taken(earlier(runs, root)))
-        except params.UserError as error:  # of one tier: its file, or a model out of reach
+        except errors.UserError as error:  # of one tier: its file, or a model out of reach
             out.print(f"{path.stem} cannot be planned: {escape(str(error))}")
             continue
         for s in stages:
             numbers = (s.done, s.running, s.failed, s.missing)
-            left = "unknown" if s.left is None else costs.duration(s.left)
+            left = "unknown" if s.left is None else eta.duration(s.left)
             size = f"{s.size / 2**20:.1f} MiB"
-            row = (path.stem, s.stage, *map(str, numbers), size, costs.duration(s.spent), left)
+            row = (path.stem, s.stage, *map(str, numbers), size, eta.duration(s.spent), left)
             table.add_row(*row)
         noted = (failures.of(store, run) for run in runs if store.finished(run) is None)
         failed |= {failure.key: failure for failure in noted if failure}
@@ -173,10 +179,10 @@ def status() -> None:
 @app.command()
 def publish(tier: TierArgument) -> None:
     """Copy the tables of a complete tier to book/results/, with their manifests and pages."""
-    from nbutils import publish as publishing
+    from nbutils.book import publish as book_publish
 
     root = project_root()
-    place = publishing.publish(tier, plans.of(tier, root).all(), root)
+    place = book_publish.publish(tier, of(tier, root).all(), root)
     out.print(f"Published: {place.relative_to(root)}")
 
 
@@ -187,13 +193,13 @@ def verify(
     """Check a published tier (digests, manifests, summaries), or every file of the store."""
     root = project_root()
     if tier:
-        from nbutils import publish as publishing
+        from nbutils.book import publish as book_publish
 
-        files = publishing.verify(tier, root)
+        files = book_publish.verify(tier, root)
         out.print(f"Tier {tier}: {files} files are as published, and the summaries follow.")
         return
     store = Store(root)
-    damaged = list(upkeep.damage(store, store.all()))
+    damaged = list(garbage.damage(store, store.all()))
     if damaged:
         raise RunError("\n".join(damaged))
     out.print(f"{len(store.all())} runs are as they were written.")
@@ -206,7 +212,7 @@ def gc(
     """List what no tier file needs: other code, budgets or pairings, and what kills left behind."""
     root = project_root()
     store = Store(root)
-    runs, folders = upkeep.unneeded(root), upkeep.leftovers(root)
+    runs, folders = garbage.unneeded(root), garbage.leftovers(root)
     table = Table("stage", "run", "key", "made", "size", box=None)
     size = 0
     for m in runs:
@@ -220,9 +226,9 @@ def gc(
         out.print(f"{told}: `nbutils gc --delete` deletes them")
         return
     for manifest in runs:
-        upkeep.delete(store, manifest)
+        garbage.delete(store, manifest)
     for folder in folders:
-        upkeep.clear(store, folder)
+        garbage.clear(store, folder)
     out.print(f"deleted: {told}")
 
 
@@ -231,10 +237,10 @@ def contribute(
     run: Annotated[str, typer.Argument(help="a finished fine-tune: its key or its name")],
 ) -> None:
     """Pack one pairing that you computed, tables and manifests, into a file for others."""
-    from nbutils import contributions
+    from nbutils.results import contribute as results_contribute
 
     root = project_root()
-    place = contributions.contribute(run, root)
+    place = results_contribute.contribute(run, root)
     size = place.stat().st_size / 1000
     out.print(f"Packed: {place.relative_to(root)} ({size:.0f} kB); others `nbutils accept` it.")
 
@@ -244,12 +250,12 @@ def accept(
     file: Annotated[Path, typer.Argument(help="what `nbutils contribute` packed")],
 ) -> None:
     """Check a contribution and add its pairing to the published results."""
-    from nbutils import publish as publishing
+    from nbutils.book import publish as book_publish
 
-    given, added = publishing.accept(file, project_root())
+    given, added = book_publish.accept(file, project_root())
     name, tier = escape(given.trained.name), given.form.tier
     if added:
-        out.print(f"Accepted: {name}; now in {results.PUBLISHED / tier}/")
+        out.print(f"Accepted: {name}; now in {tables.PUBLISHED / tier}/")
     else:
         out.print(f"Nothing to do: tier {tier} has {name} already.")
 
@@ -271,20 +277,20 @@ def notebook(
 
     Write each parameter as `-p key=value` or as `-p key value`.
     """
-    from nbutils import notebooks
+    from nbutils.notebooks import execute
 
     root = project_root()
-    if name not in forms.NOTEBOOKS:
-        raise params.ParameterError(params.unknown("notebook", name, forms.NOTEBOOKS))
+    if name not in notebook_parameters.NOTEBOOKS:
+        raise errors.ParameterError(errors.unknown("notebook", name, notebook_parameters.NOTEBOOKS))
     values = dict(parse_parameter(p) for p in parameter)
-    checked = params.check(forms.NOTEBOOKS[name], values)
+    checked = validation.check(notebook_parameters.NOTEBOOKS[name], values)
     if dry_run:
-        if not isinstance(checked, forms.ReportNotebook):
-            raise params.ParameterError("--dry-run is for the pairing notebook and for `run TIER`")
-        planned, cell = pairings.asked(checked, root)
+        if not isinstance(checked, notebook_parameters.ReportNotebook):
+            raise errors.ParameterError("--dry-run is for the pairing notebook and for `run TIER`")
+        planned, cell = pairing.asked(checked, root)
         return _print_card(planned.report(cell), planned, root, workers=1)
     place = output or root / "runs" / "executed" / f"{name}.ipynb"
-    notebooks.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, root)
+    execute.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, root)
     out.print(f"Executed: {escape(str(place))}")
 
 
@@ -296,8 +302,8 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals:
-        raise params.ParameterError(f"parameter {text!r} has no value: write -p {text} VALUE")
-    return key, notation.read(value, where=f"the value {value!r} of {key!r}")
+        raise errors.ParameterError(f"parameter {text!r} has no value: write -p {text} VALUE")
+    return key, yaml_text.read(value, where=f"the value {value!r} of {key!r}")
 
 
 def join_pairs(arguments: list[str]) -> list[str]:
@@ -319,10 +325,10 @@ def convert(
     name: Annotated[str, typer.Argument(help="a notebook under notebooks/, without .py")],
 ) -> None:
     """Write runs/notebooks/NAME.ipynb, which raw Papermill and Jupyter open."""
-    from nbutils import notebooks
+    from nbutils.notebooks import execute
 
     root = project_root()
-    out.print(str(notebooks.convert(name, root).relative_to(root)))
+    out.print(str(execute.convert(name, root).relative_to(root)))
 
 
 @app.command()
@@ -330,9 +336,9 @@ def launch(
     folder: Annotated[Path, typer.Argument(help="where they go; Binder expects runs/launch")],
 ) -> None:
     """Write the notebooks that the pages' buttons open on Colab and Binder."""
-    from nbutils import launch as launching
+    from nbutils.notebooks import cloud
 
-    launching.write(folder, project_root())
+    cloud.write(folder, project_root())
     out.print(f"Notebooks to launch: {folder}/")
 
 
@@ -343,7 +349,7 @@ def workshop(
     ] = False,
 ) -> None:
     """Write the workshop's notebooks to runs/workshop/, with and without gaps."""
-    from nbutils import workshop as exercises
+    from nbutils.notebooks import exercises
 
     root = project_root()
     for path in exercises.hand_out(root):
@@ -359,17 +365,17 @@ def workshop(
 @app.command()
 def html() -> None:
     """Build the book from the published tables and, where present, your run."""
-    from nbutils import book
+    from nbutils.book import build
 
-    book.build(project_root())
+    build.build(project_root())
 
 
 @app.command()
 def pdf() -> None:
     """Print the built book into one PDF, with still charts; needs Chromium."""
-    from nbutils import book
+    from nbutils.book import build
 
-    book.pdf(project_root())
+    build.pdf(project_root())
 
 
 @app.command()
@@ -377,16 +383,16 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="port on this machine")] = 8000,
 ) -> None:
     """Serve the built book on this machine."""
-    from nbutils import book
+    from nbutils.book import build
 
-    book.serve(project_root(), port)
+    build.serve(project_root(), port)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; what a person can mend is one message and exit status 1."""
     try:
         app(join_pairs(sys.argv[1:] if arguments is None else arguments))
-    except params.UserError as error:
+    except errors.UserError as error:
         said = str(error)
     except OSError as error:
         if error.filename is None:  # it names no place that a person could mend

@@ -9,10 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from browser import SIZES, open_page, pages_of
 from playwright.sync_api import Browser, Page
 
-from nbutils import book, forms
+from nbutils.book import build
+from nbutils.config import notebook_parameters
+from support.browser import SIZES, open_page, pages_of
 
 OPENING = "book/pages/opening.html"
 MATRIX = "book/pages/relational_utility.html"
@@ -53,8 +54,8 @@ def test_every_page_is_quiet_accessible_and_still(
     built: Path, address: str, browser: Browser, size: str, theme: Theme
 ) -> None:
     """No message, no foreign or failed request, no violation, no jump, no sideways scrolling."""
-    pages = pages_of(built / book.HTML)
-    assert len(pages) >= len(forms.NOTEBOOKS)
+    pages = pages_of(built / build.HTML)
+    assert len(pages) >= len(notebook_parameters.NOTEBOOKS)
     for path in pages:
         with opened(browser, address, path, size, theme) as page:
             assert _violations(page) == [], path
@@ -125,7 +126,7 @@ def test_the_first_chart_is_drawn_soon(address: str, browser: Browser) -> None:
 # ---------------------------------------------------------------- every chart
 
 
-@pytest.mark.parametrize("name", forms.FINDINGS)
+@pytest.mark.parametrize("name", notebook_parameters.FINDINGS)
 def test_every_chart_can_be_taken_away(
     address: str, browser: Browser, name: str, tmp_path: Path
 ) -> None:

@@ -6,12 +6,18 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from browser import SIZES, open_page
 from playwright.sync_api import Browser, Page
 
-from nbutils import book, footers, forms, launch, notebooks, pages, results
+from nbutils.book import build, staging
+from nbutils.charts import provenance
+from nbutils.config import notebook_parameters
+from nbutils.notebooks import cloud, execute
+from nbutils.results import tables
+from support.browser import SIZES, open_page
 
-CHARTS = {name: f"book/pages/{name}.html" for name in forms.FINDINGS if name != "status"}
+CHARTS = {
+    name: f"book/pages/{name}.html" for name in notebook_parameters.FINDINGS if name != "status"
+}
 
 
 def _findings(browser: Browser, address: str, name: str, size: str = "desktop") -> Page:
@@ -109,23 +115,23 @@ def test_mathematics_is_typeset_from_this_machine(address: str, browser: Browser
 
 def test_a_second_build_executes_nothing(built: Path) -> None:
     """Unchanged tables and sources are not executed again."""
-    before = {p: p.stat().st_mtime_ns for p in (built / book.EXECUTED).glob("*.ipynb")}
+    before = {p: p.stat().st_mtime_ns for p in (built / build.EXECUTED).glob("*.ipynb")}
     start = time.monotonic()
-    book.build(built)
+    build.build(built)
     assert time.monotonic() - start < 60
-    assert before == {p: p.stat().st_mtime_ns for p in (built / book.EXECUTED).glob("*.ipynb")}
+    assert before == {p: p.stat().st_mtime_ns for p in (built / build.EXECUTED).glob("*.ipynb")}
 
 
 def test_a_row_without_a_manifest_fails_the_build(built: Path) -> None:
     """No number is shown whose run nobody can name."""
-    path = results.available(built)[0].folder / results.MANIFESTS
+    path = tables.available(built)[0].folder / tables.MANIFESTS
     whole = path.read_text("utf-8")
     try:
         key = pd.read_parquet(path.with_name("states.parquet"))["extraction_run"].iloc[-1]
         kept = [line for line in whole.splitlines(keepends=True) if f'"key":"{key}"' not in line]
         path.write_text("".join(kept), "utf-8")
-        with pytest.raises(book.BookError, match="1 runs without a manifest"):
-            book.build(built)
+        with pytest.raises(build.BookError, match="1 runs without a manifest"):
+            build.build(built)
     finally:
         path.write_text(whole, "utf-8")
 
@@ -133,26 +139,28 @@ def test_a_row_without_a_manifest_fails_the_build(built: Path) -> None:
 def test_every_chart_stands_over_its_runs(built: Path) -> None:
     """And over the command that repeats it, which a click copies."""
     charts = 0
-    for path in (built / book.HTML / book.PAGES).glob("*.html"):
+    for path in (built / build.HTML / build.PAGES).glob("*.html"):
         text = path.read_text("utf-8")
-        charts += text.count(footers.CHART)
-        assert text.count(footers.CHART) <= text.count('class="nbutils-reproduce"'), path.stem
+        charts += text.count(provenance.CHART)
+        assert text.count(provenance.CHART) <= text.count('class="nbutils-reproduce"'), path.stem
     assert charts >= len(CHARTS)
 
 
 def test_a_hollow_page_fails_the_build(built: Path) -> None:
     """A published page that lost what it printed is not shown as if it had none."""
-    path = built / results.PUBLISHED / "tiny" / "pages" / "self_train.ipynb"
+    path = built / tables.PUBLISHED / "tiny" / "pages" / "self_train.ipynb"
     whole = path.read_text("utf-8")
     notebook = nbformat.reads(whole, 4)
     notebook.cells[-2].execution_count = None
     try:
         nbformat.write(notebook, path)
-        with pytest.raises(pages.PageError, match=r"self_train is hollow, 1 of \d+ cells were not"):
-            book.build(built)
+        with pytest.raises(
+            staging.PageError, match=r"self_train is hollow, 1 of \d+ cells were not"
+        ):
+            build.build(built)
         path.unlink()
-        with pytest.raises(book.BookError, match="tiny/pages lacks the page self_train"):
-            book.build(built)
+        with pytest.raises(build.BookError, match="tiny/pages lacks the page self_train"):
+            build.build(built)
     finally:
         path.write_text(whole, "utf-8")
 
@@ -163,8 +171,8 @@ def test_a_warning_fails_the_build_and_is_shown(built: Path) -> None:
     text = page.read_text("utf-8")
     try:
         page.write_text(text + "\nSee {ref}`nowhere`.\n", "utf-8")
-        with pytest.raises(book.BookError, match=r"references\.md.*nowhere"):
-            book.render(built)
+        with pytest.raises(build.BookError, match=r"references\.md.*nowhere"):
+            build.render(built)
     finally:
         page.write_text(text, "utf-8")
 
@@ -175,47 +183,49 @@ def test_a_dead_link_fails_the_build_and_is_shown(built: Path) -> None:
     text = page.read_text("utf-8")
     try:
         page.write_text(text + '\n<a href="pages/nowhere.html">nowhere</a>\n', "utf-8")
-        with pytest.raises(book.BookError, match=r"references\.html: pages/nowhere\.html does not"):
-            book.build(built)
+        with pytest.raises(
+            build.BookError, match=r"references\.html: pages/nowhere\.html does not"
+        ):
+            build.build(built)
     finally:
         page.write_text(text, "utf-8")
 
 
-@pytest.mark.parametrize("name", forms.NOTEBOOKS)
+@pytest.mark.parametrize("name", notebook_parameters.NOTEBOOKS)
 def test_every_notebook_opens_elsewhere(built: Path, name: str) -> None:
     """The buttons stand on the page."""
-    page = (built / book.HTML / f"book/pages/{name}.html").read_text("utf-8")
-    assert launch.buttons(name, built) in page
+    page = (built / build.HTML / f"book/pages/{name}.html").read_text("utf-8")
+    assert cloud.buttons(name, built) in page
 
 
 def test_an_unknown_parameter_is_refused_before_a_kernel_starts(built: Path) -> None:
     """The message names the parameter, the nearest one and all that are allowed."""
     output = built / "out.ipynb"
     with pytest.raises(
-        notebooks.NotebookError, match=r"unknown parameter 'sead'.*did you mean 'seed'\?"
+        execute.NotebookError, match=r"unknown parameter 'sead'.*did you mean 'seed'\?"
     ):
-        notebooks.execute("proxies_fail", {"sead": 1}, output, built)
+        execute.execute("proxies_fail", {"sead": 1}, output, built)
     assert not output.exists()
     with pytest.raises(
-        notebooks.NotebookError, match=r"unknown notebook 'temprature'.*'temperature'"
+        execute.NotebookError, match=r"unknown notebook 'temprature'.*'temperature'"
     ):
-        notebooks.convert("temprature", built)
+        execute.convert("temprature", built)
 
 
 def test_a_failing_notebook_is_kept_and_told_in_one_line(built: Path) -> None:
     """The partly executed notebook stays; the error holds the cell's own message."""
     output = built / "failed.ipynb"
-    with pytest.raises(notebooks.NotebookError, match="parameter 'seed' is -1") as told:
-        notebooks.execute("proxies_fail", {"seed": -1}, output, built)
+    with pytest.raises(execute.NotebookError, match="parameter 'seed' is -1") as told:
+        execute.execute("proxies_fail", {"seed": -1}, output, built)
     assert "\n" not in str(told.value)
     assert output.exists()
 
 
 def test_conversion_is_stable_and_executions_hold_no_address(built: Path) -> None:
     """The same source gives the same bytes; nothing of this machine's folders is kept."""
-    first = notebooks.convert("temperature", built).read_bytes()
-    assert first == notebooks.convert("temperature", built).read_bytes()
-    executed = (built / book.EXECUTED / "temperature.ipynb").read_text("utf-8")
+    first = execute.convert("temperature", built).read_bytes()
+    assert first == execute.convert("temperature", built).read_bytes()
+    executed = (built / build.EXECUTED / "temperature.ipynb").read_text("utf-8")
     assert str(built) not in executed
     assert "papermill" not in executed
 
@@ -224,13 +234,13 @@ def test_widgets_of_progress_bars_are_dropped(tmp_path: Path) -> None:
     """Their pages would load scripts from another host; other outputs stay."""
     cell = nbformat.v4.new_code_cell("1")
     cell.outputs = [
-        nbformat.v4.new_output("display_data", {notebooks.WIDGET: {"model_id": "x"}}),
+        nbformat.v4.new_output("display_data", {execute.WIDGET: {"model_id": "x"}}),
         nbformat.v4.new_output("display_data", {"text/plain": "kept"}),
     ]
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
     path = tmp_path / "bars.ipynb"
     nbformat.write(notebook, path)
-    notebooks.clean(path, tmp_path)
+    execute.clean(path, tmp_path)
     cleaned = nbformat.read(path, as_version=4)
     assert "widgets" not in cleaned.metadata
     assert [o.data["text/plain"] for o in cleaned.cells[0].outputs] == ["kept"]

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from browser import SIZES, Server, for_tests, open_page
 from playwright.sync_api import Browser, Page
 
-from many import SOURCES, STUDENTS, told
-from nbutils import book, explore
-from tiny import REPOSITORY
+from nbutils.book import build, explore
+from support.browser import SIZES, Server, for_tests, open_page
+from support.many import SOURCES, STUDENTS, told
+from support.tiny import REPOSITORY
 
 PAGE = "book/explore.html"
 GOAL = 200  # milliseconds from an interaction to what it shows
@@ -64,9 +64,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "book/index.md").write_text("# A book\n\n[Explore](explore.md)\n", "utf-8")
     tiers = [told(), told("more · published", seed=1), told("few · published", 2, sampled=False)]
     cells = (2 * STUDENTS + 2) * SOURCES
-    assert explore.write_told(tiers, root / book.GENERATED / "explore") == cells
-    book.render(root)
-    return root / book.HTML
+    assert explore.write_told(tiers, root / build.GENERATED / "explore") == cells
+    build.render(root)
+    return root / build.HTML
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from browser import SIZES, Server, open_page
 from playwright.sync_api import Browser, ViewportSize
 
-from nbutils import book
+from nbutils.book import build
+from support.browser import SIZES, Server, open_page
 
 COLUMN: ViewportSize = {"width": 718, "height": 1047}  # of A4 within its margins, in CSS pixels
 CUT = """
@@ -16,9 +16,9 @@ CUT = """
 
 
 def test_the_book_is_printed(built: Path, browser: Browser) -> None:
-    paper = book.pdf(built)
+    paper = build.pdf(built)
     assert paper.read_bytes().startswith(b"%PDF")
-    page_file = built / book.FOR_PAPER
+    page_file = built / build.FOR_PAPER
     with Server(page_file.parent) as address:
         page, problems = open_page(browser, address, page_file.name, SIZES["desktop"], "light")
         assert problems == []

@@ -12,14 +12,18 @@ import pandas as pd
 import pytest
 import yaml
 
-from nbutils import cells, documents, plans, publish, results
-from nbutils.runs import Store
-from project import NBUTILS, nbutils, new_project
+from nbutils.book import publish
+from nbutils.config import design
+from nbutils.protocol.plan import of
+from nbutils.results import corpora
+from nbutils.results.tables import COLUMNS, PUBLISHED, SUMS, YOURS, read_documents, without_manifest
+from nbutils.runs.store import Store
+from support.project import NBUTILS, nbutils, new_project
 
 
 def tables(root: Path, tier: str) -> dict[str, pd.DataFrame]:
-    folder = root / results.YOURS / tier
-    return {name: pd.read_parquet(folder / f"{name}.parquet") for name in results.COLUMNS}
+    folder = root / YOURS / tier
+    return {name: pd.read_parquet(folder / f"{name}.parquet") for name in COLUMNS}
 
 
 def test_a_second_run_does_nothing_and_says_so_quickly(smoke: Path) -> None:
@@ -33,16 +37,16 @@ def test_a_second_run_does_nothing_and_says_so_quickly(smoke: Path) -> None:
 
 def test_every_table_has_its_columns_and_rows(smoke: Path) -> None:
     found = tables(smoke, "smoke")
-    for name, columns in results.COLUMNS.items():
+    for name, columns in COLUMNS.items():
         assert tuple(found[name].columns)[: len(columns)] == columns
         assert len(found[name])
-    tier = plans.of("smoke", smoke).tier
+    tier = of("smoke", smoke).tier
     # two further temperatures, a second corpus of each student for its diagnostics, and round 2
     assert len(found["corpora"]) == len(tier.models) + 2 + 2 * len(tier.grid.students)
     states = found["states"].set_index("state")
     assert list(found["utility"].columns[4:]) == list(states.index)
     trained = states[~states.experiment.isin(["untouched", "trajectories"])]
-    assert len(trained) == len(list(cells.every(tier)))
+    assert len(trained) == len(list(design.every(tier)))
     untouched = states[states.experiment == "untouched"]
     assert untouched.source.isna().all()
     assert set(untouched.student) == set(tier.models)
@@ -53,14 +57,14 @@ def test_every_table_has_its_columns_and_rows(smoke: Path) -> None:
 
 
 def test_every_corpus_keeps_a_few_documents(smoke: Path) -> None:
-    found = results.read_documents(smoke / results.YOURS / "smoke")
+    found = read_documents(smoke / YOURS / "smoke")
     assert found is not None
     assert set(tables(smoke, "smoke")["corpora"]["run"]) <= set(found["run"])
-    assert found.groupby("run").size().le(documents.KEPT).all()
+    assert found.groupby("run").size().le(corpora.KEPT).all()
 
 
 def test_every_row_has_a_manifest(smoke: Path) -> None:
-    assert results.without_manifest(smoke / results.YOURS / "smoke") == set()
+    assert without_manifest(smoke / YOURS / "smoke") == set()
 
 
 def test_learning_rate_zero_changes_nothing_at_all(smoke: Path) -> None:
@@ -115,8 +119,8 @@ def test_a_kill_in_the_middle_of_fine_tuning_loses_only_that_run(tmp_path: Path)
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    partial, plan = killed / "runs/store/partial", plans.of("killed", killed)
-    fine_tunes = [plan.self_train(cell) for cell in cells.every(plan.tier)]
+    partial, plan = killed / "runs/store/partial", of("killed", killed)
+    fine_tunes = [plan.self_train(cell) for cell in design.every(plan.tier)]
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         keys = [Store(killed).key(run) for run in fine_tunes]
@@ -142,7 +146,7 @@ def test_an_incomplete_tier_is_not_published(tmp_path: Path) -> None:
     refused = nbutils(root, "publish", "smoke")
     assert refused.returncode == 1
     assert "runs are missing: run `nbutils run smoke`" in refused.stderr
-    assert not (root / results.PUBLISHED).exists()
+    assert not (root / PUBLISHED).exists()
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +170,7 @@ def test_one_changed_byte_is_found(published: Path, file: str, tmp_path: Path) -
     root = tmp_path / "project"
     shutil.copytree(published / "book", root / "book")
     shutil.copytree(published / "notebooks", root / "notebooks")
-    path = root / results.PUBLISHED / "smoke" / file
+    path = root / PUBLISHED / "smoke" / file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -177,13 +181,13 @@ def test_one_changed_byte_is_found(published: Path, file: str, tmp_path: Path) -
 
 def test_a_summary_that_does_not_follow_is_found(published: Path, tmp_path: Path) -> None:
     """The digests are made to fit; the summaries are computed again all the same."""
-    folder = tmp_path / "project" / results.PUBLISHED / "smoke"
-    shutil.copytree(published / results.PUBLISHED / "smoke", folder)
+    folder = tmp_path / "project" / PUBLISHED / "smoke"
+    shutil.copytree(published / PUBLISHED / "smoke", folder)
     shutil.copytree(published / "notebooks", tmp_path / "project" / "notebooks")
     gains = pd.read_parquet(folder / "gains.parquet")
     gains["gain"] = gains["gain"].where(gains.index != 3, gains["gain"] + 0.001)
     gains.to_parquet(folder / "gains.parquet", index=False)
-    (folder / results.SUMS).write_text(publish.sums(folder))
+    (folder / SUMS).write_text(publish.sums(folder))
     done = nbutils(tmp_path / "project", "verify", "smoke")
     assert done.returncode == 1
     assert "gains.parquet does not follow from the rows" in done.stderr

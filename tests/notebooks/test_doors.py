@@ -11,16 +11,17 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from nbutils import notebooks, results
-from project import new_project
-from synthetic import write_tables
+from nbutils.notebooks import execute
+from nbutils.results import tables
+from support.project import new_project
+from support.synthetic import write_tables
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A project that has published results, and no runs."""
     found = new_project(tmp_path / "project")
-    write_tables(found / results.PUBLISHED / "lab")
+    write_tables(found / tables.PUBLISHED / "lab")
     return found
 
 
@@ -29,7 +30,7 @@ def raw_papermill(
 ) -> tuple[subprocess.CompletedProcess[str], Path]:
     """Papermill's own command, started beside the sources, as Jupyter starts a kernel there."""
     output = root / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", str(notebooks.convert(name, root)), str(output)]
+    command = [sys.executable, "-m", "papermill", str(execute.convert(name, root)), str(output)]
     here = root / "notebooks"
     done = subprocess.run([*command, *arguments], cwd=here, capture_output=True, text=True)
     return done, output
@@ -49,11 +50,11 @@ def test_a_misspelt_name_stops_raw_papermill(root: Path) -> None:
 
 
 def test_a_name_misspelt_by_hand_stops_a_kernel_of_jupyter(root: Path) -> None:
-    notebook = nbformat.read(notebooks.convert("sample_corpus", root), as_version=4)
+    notebook = nbformat.read(execute.convert("sample_corpus", root), as_version=4)
     for cell in notebook.cells:
         cell.source = cell.source.replace("source: str =", "sorce: str =")
     resources = {"metadata": {"path": str(root / "notebooks")}}
-    client = NotebookClient(notebook, kernel_name=notebooks.KERNEL, resources=resources)
+    client = NotebookClient(notebook, kernel_name=execute.KERNEL, resources=resources)
     with pytest.raises(CellExecutionError, match="did you mean 'source'"):
         client.execute()
 
@@ -70,7 +71,7 @@ def test_neither_a_wrong_kernel_nor_a_missing_home_is_in_the_way(
     monkeypatch.setenv("HOME", "/proc")
     monkeypatch.setenv("IPYTHONDIR", "/proc/nothing")
     monkeypatch.chdir(tmp_path)
-    notebooks.execute("status", {}, Path("here") / "{x}.ipynb", root)
+    execute.execute("status", {}, Path("here") / "{x}.ipynb", root)
     assert "lab · published" in (tmp_path / "here" / "{x}.ipynb").read_text("utf-8")
     assert not (root / "here").exists()
 
@@ -91,5 +92,5 @@ def test_an_output_that_cannot_be_written_starts_no_kernel(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: pytest.fail("it ran"))
-    with pytest.raises(notebooks.NotebookError, match=message):
-        notebooks.execute("status", {}, tmp_path / output, root)
+    with pytest.raises(execute.NotebookError, match=message):
+        execute.execute("status", {}, tmp_path / output, root)

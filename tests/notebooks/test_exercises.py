@@ -9,9 +9,10 @@ from typing import Any
 import nbformat
 import pytest
 
-from nbutils import answers, results, workshop
-from nbutils.workshop import EXERCISES, GAP, HANDED_OUT, REHEARSED, SOLUTIONS
-from project import nbutils, new_project
+from nbutils.notebooks import answers, exercises
+from nbutils.notebooks.exercises import EXERCISES, GAP, HANDED_OUT, REHEARSED, SOLUTIONS
+from nbutils.results import tables
+from support.project import nbutils, new_project
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_every_solution_passes_and_its_time_is_printed(printed: tuple[Path, str]
         passed = [c for c in code if any("Right: " in o.get("text", "") for o in c.outputs)]
         assert len(passed) == sum(GAP in cell.metadata for cell in executed.cells)
     assert "Every solution passes its checks" in said
-    found = results.measured(workshop.MEASURED, root)
+    found = tables.measured(exercises.MEASURED, root)
     assert found is not None
     assert [row["exercise"] for row in found["rows"]] == list(EXERCISES)
     # each computes something of its own, and nothing that an earlier one computed

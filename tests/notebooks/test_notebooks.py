@@ -7,26 +7,27 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from nbutils import forms, notebooks
-from project import nbutils
+from nbutils.config import notebook_parameters
+from nbutils.notebooks import execute
+from support.project import nbutils
 
 
-@pytest.mark.parametrize("name", forms.STAGES)
+@pytest.mark.parametrize("name", notebook_parameters.STAGES)
 def test_a_stage_notebook_runs_and_reuses_the_tier(name: str, smoke: Path) -> None:
     stores = sorted((smoke / "runs/store").glob("*/*/manifest.json"))
     output = smoke / "executed" / f"{name}.ipynb"
-    notebooks.execute(name, {"tier": "smoke"}, output, smoke)
+    execute.execute(name, {"tier": "smoke"}, output, smoke)
     executed = nbformat.read(output, as_version=4)
     assert all(c.execution_count for c in executed.cells if c.cell_type == "code")
     assert sorted((smoke / "runs/store").glob("*/*/manifest.json")) == stores
     assert str(smoke) not in output.read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", forms.FINDINGS)
+@pytest.mark.parametrize("name", notebook_parameters.FINDINGS)
 def test_a_findings_notebook_reads_your_run(name: str, smoke: Path) -> None:
     """All but one: that of the benchmark, which was not run there."""
     output = smoke / "executed" / f"{name}.ipynb"
-    notebooks.execute(name, {"root": "."}, output, smoke)
+    execute.execute(name, {"root": "."}, output, smoke)
     expected = "No results yet: make bench" if name == "speed" else "smoke · your run"
     assert expected in output.read_text("utf-8")
 

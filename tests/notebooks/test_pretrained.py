@@ -5,9 +5,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-import tiny
-from nbutils import forms, notebooks
-from project import new_project
+from nbutils.config import notebook_parameters
+from nbutils.notebooks import execute
+from support import tiny
+from support.project import new_project
 
 TIER = """
 title: Two models of one family, each a folder of somebody's
@@ -39,10 +40,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", forms.STAGES)
+@pytest.mark.parametrize("name", notebook_parameters.STAGES)
 def test_a_stage_notebook_runs(name: str, project: Path) -> None:
-    fields = forms.NOTEBOOKS[name].model_fields
+    fields = notebook_parameters.NOTEBOOKS[name].model_fields
     values = {"tier": "mine"} | {field: MODELS[field] for field in MODELS if field in fields}
-    notebooks.execute(name, values, project / f"{name}.ipynb", project)
+    execute.execute(name, values, project / f"{name}.ipynb", project)
     executed = nbformat.read(project / f"{name}.ipynb", as_version=4)
     assert all(c.execution_count for c in executed.cells if c.cell_type == "code")

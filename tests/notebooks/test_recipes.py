@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from guide import blocks
-from project import new_project
-from tiny import REPOSITORY
+from support.guide import blocks
+from support.project import new_project
+from support.tiny import REPOSITORY
 
 
 def follow(heading: str, root: Path) -> str:

@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import contributed
-from nbutils import charts, notebooks, pairings, provenance
+from nbutils.charts import parts
 from nbutils.escaping import everywhere, visible
-from tiny import REPOSITORY
+from nbutils.notebooks import execute
+from nbutils.protocol import pairing
+from nbutils.runs import environment
+from support import contributed
+from support.tiny import REPOSITORY
 
 EVIL = "<script>alert(1)</script>\x1b[31mred\u202etxt.exe"
 SEEN = "&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[31mred\\u202etxt.exe"
@@ -33,12 +36,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> list[nbformat.NotebookNo
     with pytest.MonkeyPatch.context() as patch:
         contributed.make_up(patch)
         patch.setattr(contributed, "rows", rows)
-        patch.setattr(provenance, "device", lambda: EVIL)
-        plan, cell = pairings.asked(form, root)
+        patch.setattr(environment, "device", lambda: EVIL)
+        plan, cell = pairing.asked(form, root)
         contributed.compute(root, plan.report(cell))
     place: Path = root / "report.ipynb"
     given = form.model_dump(mode="json", exclude_unset=True)
-    notebook = nbformat.read(notebooks.execute("pairing", given, place, root), as_version=4)
+    notebook = nbformat.read(execute.execute("pairing", given, place, root), as_version=4)
     return [output for cell in notebook.cells for output in cell.get("outputs", ())]
 
 
@@ -51,7 +54,7 @@ def test_a_sampled_document_and_a_manifest_are_text(report: list[nbformat.Notebo
 def test_nothing_unseen_lies_in_any_output(report: list[nbformat.NotebookNode]) -> None:
     printed = [o.text for o in report if o.output_type == "stream"]
     plain = [o.data["text/plain"] for o in report if "text/plain" in o.get("data", {})]
-    specs = [o.data[charts.MIME] for o in report if charts.MIME in o.get("data", {})]
+    specs = [o.data[parts.MIME] for o in report if parts.MIME in o.get("data", {})]
     assert printed
     assert specs
     assert [everywhere(x) for x in (printed, plain, specs)] == [printed, plain, specs]

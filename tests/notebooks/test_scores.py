@@ -9,12 +9,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import tiny
-import zoo
-from nbutils import cells, costs, models, notebooks, plans
-from nbutils.runs import Run, Store
-from project import new_project
-from tiny import REPOSITORY
+from nbutils.config import design
+from nbutils.notebooks import execute
+from nbutils.protocol import models, reading
+from nbutils.protocol.plan import of
+from nbutils.runs.store import Store
+from nbutils.runs.types import Run
+from support import tiny, zoo
+from support.project import new_project
+from support.tiny import REPOSITORY
 
 TIER = """
 title: A model with windows and one with convolutions, each a folder of somebody's
@@ -71,8 +74,8 @@ def same(ours: pd.DataFrame, theirs: dict[str, tuple[bool, float]]) -> None:
 
 
 def test_scores_agree_with_lm_evals_command_line_item_by_item(smoke: Path, tmp_path: Path) -> None:
-    plan, store = plans.of("smoke", smoke), Store(smoke)
-    cell = cells.Cell("llama-small", "neox-small", cells.TEMPERATURE, "full", 0)
+    plan, store = of("smoke", smoke), Store(smoke)
+    cell = design.Cell("llama-small", "neox-small", design.TEMPERATURE, "full", 0)
     ours = pd.read_parquet(store.path(plan.utility("neox-small", cell)) / "utility.parquet")
     weights, suite = store.path(plan.self_train(cell)), store.path(plan.suite())
     same(ours, by_lm_eval(weights, suite, plan.tier.context, tmp_path))
@@ -92,9 +95,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_dry_run_says_what_is_found_out_when_a_model_is_fetched(project: Path) -> None:
-    plan = plans.of("others", project)
-    cell = cells.Cell("hybrid", "windowed", cells.TEMPERATURE)
-    (told,) = costs.ways(plan.report(cell), Store(project))
+    plan = of("others", project)
+    cell = design.Cell("hybrid", "windowed", design.TEMPERATURE)
+    (told,) = reading.ways(plan.report(cell), Store(project))
     assert told.startswith("Not fetched yet: hybrid, windowed. Which shortcuts are right is found")
 
 
@@ -110,12 +113,12 @@ def test_a_pairing_of_any_architecture_is_scored_as_by_lm_eval(
 ) -> None:
     """The whole notebook; before and after, and the report says what took the plain way."""
     given = {"tier": "others", "source": source, "student": student}
-    report = notebooks.execute("pairing", given, tmp_path / "report.ipynb", project)
+    report = execute.execute("pairing", given, tmp_path / "report.ipynb", project)
     assert f"{student} is read the plain way" in report.read_text("utf-8")
     assert plain in report.read_text("utf-8")
-    plan, store = plans.of("others", project), Store(project)
-    cell = cells.Cell(source, student, cells.TEMPERATURE, "full", 0)
-    (told,) = [line for line in costs.ways(plan.report(cell), store) if line.startswith(student)]
+    plan, store = of("others", project), Store(project)
+    cell = design.Cell(source, student, design.TEMPERATURE, "full", 0)
+    (told,) = [line for line in reading.ways(plan.report(cell), store) if line.startswith(student)]
     assert plain in told
     states: list[tuple[Run, Run]] = [
         (plan.utility(student), plan.model(student)),

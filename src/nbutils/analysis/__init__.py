@@ -1,0 +1,1 @@
+"""From measured rows to intervals and verdicts: pure functions of tables."""

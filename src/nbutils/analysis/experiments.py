@@ -1,0 +1,144 @@
+"""analysis.experiments."""
+
+import numpy as np
+import pandas as pd
+
+from nbutils.analysis import inference
+from nbutils.analysis.gains import SUITE
+from nbutils.analysis.verdicts import LEVEL, NOT_TOLD, corrected, groups_of
+from nbutils.config.design import LABELS, TEMPERATURE
+
+# ---------------------------------------------------------------- memorization
+
+
+def with_memory(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
+    """One row a trained cell: its suite gain beside its held-out extraction, before and after."""
+    suite = gains[gains["task"].eq(SUITE)]
+    held_out = falls[falls["split"].eq("held_out")]
+    columns = ["share", "share_low", "share_high"]
+    plain = held_out[held_out["experiment"].eq("untouched")].set_index(["results", "student"])
+    memory = held_out.rename(columns={"low": "fall_low", "high": "fall_high"})
+    counts = ["passages", "before", "after", *columns, "fall", "fall_low", "fall_high"]
+    keys = ["results", *LABELS]
+    rows = suite.merge(memory[[*keys, *counts]], on=keys)
+    return rows.join(plain[columns].add_prefix("before_"), on=["results", "student"])
+
+
+def decoupling_cells(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
+    """``with_memory`` for the pairings and the controls of students that can forget.
+
+    Students that extract nothing before training cannot, and are left out.
+    """
+    rows = with_memory(gains, falls)
+    kinds = rows["experiment"].isin(["pairings", "controls"])
+    return rows[kinds & rows["before"].gt(0)].reset_index(drop=True)
+
+
+def stopping_rule(falls: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
+    """For every trajectory the step at which to stop, chosen on the dev passages alone.
+
+    It is the first measured step after which no dev passage is extracted, or the last step where
+    some always are. What it brings is reported on the held-out passages. Trajectories whose
+    student extracts no dev passage have nothing to choose by and are left out.
+    """
+    rows = []
+    keys = ["results", "student", "source", "relation"]
+    traced = falls[falls["experiment"].eq("trajectories") & falls["step"].gt(0)]
+    for names, part in groups_of(traced, keys):
+        dev = part[part["split"].eq("dev")].sort_values("step")
+        if dev.empty or dev["before"].iloc[0] == 0:
+            continue
+        gone = dev[dev["after"].eq(0)]
+        step = int((gone if len(gone) else dev.tail(1))["step"].iloc[0])
+        rows.append((*names, int(dev["before"].iloc[0]), step, len(gone) > 0))
+    chosen = pd.DataFrame(rows, columns=[*keys, "dev_before", "step", "all_gone"])
+    path = with_memory(gains, falls)
+    path = path[path["experiment"].eq("trajectories")]
+    on = ["results", "student", "source", "step"]
+    columns = ["before", "after", "fall", "fall_low", "fall_high", "gain", "low", "high"]
+    return chosen.astype({"step": "Int64"}).merge(path[[*on, *columns]], on=on)
+
+
+# ---------------------------------------------------------------- temperature and recipes
+
+
+def temperature_rows(
+    corpora: pd.DataFrame, gains: pd.DataFrame, falls: pd.DataFrame
+) -> pd.DataFrame:
+    """One row a self pairing and temperature: coverage, fidelity, gain and extraction share.
+
+    What describes a corpus is a mean over seeds; ``_low`` and ``_high`` are their range.
+    """
+    cells = with_memory(gains, falls)
+    own = cells[cells["experiment"].eq("pairings") & cells["relation"].eq("self")]
+    columns = [
+        *("distinct_1", "distinct_2", "distinct_3", "benchmark_words", "mean_log_prob"),
+        *("fidelity", "passage_hits", "documents"),
+    ]
+    base = corpora[corpora["round"].eq(1)]
+    keys = ["results", "source", "temperature"]
+    seeds = base.groupby(keys)[columns]
+    corpus = seeds.mean().join(seeds.min().add_suffix("_low")).join(seeds.max().add_suffix("_high"))
+    return own.merge(corpus.reset_index(), on=keys)
+
+
+def temperature_trades(corpora: pd.DataFrame) -> pd.DataFrame:
+    """Whether, for every source, coverage rises and fidelity falls at each step of temperature.
+
+    Fidelity is judged by a larger relative where the source has one, else by the source itself.
+    """
+    rows = []
+    base = corpora[corpora["round"].eq(1)]
+    for keys, part in base.groupby(["results", "source"], sort=False):
+        judge = "fidelity" if part["fidelity"].notna().any() else "mean_log_prob"
+        steps = part.groupby("temperature")[["distinct_2", "benchmark_words", judge]].mean()
+        steps = steps.dropna().sort_index()
+        if len(steps) < 2:
+            continue
+        grows = bool((steps["distinct_2"].diff().dropna() > 0).all())
+        falls = bool((steps[judge].diff().dropna() < 0).all())
+        reason = (
+            f"coverage {'rises' if grows else 'does not always rise'}, "
+            f"fidelity {'falls' if falls else 'does not always fall'}"
+        )
+        rows.append((*keys, len(steps), "yes" if grows and falls else "no", reason))
+    return pd.DataFrame(rows, columns=["results", "source", "temperatures", "trade", "reason"])
+
+
+def recipe_gains(cells: pd.DataFrame) -> pd.DataFrame:
+    """Every recipe's gain on the suite, with a p-value against zero, corrected by Holm.
+
+    ``cells`` are rows of ``with_memory``. One seed each: intervals speak about other items alone.
+    """
+    rows = cells[cells["experiment"].eq("recipes")].copy()
+    rows["p_value"] = inference.p_values(rows["gain"], rows["error"], rows["degrees"])
+    rows = corrected(rows, "results")
+    told = rows["p_value"].lt(LEVEL)
+    rows["effect"] = np.where(told, np.where(rows["gain"] > 0, "gain", "loss"), NOT_TOLD)
+    rows["update"] = ["full" if pd.isna(rank) else f"LoRA, rank {rank}" for rank in rows["rank"]]
+    return rows.reset_index(drop=True)
+
+
+def trajectories(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
+    """The rows of every trajectory, for ``frontier``."""
+    rows = with_memory(gains, falls)
+    return rows[rows["experiment"].eq("trajectories")].reset_index(drop=True)
+
+
+def round_rows(gains: pd.DataFrame, falls: pd.DataFrame, corpora: pd.DataFrame) -> pd.DataFrame:
+    """One row a student and round: gain, extraction and the corpus that the round read."""
+    rows = with_memory(gains, falls)
+    later = rows[rows["experiment"].eq("rounds")]
+    keys = ["results", "student"]
+    again = later[keys].drop_duplicates()
+    first = rows[
+        rows["experiment"].eq("pairings")
+        & rows["relation"].eq("self")
+        & rows["temperature"].eq(TEMPERATURE)
+        & rows["method"].eq("full")
+    ].merge(again, on=keys)
+    at_one = corpora[corpora["temperature"].eq(TEMPERATURE)]
+    by = ["results", "source", "round"]
+    columns = ["distinct_1", "distinct_2", "distinct_3", "benchmark_words", "passage_hits"]
+    read = at_one.groupby(by, as_index=False)[[*columns, "mean_log_prob"]].mean()
+    return pd.concat([first, later], ignore_index=True).merge(read, on=by)

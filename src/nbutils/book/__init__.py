@@ -1,0 +1,1 @@
+"""The book: pages staged and embedded, built, and published."""

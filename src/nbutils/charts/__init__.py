@@ -1,0 +1,1 @@
+"""What pages show: a module per page, with its charts, tables and sentences."""

@@ -1,0 +1,145 @@
+"""Cells: every fine-tune that a tier asks for.
+
+With S sources and T students a tier's pairings are S x T cells for each seed, and never more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nbutils.config.schema import Control, Method
+from nbutils.config.tiers import Tier
+
+LABELS = (
+    *("experiment", "student", "source", "relation", "method", "temperature"),
+    *("round", "learning_rate", "steps", "rank", "step"),
+)
+"""What names a cell in tables; with a seed, one state of it."""
+TEMPERATURE = 1.0
+"""The model's own distribution: the temperature at which pairings are compared."""
+CONTROL_NAMES: dict[Control, str] = {
+    "real": "real text",
+    "shuffled": "shuffled self",
+    "noise": "noise",
+    "frozen": "rate zero",
+}
+"""What stands in a source's place where a cell is a control."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A recipe other than the tier's own: a multiple of its learning rate, other steps or rank."""
+
+    learning_rate: float
+    steps: int
+    rank: int | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trained student: a pairing with its temperature, method and seed, or a control of it.
+
+    The source of a control is the student. After round 1, source and student are what the round
+    before made of them.
+    """
+
+    source: str
+    student: str
+    temperature: float
+    method: Method = "full"
+    seed: int = 0
+    control: Control | None = None
+    round: int = 1
+    variation: Variation | None = None
+
+    @property
+    def source_name(self) -> str:
+        """The source, or what stands in its place in a control."""
+        return CONTROL_NAMES[self.control] if self.control else self.source
+
+    def __str__(self) -> str:
+        """Name for people, for instance ``neox-small ← llama-large T=1 full s0``."""
+        name = f"{self.student} ← {self.source_name} T={self.temperature:g} {self.method}"
+        if self.variation:
+            v = self.variation
+            name += f" lr x{v.learning_rate:g} {v.steps} steps"
+            name += f" rank {v.rank}" if v.rank else ""
+        if self.round > 1:
+            name += f" round {self.round}"
+        return f"{name} s{self.seed}"
+
+
+def pairings(tier: Tier) -> Iterator[Cell]:
+    """All sources for all students, then the self pairings by other methods."""
+    grid = tier.grid
+    for seed in grid.seeds:
+        for student in grid.students:
+            for source in tier.models:
+                yield Cell(source, student, TEMPERATURE, "full", seed)
+            for method in grid.self_methods:
+                yield Cell(student, student, TEMPERATURE, method, seed)
+
+
+def over_temperatures(tier: Tier) -> Iterator[Cell]:
+    """Self pairings over temperatures."""
+    plan = tier.grid.temperatures
+    for seed in tier.grid.seeds:
+        for student in plan.students if plan else ():
+            for value in plan.values if plan else ():
+                yield Cell(student, student, value, "full", seed)
+
+
+def controls(tier: Tier) -> Iterator[Cell]:
+    """Every control of every student; at learning rate zero seeds cannot differ."""
+    grid = tier.grid
+    for seed in grid.seeds:
+        for student in grid.students:
+            for control in grid.controls:
+                if control != "frozen" or seed == grid.seeds[0]:
+                    yield Cell(student, student, TEMPERATURE, "full", seed, control)
+
+
+def later_rounds(tier: Tier) -> Iterator[Cell]:
+    """Round 2 and later of every self pairing."""
+    grid = tier.grid
+    for seed in grid.seeds:
+        for student in grid.students:
+            for number in range(2, grid.rounds + 1):
+                yield Cell(student, student, TEMPERATURE, "full", seed, round=number)
+
+
+def recipes(tier: Tier) -> Iterator[Cell]:
+    """Self pairings over recipes, with the first seed."""
+    grid = tier.grid
+    plan = grid.recipes
+    if plan is None:
+        return
+    for student in grid.students:
+        for rank in (None, *plan.ranks):
+            for rate in plan.learning_rates:
+                for steps in plan.steps:
+                    yield Cell(
+                        student,
+                        student,
+                        TEMPERATURE,
+                        "lora" if rank else "full",
+                        grid.seeds[0],
+                        variation=Variation(rate, steps, rank),
+                    )
+
+
+def traced(tier: Tier) -> Iterator[Cell]:
+    """For every student and relation the first source, with the first seed."""
+    grid = tier.grid
+    for student in grid.students if grid.trajectory else ():
+        seen = set()
+        for source in tier.models:
+            relation = tier.relation(source, student)
+            if relation not in seen:
+                seen.add(relation)
+                yield Cell(source, student, TEMPERATURE, "full", grid.seeds[0])
+
+
+def every(tier: Tier) -> Iterator[Cell]:
+    """Every cell of the tier, each once: what readers look at first comes first."""
+    parts = (pairings, controls, over_temperatures, later_rounds, recipes)
+    yield from dict.fromkeys(cell for part in parts for cell in part(tier))

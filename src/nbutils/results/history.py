@@ -1,0 +1,103 @@
+"""History: what ran, when, where, for how long and with which versions, from manifests."""
+
+from typing import Any
+
+import pandas as pd
+
+from nbutils.protocol.stages import STAGES
+from nbutils.runs.eta import duration
+
+
+def tiers(manifests: pd.DataFrame) -> pd.DataFrame:
+    """One row a result label: runs, days, machines, time spent and the commits that ran.
+
+    ``manifests`` are rows of ``results.manifests``.
+    """
+    return _by(manifests, "results", _tier)
+
+
+def _tier(part: pd.DataFrame) -> dict[str, Any]:
+    days = sorted(str(created)[:10] for created in part["created"])
+    commits = {
+        str(git["commit"])[:10] + (" changed" if git["dirty"] else "") for git in part["git"]
+    }
+    return {
+        "runs": len(part),
+        "first": days[0],
+        "last": days[-1],
+        "where": ", ".join(sorted(set(part["device"]))),
+        "threads": ", ".join(map(str, sorted(set(part["threads"])))),
+        "time spent": duration(float(part["wall_seconds"].sum())),
+        "peak memory (MiB)": round(float(part["peak_memory_mib"].max())),
+        "commit": ", ".join(sorted(commits)),
+    }
+
+
+def stages(manifests: pd.DataFrame) -> pd.DataFrame:
+    """One row a result label and stage: runs, the median and the longest, and all of them."""
+    return _by(manifests, ["results", "stage"], _stage)
+
+
+def _stage(part: pd.DataFrame) -> dict[str, Any]:
+    seconds = part["wall_seconds"].astype(float)
+    return {
+        "runs": len(part),
+        "median": duration(float(seconds.median())),
+        "longest": duration(float(seconds.max())),
+        "together": duration(float(seconds.sum())),
+        "peak memory (MiB)": round(float(part["peak_memory_mib"].max())),
+        "version": ", ".join(map(str, sorted(set(part["version"])))),
+        "of today": _of_today(str(part["stage"].iloc[0]), set(part["version"])),
+    }
+
+
+def _of_today(stage: str, versions: set[int]) -> str:
+    """Whether all runs of a stage have the version that the code computes now."""
+    return "yes" if stage in STAGES and versions == {STAGES[stage].version} else "no"
+
+
+def earlier(manifests: pd.DataFrame) -> dict[str, list[str]]:
+    """Result label to the stages of its runs that have another version than the code computes now.
+
+    Labels without any are left out.
+    """
+    found: dict[str, list[str]] = {}
+    if manifests.empty:
+        return found
+    for (label, stage), part in manifests.groupby(["results", "stage"], sort=False):
+        if _of_today(str(stage), set(part["version"])) == "no":
+            found.setdefault(str(label), []).append(str(stage))
+    return found
+
+
+def versions(manifests: pd.DataFrame) -> pd.DataFrame:
+    """One row a library, one column a result label: the versions that its runs were made with."""
+    columns = {}
+    if len(manifests):
+        for label, part in manifests.groupby("results", sort=False):
+            used = pd.DataFrame(list(part["versions"]))
+            columns[label] = {
+                name: ", ".join(sorted(used[name].dropna().unique())) for name in used
+            }
+    return pd.DataFrame(columns).fillna("–").rename_axis("library").reset_index()
+
+
+def longest(manifests: pd.DataFrame, number: int = 10) -> pd.DataFrame:
+    """The runs that took longest."""
+    if manifests.empty:
+        return manifests
+    rows = manifests.sort_values("wall_seconds", ascending=False).head(number)
+    table = rows[["results", "stage", "name", "key"]].copy()
+    table["took"] = [duration(float(seconds)) for seconds in rows["wall_seconds"]]
+    table["made"] = [str(created)[:16].replace("T", " ") for created in rows["created"]]
+    return table
+
+
+def _by(manifests: pd.DataFrame, keys: str | list[str], of: Any) -> pd.DataFrame:
+    if manifests.empty:
+        return manifests
+    names = [keys] if isinstance(keys, str) else keys
+    rows = []
+    for values, part in manifests.groupby(names, sort=False):
+        rows.append(dict(zip(names, values, strict=True)) | of(part))
+    return pd.DataFrame(rows)

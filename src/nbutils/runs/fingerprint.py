@@ -1,0 +1,77 @@
+"""Fingerprints of code: what a manifest and a page's stamp say of the code that made them."""
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nbutils.files import canonical, sha256
+
+PACKAGE = Path(__file__).parents[1]
+
+
+@cache
+def module_digest(name: str) -> str:
+    """Hash of the code of a module, ``room.module``, and of all in ``nbutils`` that it imports.
+
+    Comments, docstrings and layout do not count: the parsed code is hashed.
+    """
+    return code_digest(_file(name).read_text("utf-8"))
+
+
+def code_digest(source: str) -> str:
+    """Hash of some code, and of all in ``nbutils`` that it imports, at whatever distance."""
+    code, waiting = _parsed(source)
+    seen = {"": code}
+    while waiting:
+        name, *waiting = waiting
+        if name not in seen:
+            seen[name], imported = _parsed(_file(name).read_text("utf-8"))
+            waiting += imported
+    return sha256(canonical(seen))
+
+
+def _file(name: str) -> Path:
+    return PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+
+
+@cache  # a module is part of many stages, and parsing it takes the longest
+def _parsed(source: str) -> tuple[Any, list[str]]:
+    """Code without docstrings, and the modules of ``nbutils`` that it imports, as ``room.module``.
+
+    A package's own ``__init__`` holds no code here.
+    """
+    tree = ast.parse(source)
+    imported: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("nbutils."):
+            place = str(node.module).removeprefix("nbutils").removeprefix(".")
+            named = [f"{place}.{alias.name}".removeprefix(".") for alias in node.names]
+            imported += [name for name in [place, *named] if name and _file(name).is_file()]
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(node, body[0]):
+            body[:] = body[1:] or [ast.Pass()]
+    return _plain(tree), imported
+
+
+def _plain(code: Any) -> Any:
+    """Parsed code as lists and texts: the same in every version of Python, unlike its spelling.
+
+    What is empty is left out, since newer versions give some nodes further fields.
+    """
+    if isinstance(code, list):
+        return [_plain(part) for part in code]
+    if not isinstance(code, ast.AST):
+        return repr(code)
+    fields = [(name, value) for name, value in ast.iter_fields(code) if value not in (None, [])]
+    return [type(code).__name__, *((name, _plain(value)) for name, value in fields)]
+
+
+def _is_docstring(owner: ast.AST, first: ast.stmt) -> bool:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return (
+        isinstance(owner, documented)
+        and isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    )

@@ -1,0 +1,98 @@
+"""Scoring: prefix trees of hand-made requests and of any; how contexts begin."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lm_eval.api.instance import Instance
+from tokenizers import processors
+from transformers import PreTrainedTokenizerFast
+
+from nbutils.protocol import forward, tree_scorer
+from nbutils.protocol.tree_scorer import ScoringError
+from support import tiny, zoo
+
+
+def test_a_tree_by_hand() -> None:
+    """5 6 7 and 5 6 8 9 share two tokens; 6 shares none and begins anew at position 0."""
+    (tree,) = forward.trees([[5, 6, 7], [5, 6, 8, 9], [6]], limit=6)
+    assert tree.ids.tolist() == [5, 6, 7, 8, 9, 6]
+    assert tree.positions.tolist() == [0, 1, 2, 2, 3, 0]
+    assert tree.paths == [[0, 1, 2], [0, 1, 3, 4], [5]]
+    seen = [set(torch.nonzero(row)[:, 0].tolist()) for row in tree.mask]
+    assert seen == [{0}, {0, 1}, {0, 1, 2}, {0, 1, 3}, {0, 1, 3, 4}, {5}]
+
+
+def test_a_full_tree_is_closed_and_the_next_reads_its_prefix_again() -> None:
+    first, second = forward.trees([[5, 6, 7], [5, 6, 8, 9]], limit=4)
+    assert (first.paths, second.paths) == ([[0, 1, 2]], [[0, 1, 2, 3]])
+    assert second.ids.tolist() == [5, 6, 8, 9]
+
+
+SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), max_size=12)
+
+
+@given(SEQUENCES, st.integers(1, 20))
+def test_paths_spell_the_sequences_and_nodes_see_their_ancestors(
+    sequences: list[list[int]], limit: int
+) -> None:
+    ordered = sorted(sequences)
+    trees = forward.trees(ordered, limit)
+    spelled = [[int(t.ids[n]) for n in path] for t in trees for path in t.paths]
+    assert spelled == ordered
+    for tree in trees:
+        assert len(tree.ids) <= max(limit, max(map(len, tree.paths)))
+        for path in tree.paths:
+            assert tree.positions[path].tolist() == list(range(len(path)))
+            for depth, node in enumerate(path):
+                assert set(torch.nonzero(tree.mask[node])[:, 0].tolist()) == set(path[: depth + 1])
+
+
+def _without_bos() -> PreTrainedTokenizerFast:
+    """A tokenizer that has a BOS and adds none, as that of GPT-2, Pythia or Qwen."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel()
+    return tokenizer
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral"])
+@pytest.mark.parametrize("begin", [True, False])
+@torch.no_grad()
+def test_contexts_begin_with_bos_where_they_are_to(architecture: str, begin: bool) -> None:
+    model, tokenizer = zoo.make(architecture), _without_bos()
+    context, end = "the people of the state", " know it"
+    requests = [Instance("loglikelihood", {}, (context, end), 0, ("task", 0, 1))]
+    ((found, _),) = tree_scorer.scorer(model, tokenizer, begin).loglikelihood(requests)
+    before, whole = (tokenizer(text).input_ids for text in (context, context + end))
+    first = [tokenizer.bos_token_id] if begin else []
+    scores = model(torch.tensor([first + whole])).logits[0].log_softmax(-1)
+    places = range(len(first) + len(before), len(first) + len(whole))
+    expected = sum(scores[at - 1, (first + whole)[at]].item() for at in places)
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_prompt_whose_answer_is_generated_begins_with_bos_too() -> None:
+    scorer = tree_scorer.scorer(zoo.make("llama"), _without_bos(), begin=True)
+    ids, _ = scorer.tok_batch_encode(["the people"])
+    assert ids[0, 0] == 0
+    assert (ids[0, 1:] != 0).all()
+
+
+def test_another_bos_than_the_tokenizers_own_stands_alone() -> None:
+    """The tier names another token than the one that the tokenizer adds by itself."""
+    tokenizer = tiny.tokenizer()
+    own = tokenizer("the people").input_ids
+    tokenizer.bos_token = tokenizer.eos_token
+    scorer = tree_scorer.scorer(zoo.make("llama"), tokenizer, begin=True)
+    assert scorer.tok_encode("the people") == [tokenizer.eos_token_id, *own[1:]]
+
+
+def test_a_text_that_spells_a_token_without_embedding_is_named() -> None:
+    tokenizer = tiny.tokenizer()
+    model = zoo.make("llama", vocab_size=len(tokenizer))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    requests = [Instance("loglikelihood", {}, ("the <image> people", " know"), 0, ("task", 0, 1))]
+    with pytest.raises(ScoringError, match="spells '<image>'"):
+        tree_scorer.scorer(model, tokenizer).loglikelihood(requests)
+    with pytest.raises(ScoringError, match="spells '<image>'"):
+        tree_scorer.scorer(model, tokenizer).tok_batch_encode(["the <image> people"])
