@@ -18,12 +18,10 @@ from nbutils.config import notebook_parameters, validation, yaml_text
 from nbutils.config.tiers import project_root
 from nbutils.escaping import Terminal
 from nbutils.protocol import cost_card, pairing, reading
-from nbutils.protocol.plan import Plan, of
+from nbutils.protocol.plan import Plan
 from nbutils.results import collect, tables
-from nbutils.results.tables import earlier
+from nbutils.results.project import Project
 from nbutils.runs import dag, eta, executor, failures, garbage
-from nbutils.runs.eta import Seconds, largest, of_stages, taken
-from nbutils.runs.store import Store
 from nbutils.runs.types import Run, RunError
 
 app = typer.Typer(
@@ -45,9 +43,9 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="print it for other programs")] = False,
 ) -> None:
     """Print what a tier would run, what exists, and why."""
-    root = project_root()
-    wanted = of(tier, root)
-    planned = dag.plan(wanted.all(), Store(root))
+    project = Project.here()
+    wanted = project.plan(tier)
+    planned = dag.plan(wanted.all(), project.store)
     if as_json:
         data = {"tier": tier, "threads": wanted.tier.threads, "runs": dag.as_data(planned)}
         return print(json.dumps(data))  # other programs read it, in any encoding
@@ -63,16 +61,17 @@ def plan(
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print what it will cost, and stop")]
 
 
-def _print_card(runs: list[Run], planned: Plan, root: Path, workers: int) -> None:
+def _print_card(runs: list[Run], planned: Plan, project: Project, workers: int) -> None:
     """Print what the missing ones among some runs will cost."""
-    todo = [run for run in runs if Store(root).finished(run) is None]
-    card = cost_card.card(todo, planned, root, workers)
+    todo = [run for run in runs if project.store.finished(run) is None]
+    published = [m for part in project.published.values() for m in part]
+    card = cost_card.card(todo, planned, project.store, published, workers)
     rows = cost_card.rows(card)
     table = Table(*rows.columns, box=None, pad_edge=False)
     for row in rows.itertuples(index=False):
         table.add_row(*(escape(str(cell)) for cell in row))
     out.print(table)
-    for sentence in (*cost_card.sentences(card), *reading.ways(runs, Store(root))):
+    for sentence in (*cost_card.sentences(card), *reading.ways(runs, project.store)):
         out.print(escape(sentence))
 
 
@@ -94,19 +93,18 @@ def run(
     """Run what is missing of a tier, then write its tables to runs/tables/."""
     from nbutils.runs import gpus
 
-    root = project_root()
-    planned = of(tier, root)
+    project = Project.here()
+    planned = project.plan(tier)
     runs = [planned.named(*only)] if only else planned.all()
     if dry_run:
-        workers = executor.jobs(planned.tier.threads, largest(earlier(runs, root)))
-        return _print_card(runs, planned, root, workers)
+        workers = executor.jobs(planned.tier.threads, eta.largest(project.recorded(runs)))
+        return _print_card(runs, planned, project, workers)
     with gpus.held(hold):
         if only:
-            return _run_one(runs[0], root, planned.tier.threads, retry_failed)
-        known = taken(earlier(runs, root))
-        computed = _with_progress(runs, root, planned.tier.threads, known, retry_failed)
-    with garbage.blamed(store := Store(root), store.all()):
-        written = collect.collect(planned.tier, tier, runs, root)
+            return _run_one(runs[0], project, planned.tier.threads, retry_failed)
+        computed = _with_progress(runs, project, planned.tier.threads, retry_failed)
+    with garbage.blamed(project.store, project.store.all()):
+        written = collect.collect(tier, runs, project)
     place = tables.YOURS / tier
     if computed == 0 and not written:
         out.print(f"Nothing to do: all {len(runs)} runs of tier {tier} and their tables exist.")
@@ -114,21 +112,19 @@ def run(
         out.print(f"{computed} runs computed, {len(runs) - computed} reused; tables in {place}/")
 
 
-def _run_one(run: Run, root: Path, threads: int, retry_failed: bool) -> None:
+def _run_one(run: Run, project: Project, threads: int, retry_failed: bool) -> None:
     """Compute one run whose inputs are finished, as a scheduler other than the grid asks for it."""
-    store, name = Store(root), escape(run.name)
+    store, name = project.store, escape(run.name)
     missing = [source for source in run.inputs.values() if store.finished(source) is None]
     if missing:
         first = f"{missing[0].stage} of {missing[0].name}"
         raise RunError(f"{run.stage} of {run.name} needs what is not finished: run {first} first")
-    if _with_progress([run], root, threads, {}, retry_failed) == 0:
+    if _with_progress([run], project, threads, retry_failed) == 0:
         out.print(f"Nothing to do: {run.stage} of {name} exists.")
 
 
-def _with_progress(
-    runs: list[Run], root: Path, threads: int, known: Seconds, retry_failed: bool
-) -> int:
-    """Run the grid with a line a run, and a bar where the output is a terminal."""
+def _with_progress(runs: list[Run], project: Project, threads: int, retry_failed: bool) -> int:
+    """Execute runs with a line per run, and a bar where the output is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("starting", total=len(runs))
@@ -139,51 +135,51 @@ def _with_progress(
             out.print(f"{count}/{total} {done.stage} · {name} ({eta.duration(seconds)}){estimate}")
             bar.update(task, completed=count, description=f"{count}/{total} runs{estimate}")
 
-        return executor.execute(runs, root, threads, known, report, retry_failed)
+        return project.execute(runs, threads, report, retry_failed)
 
 
 @app.command()
 def status() -> None:
     """Show every tier: runs done, running, failed and missing, size, time spent and left."""
-    root = project_root()
-    store = Store(root)
+    project = Project.here()
+    store = project.store
     counts = ("done", "running", "failed", "missing")
     table = Table("tier", "stage", *counts, "size", "time spent", "time left", box=None)
     failed: dict[str, failures.Failure] = {}
-    for path in sorted((root / "notebooks" / "tiers").glob("*.yml")):
+    for tier in project.tiers():
         try:
-            runs = of(path.stem, root).all()
-            stages = of_stages(runs, store, taken(earlier(runs, root)))
+            runs = project.plan(tier).all()
+            stages = eta.of_stages(runs, store, eta.taken(project.recorded(runs)))
         except errors.UserError as error:  # of one tier: its file, or a model out of reach
-            out.print(f"{path.stem} cannot be planned: {escape(str(error))}")
+            out.print(f"{tier} cannot be planned: {escape(str(error))}")
             continue
         for s in stages:
             numbers = (s.done, s.running, s.failed, s.missing)
             left = "unknown" if s.left is None else eta.duration(s.left)
             size = f"{s.size / 2**20:.1f} MiB"
-            row = (path.stem, s.stage, *map(str, numbers), size, eta.duration(s.spent), left)
+            row = (tier, s.stage, *map(str, numbers), size, eta.duration(s.spent), left)
             table.add_row(*row)
         noted = (failures.of(store, run) for run in runs if store.finished(run) is None)
         failed |= {failure.key: failure for failure in noted if failure}
     out.print(table)
     for failure in failed.values():
-        where = failures.place(store, failure.key).relative_to(root)
+        where = failures.place(store, failure.key).relative_to(project.root)
         out.print(f"failed: {failure.stage} of {escape(failure.name)}: {escape(failure.message)}")
         out.print(f"        at {failure.created}; parameters and traceback: {where}")
     out.print(
         "Time left: of one run after another, as they took here or where they were published."
     )
-    out.print(f"free on the disk: {shutil.disk_usage(root).free / 2**30:.1f} GiB")
+    out.print(f"free on the disk: {shutil.disk_usage(project.root).free / 2**30:.1f} GiB")
 
 
 @app.command()
 def publish(tier: TierArgument) -> None:
     """Copy the tables of a complete tier to book/results/, with their manifests and pages."""
-    from nbutils.book import publish as book_publish
+    from nbutils.book import publish as publishing
 
-    root = project_root()
-    place = book_publish.publish(tier, of(tier, root).all(), root)
-    out.print(f"Published: {place.relative_to(root)}")
+    project = Project.here()
+    place = publishing.publish(tier, project)
+    out.print(f"Published: {place.relative_to(project.root)}")
 
 
 @app.command()
@@ -191,14 +187,14 @@ def verify(
     tier: Annotated[str, typer.Argument(help="a published tier; the store where none")] = "",
 ) -> None:
     """Check a published tier (digests, manifests, summaries), or every file of the store."""
-    root = project_root()
+    project = Project.here()
     if tier:
-        from nbutils.book import publish as book_publish
+        from nbutils.book import publish as publishing
 
-        files = book_publish.verify(tier, root)
+        files = publishing.verify(tier, project.root)
         out.print(f"Tier {tier}: {files} files are as published, and the summaries follow.")
         return
-    store = Store(root)
+    store = project.store
     damaged = list(garbage.damage(store, store.all()))
     if damaged:
         raise RunError("\n".join(damaged))
@@ -209,10 +205,10 @@ def verify(
 def gc(
     delete: Annotated[bool, typer.Option("--delete", help="delete, do not only list")] = False,
 ) -> None:
-    """List what no tier file needs: other code, budgets or pairings, and what kills left behind."""
-    root = project_root()
-    store = Store(root)
-    runs, folders = garbage.unneeded(root), garbage.leftovers(root)
+    """List what no tier file needs: other versions, budgets or pairings, and what kills left."""
+    project = Project.here()
+    store, wanted = project.store, project.wanted()
+    runs, folders = garbage.unneeded(store, wanted), garbage.leftovers(store, wanted)
     table = Table("stage", "run", "key", "made", "size", box=None)
     size = 0
     for m in runs:
@@ -237,12 +233,14 @@ def contribute(
     run: Annotated[str, typer.Argument(help="a finished fine-tune: its key or its name")],
 ) -> None:
     """Pack one pairing that you computed, tables and manifests, into a file for others."""
-    from nbutils.results import contribute as results_contribute
+    from nbutils.results import contribute as contributing
 
-    root = project_root()
-    place = results_contribute.contribute(run, root)
+    project = Project.here()
+    place = contributing.contribute(run, project)
     size = place.stat().st_size / 1000
-    out.print(f"Packed: {place.relative_to(root)} ({size:.0f} kB); others `nbutils accept` it.")
+    out.print(
+        f"Packed: {place.relative_to(project.root)} ({size:.0f} kB); others `nbutils accept` it."
+    )
 
 
 @app.command()
@@ -250,9 +248,9 @@ def accept(
     file: Annotated[Path, typer.Argument(help="what `nbutils contribute` packed")],
 ) -> None:
     """Check a contribution and add its pairing to the published results."""
-    from nbutils.book import publish as book_publish
+    from nbutils.book import publish as publishing
 
-    given, added = book_publish.accept(file, project_root())
+    given, added = publishing.accept(file, Project.here())
     name, tier = escape(given.trained.name), given.form.tier
     if added:
         out.print(f"Accepted: {name}; now in {tables.PUBLISHED / tier}/")
@@ -279,7 +277,7 @@ def notebook(
     """
     from nbutils.notebooks import execute
 
-    root = project_root()
+    project = Project.here()
     if name not in notebook_parameters.NOTEBOOKS:
         raise errors.ParameterError(errors.unknown("notebook", name, notebook_parameters.NOTEBOOKS))
     values = dict(parse_parameter(p) for p in parameter)
@@ -287,10 +285,10 @@ def notebook(
     if dry_run:
         if not isinstance(checked, notebook_parameters.ReportNotebook):
             raise errors.ParameterError("--dry-run is for the pairing notebook and for `run TIER`")
-        planned, cell = pairing.asked(checked, root)
-        return _print_card(planned.report(cell), planned, root, workers=1)
-    place = output or root / "runs" / "executed" / f"{name}.ipynb"
-    execute.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, root)
+        planned, cell = pairing.from_parameters(checked, project.plan(checked.tier))
+        return _print_card(planned.report(cell), planned, project, workers=1)
+    place = output or project.root / "runs" / "executed" / f"{name}.ipynb"
+    execute.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, project.root)
     out.print(f"Executed: {escape(str(place))}")
 
 

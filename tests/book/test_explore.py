@@ -12,6 +12,7 @@ from nbutils.book import explore
 from nbutils.config import notebook_parameters, validation
 from nbutils.config.design import CONTROL_NAMES
 from nbutils.protocol import pairing
+from nbutils.protocol.plan import of
 from nbutils.results import tables
 from support.many import SEEDS, told
 from support.synthetic import write_tables
@@ -104,7 +105,7 @@ def test_the_command_makes_the_very_cell(root: Path, lab: dict[str, Any], method
     form = validation.check(
         notebook_parameters.ReportNotebook, values | {"seed": int(given["seed"])}
     )
-    plan, asked = pairing.asked(form, REPOSITORY)
+    plan, asked = pairing.from_parameters(form, of(form.tier, REPOSITORY))
     labels = plan.self_train(asked).labels
     assert (labels["source"], labels["student"], labels["seed"]) == (source, "neox-small", 2)
     assert (labels["method"], labels["temperature"]) == (method, 1.0)

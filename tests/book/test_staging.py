@@ -94,7 +94,7 @@ def test_a_page_says_that_it_was_not_executed_or_that_its_source_changed() -> No
 def test_a_page_says_which_of_its_results_are_of_earlier_versions() -> None:
     """Of the runs that it names: others, and other tiers, are no matter of this page."""
     source = execute.source_digest(execute.sources(REPOSITORY)["rounds"])
-    now, named, other = stages.version("trace"), sorted(KEYS), "f" * 16
+    now, named, other = stages.versions()["trace"], sorted(KEYS), "f" * 16
     rows = [
         ("tiny · published", "trace", now, named[0]),
         ("tiny · published", "self_train", 0, named[1]),

@@ -29,10 +29,11 @@ from transformers import (
 from nbutils.config.schema import Benchmarks, FetchModel, PrepareBenchmarks
 from nbutils.errors import UserError
 from nbutils.protocol import model_sources
+from nbutils.protocol.compute import compute
 from nbutils.protocol.prepare_model import EOS
-from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 from support import tiny
+from support.project import open_store
 
 HUB = f"hub:some/model@{'0' * 40}"
 
@@ -308,16 +309,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 def test_one_clear_error_and_finished_runs_stay(case: str, place: Place, tmp_path: Path) -> None:
     """One line to mend it by; no byte of a finished run changes, and no other run is there."""
     make, message = CASES[case]
-    store = Store(tmp_path)
-    finished = store.execute(place.fetch(bos=EOS), 1, tiny.silent)
+    store = open_store(tmp_path)
+    finished = store.execute(place.fetch(bos=EOS), compute, 1, tiny.silent)
     before = files(store.root)
 
     def attempt() -> None:
-        store.execute(make(place), 1, tiny.silent)
+        store.execute(make(place), compute, 1, tiny.silent)
 
     with pytest.raises(UserError, match=message) as raised:
         attempt()
     place.patch.undo()
     assert len(str(raised.value).splitlines()) == 1
     assert files(store.root) == before
-    assert Store(tmp_path).all() == [finished]
+    assert open_store(tmp_path).all() == [finished]

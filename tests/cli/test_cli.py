@@ -6,7 +6,6 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ from nbutils import cli
 from nbutils.config.schema import Parameters
 from nbutils.errors import ParameterError
 from nbutils.notebooks import execute
-from nbutils.protocol import plan
-from nbutils.protocol.stages import STAGES
+from nbutils.protocol import plan, stages
+from nbutils.protocol.compute import compute
 from nbutils.results import collect
 from nbutils.runs import eta, failures
-from nbutils.runs.store import Store
 from nbutils.runs.types import RunError
-from support.project import Answer, nbutils
+from support.project import Answer, nbutils, open_store
 from support.tiny import REPOSITORY, save, silent
 
 
@@ -235,11 +233,10 @@ def everything(project: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     def stage(p: Parameters, inputs: object, out: Path, progress: object) -> None:
         (out / "file").write_text("content")
 
-    for each in STAGES.values():
-        monkeypatch.setattr(import_module(f"nbutils.protocol.{each.module}"), each.function, stage)
+    monkeypatch.setattr(stages, "stage_function", lambda name: stage)
     wanted = plan.of("smoke", project).all()
     for wanted_run in wanted:
-        Store(project).execute(wanted_run, 1, silent)
+        open_store(project).execute(wanted_run, compute, 1, silent)
     return len(wanted)
 
 
@@ -278,7 +275,7 @@ def test_status_tells_running_failed_and_missing_runs_apart(
     everything: int, run: Callable[..., Answer], project: Path
 ) -> None:
     """A stage that was never timed has an unknown time left."""
-    planned, store = plan.of("smoke", project), Store(project)
+    planned, store = plan.of("smoke", project), open_store(project)
     claimed, failing, gone = (
         planned.model(name) for name in ("neox-small", "llama-small", "qwen-small")
     )

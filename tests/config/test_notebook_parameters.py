@@ -9,7 +9,6 @@ import pytest
 from nbutils.config import notebook_parameters
 from nbutils.config.schema import Parameters
 from nbutils.errors import ParameterError
-from nbutils.runs.types import RunError
 from support.tiny import REPOSITORY
 
 PARAMETERS = (
@@ -119,7 +118,7 @@ def test_without_a_project_above_the_default_is_refused(
     monkeypatch.setattr(
         "nbutils.config.tiers.__file__", str(tmp_path / "site/nbutils/config/tiers.py")
     )
-    with pytest.raises(RunError, match="no folder notebooks/tiers in"):
+    with pytest.raises(ParameterError, match="no folder notebooks/tiers in"):
         notebook_parameters.given(notebook_parameters.TablesNotebook, {"root": "."})
 
 

@@ -17,8 +17,7 @@ from nbutils.config import design
 from nbutils.protocol.plan import of
 from nbutils.results import corpora
 from nbutils.results.tables import COLUMNS, PUBLISHED, SUMS, YOURS, read_documents, without_manifest
-from nbutils.runs.store import Store
-from support.project import NBUTILS, nbutils, new_project
+from support.project import NBUTILS, nbutils, new_project, open_store
 
 
 def tables(root: Path, tier: str) -> dict[str, pd.DataFrame]:
@@ -123,19 +122,19 @@ def test_a_kill_in_the_middle_of_fine_tuning_loses_only_that_run(tmp_path: Path)
     fine_tunes = [plan.self_train(cell) for cell in design.every(plan.tier)]
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        keys = [Store(killed).key(run) for run in fine_tunes]
+        keys = [open_store(killed).key(run) for run in fine_tunes]
         if any(key and (partial / key).is_dir() for key in keys):
             break
         time.sleep(0.02)
     time.sleep(0.5)
     os.killpg(runner.pid, signal.SIGKILL)
     runner.wait()
-    survivors = {m.key: m.created for m in Store(killed).all()}
-    store = Store(killed)
+    survivors = {m.key: m.created for m in open_store(killed).all()}
+    store = open_store(killed)
     assert any(store.finished(run) is None for run in fine_tunes)
 
     assert nbutils(killed, "run", "killed").returncode == 0
-    after = {m.key: m.created for m in Store(killed).all()}
+    after = {m.key: m.created for m in open_store(killed).all()}
     assert survivors.items() <= after.items()
     for name, table in tables(killed, "killed").items():
         pd.testing.assert_frame_equal(table, tables(undisturbed, "killed")[name])

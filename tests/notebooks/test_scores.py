@@ -13,10 +13,9 @@ from nbutils.config import design
 from nbutils.notebooks import execute
 from nbutils.protocol import models, reading
 from nbutils.protocol.plan import of
-from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 from support import tiny, zoo
-from support.project import new_project
+from support.project import new_project, open_store
 from support.tiny import REPOSITORY
 
 TIER = """
@@ -74,7 +73,7 @@ def same(ours: pd.DataFrame, theirs: dict[str, tuple[bool, float]]) -> None:
 
 
 def test_scores_agree_with_lm_evals_command_line_item_by_item(smoke: Path, tmp_path: Path) -> None:
-    plan, store = of("smoke", smoke), Store(smoke)
+    plan, store = of("smoke", smoke), open_store(smoke)
     cell = design.Cell("llama-small", "neox-small", design.TEMPERATURE, "full", 0)
     ours = pd.read_parquet(store.path(plan.utility("neox-small", cell)) / "utility.parquet")
     weights, suite = store.path(plan.self_train(cell)), store.path(plan.suite())
@@ -97,7 +96,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_dry_run_says_what_is_found_out_when_a_model_is_fetched(project: Path) -> None:
     plan = of("others", project)
     cell = design.Cell("hybrid", "windowed", design.TEMPERATURE)
-    (told,) = reading.ways(plan.report(cell), Store(project))
+    (told,) = reading.ways(plan.report(cell), open_store(project))
     assert told.startswith("Not fetched yet: hybrid, windowed. Which shortcuts are right is found")
 
 
@@ -116,7 +115,7 @@ def test_a_pairing_of_any_architecture_is_scored_as_by_lm_eval(
     report = execute.execute("pairing", given, tmp_path / "report.ipynb", project)
     assert f"{student} is read the plain way" in report.read_text("utf-8")
     assert plain in report.read_text("utf-8")
-    plan, store = of("others", project), Store(project)
+    plan, store = of("others", project), open_store(project)
     cell = design.Cell(source, student, design.TEMPERATURE, "full", 0)
     (told,) = [line for line in reading.ways(plan.report(cell), store) if line.startswith(student)]
     assert plain in told

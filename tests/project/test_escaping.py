@@ -15,7 +15,7 @@ from nbutils.protocol import plan
 from nbutils.runs import failures
 from nbutils.runs.store import MANIFEST, Store
 from support.fuzz_targets import KEY, MANIFEST_VALUES
-from support.project import Answer
+from support.project import Answer, open_store
 
 RED, TURNED, MARKUP = "\x1b[31mred", "\u202etxt.exe", "<script>alert(1)</script>[bold]:b:"
 EVIL = f"{MARKUP}{RED}\r{TURNED}"
@@ -82,7 +82,7 @@ def store(project: Path) -> Store:
     for path in (project / "notebooks" / "tiers").glob("*.yml"):
         if path.stem != "smoke":
             path.unlink()
-    found = Store(project)
+    found = open_store(project)
     folder = found.folder("embed_texts", KEY)
     folder.mkdir(parents=True)
     (folder / MANIFEST).write_text(json.dumps(MANIFEST_VALUES | {"name": EVIL}), "utf-8")

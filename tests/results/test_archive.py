@@ -17,6 +17,7 @@ from nbutils.book import publish
 from nbutils.errors import UserError
 from nbutils.results import tables
 from nbutils.results.archive import FILES, LIMIT, zipped
+from nbutils.results.project import Project
 from nbutils.results.tables import MANIFESTS
 from nbutils.runs.types import Manifest
 from support.contributed import TIER, content, files, place, refused, resummed
@@ -104,7 +105,7 @@ def test_a_manifest_that_python_would_read_as_two_lines(theirs: Path, ours: Path
     assert old in changed[MANIFESTS]
     path = ours / "given.zip"
     path.write_bytes(resummed(changed | {MANIFESTS: changed[MANIFESTS].replace(old, new)}))
-    assert publish.accept(path, ours)[1]
+    assert publish.accept(path, Project(ours))[1]
     assert publish.verify(TIER, ours)
     shutil.rmtree(ours / tables.YOURS)
     assert len(tables.manifests(ours)) == len(tables.read_manifests(place(ours)))
@@ -237,7 +238,7 @@ def harmless(root: Path, before: dict[str, bytes], data: bytes) -> None:
     path = root / "given.zip"
     path.write_bytes(data)
     try:
-        publish.accept(path, root)
+        publish.accept(path, Project(root))
     except UserError:
         assert content(root) == before
     else:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from nbutils.protocol import pairing, stages
 from nbutils.protocol.plan import of
 from nbutils.results import contribute
 from nbutils.results.archive import FILES
+from nbutils.results.project import Project
 from nbutils.results.tables import (
     SUMS,
     YOURS,
@@ -28,7 +30,6 @@ from nbutils.results.tables import (
     without_manifest,
 )
 from nbutils.runs import dag
-from nbutils.runs.store import Store
 from support import contributed
 from support.contributed import (
     HUB,
@@ -45,6 +46,7 @@ from support.contributed import (
     project,
     refused,
 )
+from support.project import open_store
 
 pytestmark = pytest.mark.usefixtures("stages")
 
@@ -54,7 +56,7 @@ pytestmark = pytest.mark.usefixtures("stages")
 
 def test_a_round_trip_adds_the_cell(theirs: Path, ours: Path) -> None:
     before = read(place(ours))
-    contribution, added = publish.accept(theirs, ours)
+    contribution, added = publish.accept(theirs, Project(ours))
     assert added
     assert publish.verify(TIER, ours)
     after = read(place(ours))
@@ -77,11 +79,11 @@ def test_a_round_trip_adds_the_cell(theirs: Path, ours: Path) -> None:
 def test_gains_of_a_contributed_cell_are_those_of_its_rows(tmp_path: Path, ours: Path) -> None:
     root = project(tmp_path / "theirs")
     asked = form(temperature=0.7, source="neox-small", seed=0)
-    publish.accept(packed(root, **asked.model_dump(exclude_unset=True)), ours)
-    plan, cell = pairing.asked(asked, root)
+    publish.accept(packed(root, **asked.model_dump(exclude_unset=True)), Project(ours))
+    plan, cell = pairing.from_parameters(asked, of(asked.tier, root))
     both = [plan.utility(cell.student), plan.utility(cell.student, cell)]
     direct = analysis_gains.paired(
-        *(pd.read_parquet(Store(root).path(run) / "utility.parquet") for run in both)
+        *(pd.read_parquet(open_store(root).path(run) / "utility.parquet") for run in both)
     )
     found = read(place(ours))["gains"]
     found = found[found["temperature"].eq(0.7)]
@@ -105,14 +107,14 @@ def test_a_tier_that_was_published_without_acc_norm(theirs: Path, ours: Path) ->
     """It takes another seed of a cell, which has no gain by acc_norm: one seed's answers lack."""
     without_acc_norm(ours)
     assert publish.verify(TIER, ours)
-    assert publish.accept(theirs, ours)[1] is True
+    assert publish.accept(theirs, Project(ours))[1] is True
     assert publish.verify(TIER, ours)
     assert read(place(ours))["gains"]["gain_norm"].isna().all()
 
 
 def test_a_cell_of_its_own_brings_acc_norm_to_such_a_tier(tmp_path: Path, ours: Path) -> None:
     without_acc_norm(ours)
-    publish.accept(packed(project(tmp_path / "theirs"), source=HUB), ours)
+    publish.accept(packed(project(tmp_path / "theirs"), source=HUB), Project(ours))
     assert publish.verify(TIER, ours)
     gains = read(place(ours))["gains"]
     told = gains[gains["gain_norm"].notna()]
@@ -142,34 +144,34 @@ def test_a_kill_between_two_renames_loses_nothing(theirs: Path, ours: Path) -> N
     """What was published lay aside when the process died."""
     before = read(place(ours))["states"]
     place(ours).rename(place(ours).with_name(f".{TIER}.old"))
-    publish.accept(theirs, ours)
+    publish.accept(theirs, Project(ours))
     after = read(place(ours))["states"]
     assert set(before["state"]) < set(after["state"])
 
 
 def test_a_second_seed_joins_the_cell(theirs: Path, ours: Path) -> None:
-    publish.accept(theirs, ours)
+    publish.accept(theirs, Project(ours))
     gains = read(place(ours))["gains"]
     suite = gains[gains["task"].eq(SUITE)].set_index("source")["seeds"]
     assert suite.to_dict() == {"neox-small": 1, "llama-small": 2}
 
 
 def test_accepting_twice_changes_nothing(theirs: Path, ours: Path) -> None:
-    publish.accept(theirs, ours)
+    publish.accept(theirs, Project(ours))
     before = content(ours)
-    assert publish.accept(theirs, ours)[1] is False
+    assert publish.accept(theirs, Project(ours))[1] is False
     assert content(ours) == before
 
 
 def test_a_cell_of_the_tier_itself_changes_nothing(tmp_path: Path, ours: Path) -> None:
     before = content(ours)
-    assert publish.accept(packed(project(tmp_path / "theirs"), seed=0), ours)[1] is False
+    assert publish.accept(packed(project(tmp_path / "theirs"), seed=0), Project(ours))[1] is False
     assert content(ours) == before
 
 
 def test_a_tier_that_is_not_published_gets_a_folder(theirs: Path, tmp_path: Path) -> None:
     root = project(tmp_path / "fresh")
-    assert publish.accept(theirs, root)[1] is True
+    assert publish.accept(theirs, Project(root))[1] is True
     assert publish.verify(TIER, root)
     assert [t.label for t in available(root)] == ["small · published"]
     assert without_manifest(place(root)) == set()
@@ -177,7 +179,7 @@ def test_a_tier_that_is_not_published_gets_a_folder(theirs: Path, tmp_path: Path
 
 
 def test_a_model_from_the_hub_is_accepted(tmp_path: Path, ours: Path) -> None:
-    publish.accept(packed(project(tmp_path / "theirs"), source=HUB), ours)
+    publish.accept(packed(project(tmp_path / "theirs"), source=HUB), Project(ours))
     tables = read(place(ours))
     (stranger,) = set(tables["models"]["model"]) - {"neox-small", "llama-small"}
     assert stranger.startswith("owner-name-")
@@ -186,24 +188,24 @@ def test_a_model_from_the_hub_is_accepted(tmp_path: Path, ours: Path) -> None:
 
 
 def test_what_is_kept_is_what_was_sent(theirs: Path, ours: Path) -> None:
-    publish.accept(theirs, ours)
+    publish.accept(theirs, Project(ours))
     kept = place(ours) / contribute.KEPT / theirs.name
     assert kept.read_bytes() == theirs.read_bytes()
 
 
 def test_publishing_again_keeps_contributions(theirs: Path, ours: Path) -> None:
-    publish.accept(theirs, ours)
+    publish.accept(theirs, Project(ours))
     before = content(ours)
-    publish.publish(TIER, of(TIER, ours).all(), ours)
+    publish.publish(TIER, Project(ours))
     assert content(ours) == before
 
 
 def test_publishing_refuses_to_lose_a_contribution(theirs: Path, ours: Path) -> None:
-    publish.accept(theirs, ours)
+    publish.accept(theirs, Project(ours))
     (place(ours) / contribute.KEPT / theirs.name).write_bytes(b"")
     before = content(ours)
     with pytest.raises(publish.PublishError, match=r"no longer fits.*no whole zip"):
-        publish.publish(TIER, of(TIER, ours).all(), ours)
+        publish.publish(TIER, Project(ours))
     assert content(ours) == before
 
 
@@ -236,11 +238,11 @@ def test_the_command_line(
 
 def test_a_missing_measurement_is_told_with_its_command(tmp_path: Path) -> None:
     root = project(tmp_path)
-    plan, cell = pairing.asked(form(), root)
+    plan, cell = pairing.from_parameters(form(), of(TIER, root))
     compute(root, dag.each_once([plan.utility(cell.student, cell)]))
-    key = Store(root).key(plan.self_train(cell))
+    key = open_store(root).key(plan.self_train(cell))
     with pytest.raises(contribute.ContributionError) as caught:
-        contribute.contribute(str(key), root)
+        contribute.contribute(str(key), Project(root))
     assert "measure_extraction of small: neox-small ← llama-small" in str(caught.value)
     command = "nbutils notebook pairing -p tier small -p source llama-small -p student neox-small"
     assert command + " -p temperature 1.0 -p method full -p seed 1" in str(caught.value)
@@ -261,21 +263,21 @@ def test_a_student_without_passages(tmp_path: Path) -> None:
 )
 def test_a_run_that_is_not_one(reference: str, message: str, published: Path) -> None:
     with pytest.raises(contribute.ContributionError, match=message):
-        contribute.contribute(reference, published)
+        contribute.contribute(reference, Project(published))
 
 
 def test_another_budget_is_not_the_tiers(tmp_path: Path) -> None:
     root = project(tmp_path)
     key = paired(root, form(steps=2, tokens=100))
     with pytest.raises(contribute.ContributionError, match="differs in: recipe, input corpus"):
-        contribute.contribute(key, root)
+        contribute.contribute(key, Project(root))
 
 
 def test_only_pairings_are_contributed(tmp_path: Path) -> None:
     root = project(tmp_path, grid={"students": ["neox-small"], "rounds": 2})
     compute(root, of(TIER, root).all())
     with pytest.raises(contribute.ContributionError, match="belongs to rounds; only pairings"):
-        contribute.contribute("neox-small ← neox-small T=1 full round 2 s0", root)
+        contribute.contribute("neox-small ← neox-small T=1 full round 2 s0", Project(root))
 
 
 def test_a_model_that_others_cannot_fetch(tmp_path: Path) -> None:
@@ -291,9 +293,9 @@ def test_a_model_that_others_cannot_fetch(tmp_path: Path) -> None:
 
 
 def test_another_version(tmp_path: Path, ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = stages.version
+    raised = replace(stages.STAGES["diagnose"], version=99)
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "version", lambda s: 99 if s == "diagnose" else now(s))
+        patch.setitem(stages.STAGES, "diagnose", raised)
         archive = packed(project(tmp_path / "theirs"))
     refused(ours, archive.read_bytes(), "of another version of diagnose than tier 'small'")
 
@@ -302,8 +304,9 @@ def test_versions_are_compared_with_those_of_the_tier(
     theirs: Path, ours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tier and the contribution have one version; the checkout has raised it since."""
-    monkeypatch.setattr(stages, "version", lambda stage: 99)
-    assert publish.accept(theirs, ours)[1] is True
+    for name, stage in stages.STAGES.items():
+        monkeypatch.setitem(stages.STAGES, name, replace(stage, version=99))
+    assert publish.accept(theirs, Project(ours))[1] is True
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from nbutils.protocol.stages import version
+from nbutils.protocol.stages import versions
 from nbutils.results import history
 
 
@@ -34,7 +34,7 @@ def test_a_tier_says_when_where_how_long_and_from_which_commits() -> None:
 
 
 def test_a_stage_says_whether_its_version_is_that_of_today() -> None:
-    now = [run("five", version=version("self_train"), results="here")]
+    now = [run("five", version=versions()["self_train"], results="here")]
     gone = [run("six", stage="no_more", results="here")]
     rows = history.stages(pd.DataFrame([*MANIFESTS.to_dict("records"), *now, *gone]))
     told = rows.set_index(["results", "stage"])["of today"]

@@ -8,15 +8,16 @@ import pandas as pd
 import pytest
 
 from nbutils.analysis import gains as analysis_gains
-from nbutils.config import tiers
 from nbutils.config.design import LABELS
 from nbutils.config.schema import PrepareSuite, SuiteSize
 from nbutils.protocol import prepare_suite
+from nbutils.protocol.compute import compute
 from nbutils.protocol.plan import of
 from nbutils.results import collect, tables
+from nbutils.results.project import Project
 from nbutils.results.tables import COLUMNS
-from nbutils.runs.store import Store
 from nbutils.runs.types import Run, RunError
+from support.project import open_store
 from support.tiny import REPOSITORY, silent
 
 
@@ -81,12 +82,11 @@ def one_run(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Run]:
 def test_collect_writes_once_and_again_when_a_run_changes(
     project: Path, one_run: Callable[[int], Run]
 ) -> None:
-    tier = tiers.load_tier("smoke", project)
     for max_chars in (50, 60):
         run = one_run(max_chars)
-        done = Store(project).execute(run, 1, silent)
-        assert collect.collect(tier, "smoke", [run], project) is True
-        assert collect.collect(tier, "smoke", [run], project) is False
+        done = open_store(project).execute(run, compute, 1, silent)
+        assert collect.collect("smoke", [run], Project(project)) is True
+        assert collect.collect("smoke", [run], Project(project)) is False
         assert tables.read_manifests(project / "runs" / "tables" / "smoke") == [done]
         assert [t.label for t in tables.available(project)] == ["smoke · your run"]
     assert [p.name for p in (project / "runs" / "tables").iterdir()] == ["smoke"]
@@ -95,11 +95,11 @@ def test_collect_writes_once_and_again_when_a_run_changes(
 def test_collect_repairs_a_folder_that_misses_a_table(
     project: Path, one_run: Callable[[int], Run]
 ) -> None:
-    tier, run = tiers.load_tier("smoke", project), one_run(50)
-    Store(project).execute(run, 1, silent)
-    collect.collect(tier, "smoke", [run], project)
+    run = one_run(50)
+    open_store(project).execute(run, compute, 1, silent)
+    collect.collect("smoke", [run], Project(project))
     (project / "runs" / "tables" / "smoke" / "gains.parquet").unlink()
-    assert collect.collect(tier, "smoke", [run], project) is True
+    assert collect.collect("smoke", [run], Project(project)) is True
     assert len(tables.available(project)) == 1
 
 
@@ -108,7 +108,7 @@ def test_collecting_an_unfinished_tier_is_an_error_and_keeps_the_tables(project:
     write(standing, 1.0)
     plan = of("smoke", project)
     with pytest.raises(RunError, match="is not finished"):
-        collect.collect(plan.tier, "smoke", plan.all(), project)
+        collect.collect("smoke", plan.all(), Project(project))
     assert len(tables.load("gains", project)) == 1
 
 

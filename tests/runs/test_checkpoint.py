@@ -14,14 +14,15 @@ import torch
 from transformers import PreTrainedModel
 
 from nbutils.config.schema import FetchModel, Lora, SampleCorpus, SelfTrain
-from nbutils.protocol import packing
+from nbutils.protocol import compute as real
+from nbutils.protocol import packing, training
 from nbutils.protocol.packing import Packed, pack
 from nbutils.protocol.training import fit
 from nbutils.runs import checkpoint as runs_checkpoint
 from nbutils.runs.checkpoint import FILE, Checkpoint, CheckpointError
-from nbutils.runs.store import Store
 from nbutils.runs.types import Manifest, Run
 from support import tiny
+from support.project import open_store
 
 
 class InterruptionError(Exception):
@@ -111,7 +112,7 @@ def test_too_little_memory_halves_the_micro_batch(monkeypatch: pytest.MonkeyPatc
 
     recipe = tiny.recipe(steps=2)
     whole = fit(tiny.model("llama"), rows(), recipe, 0, tiny.silent)
-    monkeypatch.setattr(packing, "loss_sum", small)
+    monkeypatch.setattr(training, "loss_sum", small)
     with pytest.warns(UserWarning, match="out of memory: going on with 1 rows"):
         halved = fit(tiny.model("llama"), rows(), recipe, 0, tiny.silent)
     assert halved == pytest.approx(whole, rel=1e-5)
@@ -153,7 +154,7 @@ def self_train(folder: str, method: str) -> tuple[Run, Run, Run]:
 def compute(root: Path, folder: str, method: str, progress: Callable[[float], None]) -> Manifest:
     """Execute the three runs in a store; return what the last one left."""
     for run in self_train(folder, method):
-        done = Store(root).execute(run, 1, progress)
+        done = open_store(root).execute(run, real.compute, 1, progress)
     return done
 
 
@@ -174,7 +175,7 @@ def test_after_kill_9_a_run_is_completed_to_the_same_bits(
     command = [sys.executable, "-c", SCRIPT, str(root), folder, method]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, env=environment)
-    saved = Store(root).root / "partial" / f"{whole.key}.checkpoint" / FILE
+    saved = open_store(root).root / "partial" / f"{whole.key}.checkpoint" / FILE
     while not saved.exists():
         assert process.poll() is None, "it ended before it was killed"
         time.sleep(0.01)
@@ -183,8 +184,8 @@ def test_after_kill_9_a_run_is_completed_to_the_same_bits(
     assert process.wait() == -signal.SIGKILL
     *inputs, run = self_train(folder, method)
     assert (saved.parents[1] / whole.key).is_dir()
-    assert Store(root).finished(run) is None
-    assert {m.stage for m in Store(root).all()} == {r.stage for r in inputs}
+    assert open_store(root).finished(run) is None
+    assert {m.stage for m in open_store(root).all()} == {r.stage for r in inputs}
     seen: list[float] = []
     done = compute(root, folder, method, seen.append)
     assert seen[0] > 1 / STEPS  # it went on where it was

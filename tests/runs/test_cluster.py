@@ -13,7 +13,6 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,13 +20,12 @@ from typing import Any
 import pytest
 import yaml
 
-from nbutils.protocol import plan
-from nbutils.protocol.stages import STAGES
+from nbutils.protocol import plan, stages
+from nbutils.protocol.compute import compute
 from nbutils.runs import dag
-from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 from support import pods, pretend, slurm
-from support.project import Answer
+from support.project import Answer, open_store
 from support.tiny import REPOSITORY, silent
 
 SNAKEMAKE = REPOSITORY / ".venv-cluster" / "bin" / "snakemake"
@@ -78,7 +76,7 @@ def calls(project: Path) -> Counter[str]:
 
 def finished(project: Path, tier: str) -> dict[tuple[str, str], str]:
     """Stage and name of every finished run of a tier, to its key."""
-    store = Store(project)
+    store = open_store(project)
     done = (store.finished(run) for run in plan.of(tier, project).all())
     return {(m.stage, m.name): m.key for m in done if m is not None}
 
@@ -96,7 +94,7 @@ def told(project: Path, tier: str) -> dict[str, Any]:
 def test_the_plan_for_others_is_the_plan(tier: str, project: Path) -> None:
     wanted = plan.of(tier, project)
     data = told(project, tier)
-    planned = dag.plan(wanted.all(), Store(project))
+    planned = dag.plan(wanted.all(), open_store(project))
     assert (data["tier"], data["threads"]) == (tier, wanted.tier.threads)
     assert [(d["stage"], d["name"], d["state"], d["key"], d["why"]) for d in data["runs"]] == [
         (p.run.stage, p.run.name, p.state, p.key, p.why) for p in planned
@@ -176,7 +174,7 @@ def dry(project: Path, tier: str) -> list[tuple[str, str]]:
 
 
 def missing(project: Path, tier: str) -> list[tuple[str, str]]:
-    planned = dag.plan(plan.of(tier, project).all(), Store(project))
+    planned = dag.plan(plan.of(tier, project).all(), open_store(project))
     return [(p.run.stage, p.run.name) for p in planned if p.state != "done"]
 
 
@@ -190,7 +188,7 @@ def test_snakemake_would_run_what_the_grid_would_run(
     assert sorted(dry(project, tier)) == sorted(missing(project, tier))
     assert len(missing(project, tier)) == len(wanted)
     execute(project, wanted[: len(wanted) // 3], monkeypatch)
-    shutil.rmtree(Store(project).path(wanted[0]))
+    shutil.rmtree(open_store(project).path(wanted[0]))
     assert sorted(dry(project, tier)) == sorted(missing(project, tier))
     assert 0 < len(missing(project, tier)) < len(wanted)
 
@@ -198,11 +196,9 @@ def test_snakemake_would_run_what_the_grid_would_run(
 def execute(project: Path, runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute runs in this process, with the pretended stages."""
     monkeypatch.setenv("CALLS", os.devnull)
-    for stage in STAGES.values():
-        module = import_module(f"nbutils.protocol.{stage.module}")
-        monkeypatch.setattr(module, stage.function, pretend.stage(stage.name))
+    monkeypatch.setattr(stages, "stage_function", pretend.stage)
     for run in runs:
-        Store(project).execute(run, 1, silent)
+        open_store(project).execute(run, compute, 1, silent)
 
 
 @pytest.fixture

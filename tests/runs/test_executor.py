@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ from nbutils.config.design import CONTROL_NAMES, Cell
 from nbutils.config.schema import Parameters
 from nbutils.errors import ParameterError
 from nbutils.protocol import stages
+from nbutils.protocol.compute import compute
 from nbutils.protocol.plan import Plan
-from nbutils.protocol.stages import STAGES
 from nbutils.runs import dag, environment, eta, executor, failures
 from nbutils.runs.dag import Planned
 from nbutils.runs.eta import Seconds
-from nbutils.runs.store import Store
 from nbutils.runs.types import Run, RunError
+from support.project import open_store
 from support.tiny import silent
 
 
@@ -41,9 +40,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return stage
 
-    for stage in STAGES.values():
-        module = import_module(f"nbutils.protocol.{stage.module}")
-        monkeypatch.setattr(module, stage.function, fake(stage.name))
+    monkeypatch.setattr(stages, "stage_function", fake)
     return found
 
 
@@ -195,11 +192,11 @@ def test_an_unknown_model_names_the_models(plan: Plan) -> None:
 
 
 def planned(run: Run, project: Path) -> Planned:
-    return dag.plan([run], Store(project))[0]
+    return dag.plan([run], open_store(project))[0]
 
 
 def test_states_of_a_fresh_tier(plan: Plan, project: Path) -> None:
-    found = dag.plan(plan.all(), Store(project))
+    found = dag.plan(plan.all(), open_store(project))
     assert {p.state for p in found} == {"ready", "waiting"}
     for p in found:
         if p.run.stage in ("prepare_model", "prepare_suite"):
@@ -214,7 +211,7 @@ def test_states_of_a_fresh_tier(plan: Plan, project: Path) -> None:
 def test_a_finished_run_exists_and_makes_others_ready(
     plan: Plan, project: Path, calls: Counter[str]
 ) -> None:
-    done = Store(project).execute(plan.model("neox-small"), 1, silent)
+    done = open_store(project).execute(plan.model("neox-small"), compute, 1, silent)
     model = planned(plan.model("neox-small"), project)
     assert (model.state, model.key, model.why) == ("done", done.key, "exists")
     corpus = planned(plan.corpus("neox-small", 1.0, 0), project)
@@ -223,7 +220,7 @@ def test_a_finished_run_exists_and_makes_others_ready(
 
 
 def test_a_changed_parameter_is_named(plan: Plan, project: Path, calls: Counter[str]) -> None:
-    Store(project).execute(plan.model("neox-small"), 1, silent)
+    open_store(project).execute(plan.model("neox-small"), compute, 1, silent)
     other = changed(plan, context=64, vocab_size=900)
     found = planned(other.model("neox-small"), project)
     assert (found.state, found.why) == ("ready", "changed: context, vocab_size")
@@ -231,33 +228,34 @@ def test_a_changed_parameter_is_named(plan: Plan, project: Path, calls: Counter[
 
 
 def test_a_changed_input_is_named(plan: Plan, project: Path, calls: Counter[str]) -> None:
-    store = Store(project)
+    store = open_store(project)
     for run in (plan.model("neox-small"), plan.corpus("neox-small", 1.0, 0)):
-        store.execute(run, 1, silent)
+        store.execute(run, compute, 1, silent)
     other = changed(plan, max_chars=200)
     corpus = other.corpus("neox-small", 1.0, 0)
     assert planned(corpus, project).state == "waiting"
-    store.execute(other.model("neox-small"), 1, silent)
+    store.execute(other.model("neox-small"), compute, 1, silent)
     assert planned(corpus, project).why == "changed: input source"
 
 
 def test_a_changed_version_is_named(
     plan: Plan, project: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Store(project).execute(plan.suite(), 1, silent)
-    monkeypatch.setattr(stages, "version", lambda stage: 99)
+    open_store(project).execute(plan.suite(), compute, 1, silent)
+    raised = dataclasses.replace(stages.STAGES["prepare_suite"], version=99)
+    monkeypatch.setitem(stages.STAGES, "prepare_suite", raised)
     found = planned(plan.suite(), project)
     assert (found.state, found.why) == ("ready", "changed: version of prepare_suite")
 
 
 def test_compute_runs_what_is_needed_once(plan: Plan, project: Path, calls: Counter[str]) -> None:
     run = plan.self_train(Cell("qwen-small", "neox-small", 1.0, "full", 0))
-    assert executor.compute(run, plan, project) == Store(project).path(run)
+    store = open_store(project)
+    assert executor.compute_one(run, store, compute, 1) == open_store(project).path(run)
     assert calls == {"prepare_model": 2, "sample_corpus": 1, "self_train": 1}
-    executor.compute(run, plan, project)
-    executor.compute(
-        plan.self_train(Cell("qwen-small", "qwen-small", 1.0, "full", 0)), plan, project
-    )
+    executor.compute_one(run, store, compute, 1)
+    other = plan.self_train(Cell("qwen-small", "qwen-small", 1.0, "full", 0))
+    executor.compute_one(other, store, compute, 1)
     assert calls == {"prepare_model": 2, "sample_corpus": 1, "self_train": 2}
 
 
@@ -312,16 +310,23 @@ def test_a_failed_run_is_named_and_what_was_finished_stays(
     """The model's folder holds no model, so sampling fails in its worker."""
     monkeypatch.setattr(executor, "jobs", lambda *_: 1)
     model, corpus = plan.model("neox-small"), plan.corpus("neox-small", 1.0, 0)
-    Store(project).execute(model, 1, silent)
+    open_store(project).execute(model, compute, 1, silent)
     reports: list[str] = []
     with pytest.raises(RunError) as caught:
-        executor.execute([model, corpus], project, 1, {}, lambda run, *_: reports.append(run.name))
+        executor.execute(
+            [model, corpus],
+            open_store(project),
+            compute,
+            1,
+            [],
+            lambda run, *_: reports.append(run.name),
+        )
     message = str(caught.value)
     assert message.startswith("sample_corpus of smoke: neox-small T=1 s0 failed: the model in ")
     assert "cannot be loaded" in message
     assert "\n1 failed, 0 wait for them, 0 were computed and are kept; " in message
     assert reports == []
-    store = Store(project)
+    store = open_store(project)
     assert store.finished(model) is not None
     assert store.finished(corpus) is None
 
@@ -333,13 +338,13 @@ def test_a_failure_leaves_the_others_running_and_is_not_tried_again_unless_told(
     monkeypatch.setattr(executor, "jobs", lambda *_: 1)
     model, corpus = plan.model("neox-small"), plan.corpus("neox-small", 1.0, 0)
     shuffled = plan.read_corpus(Cell("neox-small", "neox-small", 1.0, "full", 0, "shuffled"))
-    store = Store(project)
-    store.execute(model, 1, silent)
+    store = open_store(project)
+    store.execute(model, compute, 1, silent)
     runs_ = [model, corpus, shuffled, plan.suite()]
     written = []
     for retry in (False, False, True):
         with pytest.raises(RunError, match="1 failed, 1 wait for them"):
-            executor.execute(runs_, project, 1, {}, lambda *_: None, retry)
+            executor.execute(runs_, open_store(project), compute, 1, [], lambda *_: None, retry)
         failure = failures.of(store, corpus)
         assert failure is not None
         assert failure.parameters == corpus.params.model_dump(mode="json")
@@ -360,7 +365,7 @@ def test_what_another_runner_saw_fail_is_not_tried_again(
     model, corpus, store = (
         plan.model("neox-small"),
         plan.corpus("neox-small", 1.0, 0),
-        Store(project),
+        open_store(project),
     )
 
     def elsewhere(done: Run, *_: Any) -> None:
@@ -368,7 +373,7 @@ def test_what_another_runner_saw_fail_is_not_tried_again(
             failures.note(store, corpus, RunError("it broke elsewhere"))
 
     with pytest.raises(RunError, match="it broke elsewhere"):
-        executor.execute([model, corpus], project, 1, {}, elsewhere)
+        executor.execute([model, corpus], open_store(project), compute, 1, [], elsewhere)
     assert store.finished(model) is not None
     failure = failures.of(store, corpus)
     assert failure is not None
@@ -387,8 +392,13 @@ def test_nothing_is_run_where_everything_exists(
     plan: Plan, project: Path, calls: Counter[str]
 ) -> None:
     for run in plan.all():
-        Store(project).execute(run, 1, silent)
+        open_store(project).execute(run, compute, 1, silent)
     assert sum(calls.values()) == len(plan.all())
     reports: list[Any] = []
-    assert executor.execute(plan.all(), project, 1, {}, lambda *args: reports.append(args)) == 0
+    assert (
+        executor.execute(
+            plan.all(), open_store(project), compute, 1, [], lambda *args: reports.append(args)
+        )
+        == 0
+    )
     assert reports == []

@@ -9,10 +9,12 @@ from filelock import FileLock
 
 from nbutils.config.schema import EmbedTexts
 from nbutils.protocol import plan
+from nbutils.protocol.compute import compute
+from nbutils.results.project import Project
 from nbutils.runs import garbage
 from nbutils.runs.store import MANIFEST, Store
 from nbutils.runs.types import SCHEMA, Run, RunError
-from support.project import Answer
+from support.project import Answer, open_store
 
 STRAY = Run("embed_texts", "gone: a corpus", EmbedTexts(texts=3))
 
@@ -27,8 +29,8 @@ def store(project: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
     monkeypatch.setattr("nbutils.protocol.measure_proxies.embed", write)
     monkeypatch.chdir(project)
-    Store(project).execute(STRAY, 1, lambda share: None)
-    return Store(project)
+    open_store(project).execute(STRAY, compute, 1, lambda share: None)
+    return open_store(project)
 
 
 def test_what_no_tier_asks_for_is_listed_and_only_then_deleted(
@@ -36,13 +38,13 @@ def test_what_no_tier_asks_for_is_listed_and_only_then_deleted(
 ) -> None:
     done = store.finished(STRAY)
     assert done is not None
-    assert garbage.unneeded(project) == [done]
+    assert garbage.unneeded(store, Project(project).wanted()) == [done]
     status, said, _ = run("gc")
     assert (status, "1 runs" in said) == (0, True)
     assert store.path(STRAY).is_dir()
     assert run("gc", "--delete")[0] == 0
-    assert Store(project).finished(STRAY) is None
-    assert garbage.unneeded(project) == []
+    assert open_store(project).finished(STRAY) is None
+    assert garbage.unneeded(open_store(project), Project(project).wanted()) == []
 
 
 def test_leftovers_are_those_that_nobody_computes(store: Store, project: Path) -> None:
@@ -54,8 +56,9 @@ def test_leftovers_are_those_that_nobody_computes(store: Store, project: Path) -
     names.append(f"{done}.checkpoint")
     for name in names:
         (partial / name).mkdir(parents=True)
+    wanted = Project(project).wanted()
     with FileLock(partial / "live.lock"):
-        found = {p.name for p in garbage.leftovers(project)}
+        found = {p.name for p in garbage.leftovers(store, wanted)}
         garbage.clear(store, partial / "live")  # one that somebody took up since they were listed
     assert found == {"dead", "dead.checkpoint", f"{done}.checkpoint", key}
     garbage.clear(store, partial / "dead.checkpoint")
@@ -107,4 +110,4 @@ def test_a_manifest_of_a_later_version_is_refused_as_that(store: Store, project:
     text = path.read_text("utf-8")
     path.write_text(text.replace(f'"schema_version": {SCHEMA}', '"schema_version": 99, "new": 1'))
     with pytest.raises(RunError, match=f"schema version 99 and this package reads {SCHEMA}"):
-        Store(project).finished(STRAY)
+        open_store(project).finished(STRAY)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from nbutils.protocol.compute import compute
 from nbutils.runs import dag, executor
 from nbutils.runs.store import MANIFEST, Store
 from nbutils.runs.types import Input, Manifest, Run
 from support import toy
+from support.project import open_store
 from support.tiny import silent
 
 RUNS = 1000
@@ -33,12 +35,12 @@ def test_a_plan_of_a_thousand_finished_runs_takes_two_seconds_at_most(
 ) -> None:
     """Of the processor: how busy the machine is does not count."""
     made = toy.new(tmp_path, monkeypatch, copies=RUNS // 4)
-    like = made.store.execute(made.runs[0], 1, silent)
+    like = made.store.execute(made.runs[0], compute, 1, silent)
     store = made.store
     for run in made.runs[1:]:
         finish(store, run, like)
     started = time.process_time()
-    planned = dag.plan(made.runs, Store(tmp_path))
+    planned = dag.plan(made.runs, open_store(tmp_path))
     assert time.process_time() - started < SECONDS
     assert [p.state for p in planned] == ["done"] * RUNS
-    assert executor.execute(made.runs, tmp_path, 1, {}, lambda *_: None) == 0
+    assert executor.execute(made.runs, open_store(tmp_path), compute, 1, [], lambda *_: None) == 0

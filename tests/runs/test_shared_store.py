@@ -11,6 +11,7 @@ import pytest
 
 from nbutils import files
 from nbutils.config.schema import Parameters
+from nbutils.protocol import compute as actual
 from nbutils.protocol.packing import TrainingError
 from nbutils.runs import dag, failures, garbage, store
 from nbutils.runs.checkpoint import FILE, Checkpoint
@@ -73,7 +74,7 @@ def test_a_full_disk_is_told_and_loses_nothing(
 ) -> None:
     """With and without a checkpoint to write first; a rerun completes without being told to."""
     monkeypatch.setattr(toy, "STEPS", steps)
-    before = grid.store.execute(grid.runs[0], 1, lambda share: None)
+    before = grid.store.execute(grid.runs[0], actual.compute, 1, lambda share: None)
     filler = disk / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(disk).free))
     status, said = compute()
@@ -159,7 +160,7 @@ def test_an_input_that_goes_while_the_grid_runs_is_named_and_no_failure_of_the_r
 ) -> None:
     suite, real, corpus, _ = grid.runs
     for run in (real, corpus):
-        grid.store.execute(run, 1, lambda share: None)
+        grid.store.execute(run, actual.compute, 1, lambda share: None)
     held = toy.hold(grid, suite)
     pid = start(grid.compute, tmp_path / "log")
     harness.until(lambda: grid.store.claimed(suite))
@@ -176,7 +177,7 @@ def test_a_damaged_table_of_an_input_is_named(grid: Grid, compute: Compute) -> N
     """The run that reads it has not failed: with the damaged one deleted, both are computed."""
     suite, real = grid.runs[:2]
     for run in (suite, real):
-        grid.store.execute(run, 1, lambda share: None)
+        grid.store.execute(run, actual.compute, 1, lambda share: None)
     folder = grid.store.path(real)
     path = folder / "deep" / toy.TABLE
     path.write_bytes(path.read_bytes()[:100])
@@ -191,7 +192,7 @@ def test_a_damaged_table_of_an_input_is_named(grid: Grid, compute: Compute) -> N
 
 
 def test_an_error_that_is_not_of_the_files_is_raised_as_it_is(grid: Grid) -> None:
-    done = grid.store.execute(grid.runs[0], 1, lambda share: None)
+    done = grid.store.execute(grid.runs[0], actual.compute, 1, lambda share: None)
     with pytest.raises(KeyError), garbage.blamed(grid.store, [done]):
         raise KeyError("mine")
 

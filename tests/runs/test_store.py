@@ -19,11 +19,13 @@ import pytest
 from nbutils.config import tiers
 from nbutils.config.schema import Parameters, PrepareSuite, SampleCorpus, SuiteSize
 from nbutils.protocol import prepare_suite, sample_corpus, stages
+from nbutils.protocol.compute import compute
 from nbutils.protocol.text import TextError
 from nbutils.runs import fingerprint, types
 from nbutils.runs import store as runs_store
-from nbutils.runs.store import MANIFEST, Store
+from nbutils.runs.store import MANIFEST
 from nbutils.runs.types import Run, RunError
+from support.project import open_store
 from support.tiny import silent
 
 SIZE = SuiteSize(cloze=1, agreement=1, preposition=1)
@@ -31,9 +33,11 @@ SIZE = SuiteSize(cloze=1, agreement=1, preposition=1)
 WORKER = """
 import sys, time
 from pathlib import Path
-from nbutils import suite
-from nbutils.params import PrepareSuite, SuiteSize
-from nbutils.runs import Run, Store
+from nbutils.config.schema import PrepareSuite, SuiteSize
+from nbutils.protocol import prepare_suite, stages
+from nbutils.protocol.compute import compute
+from nbutils.runs.store import Store
+from nbutils.runs.types import Run
 import torch
 
 root = Path(sys.argv[1])
@@ -46,11 +50,11 @@ def prepare(p, inputs, out, progress):
         time.sleep(0.01)
     (out / "whole.txt").write_text("whole")
 
-suite.prepare = prepare
+prepare_suite.prepare = prepare
 size = SuiteSize(cloze=1, agreement=1, preposition=1)
 run = Run("prepare_suite", "a suite", PrepareSuite(size=size, max_chars=240))
 (root / sys.argv[2]).touch()
-print(Store(root).execute(run, 1, lambda share: None).key)
+print(Store(root, stages.versions()).execute(run, compute, 1, lambda share: None).key)
 """
 
 
@@ -109,8 +113,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 def test_key_changes_with_every_parameter(
     tmp_path: Path, fake: Fake, change: dict[str, float]
 ) -> None:
-    store = Store(tmp_path)
-    store.execute(suite_run(), 1, silent)
+    store = open_store(tmp_path)
+    store.execute(suite_run(), compute, 1, silent)
     key = store.key(corpus_run())
     assert key is not None
     assert store.key(corpus_run()) == key
@@ -118,7 +122,7 @@ def test_key_changes_with_every_parameter(
 
 
 def test_key_changes_with_a_nested_parameter(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     larger = PrepareSuite(size=SIZE.model_copy(update={"seed": 1}), max_chars=240)
     assert store.key(suite_run()) != store.key(Run("prepare_suite", "a suite", larger))
 
@@ -126,31 +130,34 @@ def test_key_changes_with_a_nested_parameter(tmp_path: Path) -> None:
 def test_key_does_not_depend_on_what_people_call_a_run(tmp_path: Path) -> None:
     run = suite_run()
     named = Run(run.stage, "another name", run.params, labels={"model": "x"})
-    assert Store(tmp_path).key(named) == Store(tmp_path).key(run)
+    assert open_store(tmp_path).key(named) == open_store(tmp_path).key(run)
 
 
 def test_key_changes_with_an_inputs_key_and_with_its_role(tmp_path: Path, fake: Fake) -> None:
-    store = Store(tmp_path)
-    first, second = store.execute(suite_run(), 1, silent), store.execute(suite_run(99), 1, silent)
+    store = open_store(tmp_path)
+    first, second = (
+        store.execute(suite_run(), compute, 1, silent),
+        store.execute(suite_run(99), compute, 1, silent),
+    )
     assert first.digest == second.digest
     assert store.key(corpus_run()) != store.key(corpus_run(source=suite_run(99)))
     assert store.key(corpus_run()) != store.key(corpus_run(role="other"))
 
 
 def test_key_changes_with_an_inputs_content(tmp_path: Path, fake: Fake) -> None:
-    a, b = Store(tmp_path / "a"), Store(tmp_path / "b")
-    a.execute(suite_run(), 1, silent)
+    a, b = open_store(tmp_path / "a"), open_store(tmp_path / "b")
+    a.execute(suite_run(), compute, 1, silent)
     fake.content = "something else"
-    b.execute(suite_run(), 1, silent)
+    b.execute(suite_run(), compute, 1, silent)
     assert a.key(suite_run()) == b.key(suite_run())
     assert a.key(corpus_run()) != b.key(corpus_run())
 
 
 def test_there_is_no_key_before_the_inputs_are_finished(tmp_path: Path, fake: Fake) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     assert store.key(corpus_run()) is None
     with pytest.raises(RunError, match="needs inputs that are not finished"):
-        store.execute(corpus_run(), 1, silent)
+        store.execute(corpus_run(), compute, 1, silent)
     with pytest.raises(RunError, match="'a corpus' is not finished"):
         store.path(corpus_run())
     assert fake.calls == 0
@@ -159,9 +166,10 @@ def test_there_is_no_key_before_the_inputs_are_finished(tmp_path: Path, fake: Fa
 def test_key_changes_with_the_version_of_the_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = Store(tmp_path).key(suite_run())
-    monkeypatch.setattr(stages, "version", lambda stage: stages.STAGES[stage].version + 1)
-    assert Store(tmp_path).key(suite_run()) != before
+    before = open_store(tmp_path).key(suite_run())
+    raised = replace(stages.STAGES["prepare_suite"], version=99)
+    monkeypatch.setitem(stages.STAGES, "prepare_suite", raised)
+    assert open_store(tmp_path).key(suite_run()) != before
 
 
 @pytest.fixture
@@ -181,16 +189,17 @@ def test_a_renamed_or_moved_function_changes_no_key(
     """Whatever happens to the code of a stage: its version alone is part of the key."""
     made = stages.STAGES[stage]
     run = Run(stage, "a run", suite_run().params)
-    before, code = Store(tmp_path).key(run), stages.code_digest(stage)
+    before, code = open_store(tmp_path).key(run), stages.code_digest(stage)
     source = (package / "protocol" / f"{made.module}.py").read_text("utf-8")
-    renamed = source.replace(f"def {made.function}(", "def under_another_name(")
+    function = stages.stage_function(stage).__name__
+    renamed = source.replace(f"def {function}(", "def under_another_name(")
     assert renamed != source
     (package / "protocol" / "elsewhere.py").write_text(renamed, "utf-8")
-    moved = replace(made, module="elsewhere", function="under_another_name")
+    moved = replace(made, module="elsewhere")
     monkeypatch.setitem(stages.STAGES, stage, moved)
     fingerprint.module_digest.cache_clear()
     assert stages.code_digest(stage) != code
-    assert Store(tmp_path).key(run) == before
+    assert open_store(tmp_path).key(run) == before
 
 
 def every_digest() -> dict[str, str]:
@@ -266,11 +275,11 @@ def test_a_change_reaches_every_stage_that_imports_the_module(package: Path) -> 
 def test_a_finished_run_has_its_manifest_and_the_hashes_of_its_files(
     tmp_path: Path, fake: Fake
 ) -> None:
-    store = Store(tmp_path)
-    source = store.execute(suite_run(), 1, silent)
+    store = open_store(tmp_path)
+    source = store.execute(suite_run(), compute, 1, silent)
     labelled = Run("sample_corpus", "named", corpus_run().params, {"source": suite_run()},
                    {"source": "m", "temperature": 1.0})  # fmt: skip
-    done = store.execute(labelled, 1, silent)
+    done = store.execute(labelled, compute, 1, silent)
     folder = store.path(labelled)
     assert folder == tmp_path / "runs" / "store" / "sample_corpus" / done.key
     assert json.loads((folder / MANIFEST).read_text("utf-8")) == done.model_dump(mode="json")
@@ -280,18 +289,18 @@ def test_a_finished_run_has_its_manifest_and_the_hashes_of_its_files(
     assert done.parameters == labelled.params.model_dump(mode="json")
     assert (done.stage, done.name, done.seed, done.threads) == ("sample_corpus", "named", 0, 1)
     assert done.labels == {"source": "m", "temperature": 1.0}
-    assert done.version == stages.version("sample_corpus")
+    assert done.version == stages.versions()["sample_corpus"]
     assert done.code_digest == stages.code_digest("sample_corpus")
     assert {"python", "torch", "transformers", "nbutils"} <= done.versions.keys()
     assert done.peak_memory_mib > 10
-    assert sorted(m.stage for m in Store(tmp_path).all()) == ["prepare_suite", "sample_corpus"]
+    assert sorted(m.stage for m in open_store(tmp_path).all()) == ["prepare_suite", "sample_corpus"]
 
 
 def test_one_key_is_computed_once(tmp_path: Path, fake: Fake) -> None:
-    first = Store(tmp_path).execute(suite_run(), 1, silent)
-    assert Store(tmp_path).execute(suite_run(), 1, silent) == first
+    first = open_store(tmp_path).execute(suite_run(), compute, 1, silent)
+    assert open_store(tmp_path).execute(suite_run(), compute, 1, silent) == first
     assert fake.calls == 1
-    Store(tmp_path).execute(suite_run(99), 1, silent)
+    open_store(tmp_path).execute(suite_run(99), compute, 1, silent)
     assert fake.calls == 2
 
 
@@ -305,12 +314,12 @@ def test_an_exception_in_a_stage_leaves_nothing_to_read(
     with monkeypatch.context() as patch:
         patch.setattr(prepare_suite, "prepare", broken)
         with pytest.raises(TextError, match="no text"):
-            Store(tmp_path).execute(suite_run(), 1, silent)
-    store = Store(tmp_path)
+            open_store(tmp_path).execute(suite_run(), compute, 1, silent)
+    store = open_store(tmp_path)
     assert store.finished(suite_run()) is None
     assert store.all() == []
     monkeypatch.setattr(prepare_suite, "prepare", Fake())
-    assert set(store.execute(suite_run(), 1, silent).outputs) == {"deep/file.txt"}
+    assert set(store.execute(suite_run(), compute, 1, silent).outputs) == {"deep/file.txt"}
 
 
 def worker(root: Path, name: str) -> subprocess.Popen[str]:
@@ -342,11 +351,11 @@ def test_a_killed_process_leaves_no_run_and_a_rerun_completes(tmp_path: Path, fa
     wait_for(tmp_path / "calls")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     assert list(store.root.rglob("half.txt"))
     assert store.finished(suite_run()) is None
     assert store.all() == []
-    done = store.execute(suite_run(), 1, silent)
+    done = store.execute(suite_run(), compute, 1, silent)
     assert set(done.outputs) == {"deep/file.txt"}
     assert not list(store.root.rglob("half.txt"))
 
@@ -354,7 +363,7 @@ def test_a_killed_process_leaves_no_run_and_a_rerun_completes(tmp_path: Path, fa
 def test_a_full_disk_is_one_message_and_keeps_earlier_runs(
     tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Store(tmp_path).execute(suite_run(), 1, silent)
+    open_store(tmp_path).execute(suite_run(), compute, 1, silent)
 
     def full(source: object, target: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -362,11 +371,11 @@ def test_a_full_disk_is_one_message_and_keeps_earlier_runs(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         with pytest.raises(RunError, match="No space left on device; finished runs are kept"):
-            Store(tmp_path).execute(suite_run(99), 1, silent)
-    store = Store(tmp_path)
+            open_store(tmp_path).execute(suite_run(99), compute, 1, silent)
+    store = open_store(tmp_path)
     assert store.finished(suite_run(99)) is None
     assert store.finished(suite_run()) is not None
-    assert store.execute(suite_run(99), 1, silent).outputs
+    assert store.execute(suite_run(99), compute, 1, silent).outputs
 
 
 def test_an_error_without_a_number_is_still_told(
@@ -377,7 +386,7 @@ def test_an_error_without_a_number_is_still_told(
 
     monkeypatch.setattr(prepare_suite, "prepare", broken)
     with pytest.raises(RunError, match="Parquet magic bytes not found"):
-        Store(tmp_path).execute(suite_run(), 1, silent)
+        open_store(tmp_path).execute(suite_run(), compute, 1, silent)
 
 
 def test_a_cache_that_cannot_be_written_is_no_fault_of_the_store(
@@ -388,21 +397,21 @@ def test_a_cache_that_cannot_be_written_is_no_fault_of_the_store(
 
     monkeypatch.setattr(prepare_suite, "prepare", cached)
     with pytest.raises(types.StoreError, match=r"/home/a/\.cache: Permission denied; .*HF_HOME"):
-        Store(tmp_path).execute(suite_run(), 1, silent)
+        open_store(tmp_path).execute(suite_run(), compute, 1, silent)
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"key": "x"}', b"\xff\xfe"])
 def test_a_damaged_manifest_says_what_to_delete(tmp_path: Path, fake: Fake, content: bytes) -> None:
-    Store(tmp_path).execute(suite_run(), 1, silent)
-    folder = Store(tmp_path).path(suite_run())
+    open_store(tmp_path).execute(suite_run(), compute, 1, silent)
+    folder = open_store(tmp_path).path(suite_run())
     (folder / MANIFEST).write_bytes(content)
     with pytest.raises(RunError, match=f"is damaged .*: delete {folder} and run again"):
-        Store(tmp_path).finished(suite_run())
+        open_store(tmp_path).finished(suite_run())
 
 
 def test_size_counts_the_bytes_of_the_files(tmp_path: Path, fake: Fake) -> None:
-    store = Store(tmp_path)
-    done = store.execute(suite_run(), 1, silent)
+    store = open_store(tmp_path)
+    done = store.execute(suite_run(), compute, 1, silent)
     manifest = (store.path(suite_run()) / MANIFEST).stat().st_size
     assert store.size(done) == len("content") + manifest
 

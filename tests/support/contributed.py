@@ -5,7 +5,6 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,16 @@ from nbutils.analysis import gains
 from nbutils.book import publish
 from nbutils.config import notebook_parameters
 from nbutils.files import sums
+from nbutils.protocol import compute as real
 from nbutils.protocol import pairing
+from nbutils.protocol import stages as protocol_stages
 from nbutils.protocol.plan import of
-from nbutils.protocol.stages import STAGES
 from nbutils.results import collect, contribute, tables
 from nbutils.results.archive import zipped
+from nbutils.results.project import Project
 from nbutils.runs import dag
-from nbutils.runs.store import Store
 from nbutils.runs.types import Run
+from support.project import open_store
 from support.tiny import REPOSITORY, silent
 
 Files = dict[str, bytes]
@@ -87,9 +88,7 @@ def fake(stage: str) -> Callable[..., None]:
 
 def make_up(patch: pytest.MonkeyPatch) -> None:
     """Let every stage make its numbers up."""
-    for stage in STAGES.values():
-        module = import_module(f"nbutils.protocol.{stage.module}")
-        patch.setattr(module, stage.function, fake(stage.name))
+    patch.setattr(protocol_stages, "stage_function", fake)
     patch.setattr(publish, "stage_pages", lambda *_: None)
 
 
@@ -119,20 +118,20 @@ def form(**changes: Any) -> notebook_parameters.ReportNotebook:
 
 def compute(root: Path, wanted: list[Run]) -> None:
     for run in wanted:
-        Store(root).execute(run, 1, silent)
+        open_store(root).execute(run, real.compute, 1, silent)
 
 
 def paired(root: Path, asked: notebook_parameters.ReportNotebook) -> str:
     """Compute one pairing; return the key of its fine-tune."""
-    plan, cell = pairing.asked(asked, root)
+    plan, cell = pairing.from_parameters(asked, of(asked.tier, root))
     compute(root, dag.each_once([*plan.pairing(cell), *plan.beside(cell)]))
-    key = Store(root).key(plan.self_train(cell))
+    key = open_store(root).key(plan.self_train(cell))
     assert key is not None
     return key
 
 
 def packed(root: Path, **changes: Any) -> Path:
-    return contribute.contribute(paired(root, form(**changes)), root)
+    return contribute.contribute(paired(root, form(**changes)), Project(root))
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +146,8 @@ def published(tmp_path_factory: pytest.TempPathFactory, stages: None) -> Path:
     root = project(tmp_path_factory.mktemp("published"))
     plan = of(TIER, root)
     compute(root, plan.all())
-    collect.collect(plan.tier, TIER, plan.all(), root)
-    publish.publish(TIER, plan.all(), root)
+    collect.collect(TIER, plan.all(), Project(root))
+    publish.publish(TIER, Project(root))
     return root
 
 
@@ -185,5 +184,5 @@ def refused(root: Path, data: bytes, message: str) -> None:
     path = root / "given.zip"
     path.write_bytes(data)
     with pytest.raises(publish.PublishError, match=f"given.zip is not accepted: .*({message})"):
-        publish.accept(path, root)
+        publish.accept(path, Project(root))
     assert content(root) == before

@@ -26,6 +26,7 @@ import pytest
 from nbutils.protocol import plan
 from nbutils.protocol.stages import STAGES
 from nbutils.results import collect
+from nbutils.results.project import Project
 from nbutils.results.tables import YOURS
 from nbutils.runs import checkpoint, dag, executor, garbage
 from nbutils.runs.types import Run
@@ -60,7 +61,7 @@ def opened(root: Path) -> Grid:
     """The smoke grid of a project."""
     planned = plan.of(TIER, root)
     runs = planned.all()
-    return Grid(root, runs, lambda: collect.collect(planned.tier, TIER, runs, root))
+    return Grid(root, runs, lambda: collect.collect(TIER, runs, Project(root)))
 
 
 def written(of: Grid) -> Path:

@@ -16,10 +16,12 @@ from nbutils.config.tiers import Tier, load_tier
 from nbutils.errors import UserError
 from nbutils.results import contribute, tables
 from nbutils.results.archive import FILES, LIMIT, read_manifests
+from nbutils.results.project import Project
 from nbutils.runs import failures, garbage
-from nbutils.runs.store import MANIFEST, Store
+from nbutils.runs.store import MANIFEST
 from nbutils.runs.types import SCHEMA, Manifest
 from support.contributed import Files, files, resummed
+from support.project import open_store
 from support.tiny import REPOSITORY
 
 Check = Callable[[bytes], None]
@@ -72,14 +74,14 @@ def tier(root: Path) -> Check:
 
 def manifest(root: Path) -> Check:
     """The same bytes as manifest of the store, as a line of a published tier, and as a failure."""
-    folder, published = Store(root).folder("embed_texts", KEY), root / "published"
-    failed = failures.place(Store(root), KEY)
+    folder, published = open_store(root).folder("embed_texts", KEY), root / "published"
+    failed = failures.place(open_store(root), KEY)
     for place in (folder, published, failed.parent):
         place.mkdir(parents=True, exist_ok=True)
 
     def check(data: bytes) -> None:
         (folder / MANIFEST).write_bytes(data)
-        store = Store(root)
+        store = open_store(root)
         found = told(lambda: store.manifest("embed_texts", KEY))
         if isinstance(found, Manifest):
             assert (found.stage, found.key) == ("embed_texts", KEY)
@@ -106,11 +108,11 @@ def archive(root: Path, valid: Files) -> Check:
         place.write_bytes(data[1:])
         if 0 < number <= len(FILES):
             place.write_bytes(resummed(valid | {FILES[number - 1]: data[1:]}))
-        given = told(lambda: contribute.read(place, root))
+        given = told(lambda: contribute.read(place, Project(root)))
         if isinstance(given, contribute.Contribution):
             assert len(given.archive.data) <= LIMIT
             folder = root / tables.PUBLISHED / given.form.tier
-            told(lambda: contribute.merged(given, folder, root))
+            told(lambda: contribute.merged(given, folder, Project(root)))
 
     return check
 

@@ -18,11 +18,13 @@ from random import Random
 import psutil
 
 from nbutils.errors import UserError
+from nbutils.protocol.compute import compute
 from nbutils.runs import executor, garbage
 from nbutils.runs.store import MANIFEST, Store
 from nbutils.runs.types import Run
 from support import failpoints
 from support.failpoints import ACTIONS, MOMENTS, Fault
+from support.project import open_store
 
 PATIENCE = 3600.0  # seconds after which a runner hangs
 WRONG = ("missed", "lost", "damaged", "incomplete", "differing")
@@ -41,11 +43,11 @@ class Grid:
     @property
     def store(self) -> Store:
         """The store as it is now: nothing of it is remembered."""
-        return Store(self.root)
+        return open_store(self.root)
 
     def compute(self) -> int:
         """Compute what is missing, and the tables; return how many runs were computed."""
-        count = executor.execute(self.runs, self.root, 1, {}, lambda *_: None)
+        count = executor.execute(self.runs, open_store(self.root), compute, 1, [], lambda *_: None)
         self.collect()
         return count
 

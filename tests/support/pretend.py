@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from nbutils.config.schema import Parameters
-from nbutils.protocol.stages import STAGES
+from nbutils.protocol import stages
 from nbutils.results import collect
 from nbutils.runs.types import RunError
 
@@ -25,10 +25,8 @@ def install() -> None:
     """Put the pretended stages where a run looks for the real ones; for a process of its own."""
     _module("torch", cuda=SimpleNamespace(**CUDA), set_num_threads=lambda threads: None)
     _module("nbutils.protocol.models", computed_in=lambda folders: "float32")
-    _module("nbutils.protocol.compute")
-    for module in {stage.module for stage in STAGES.values()}:
-        functions = {s.function: stage(s.name) for s in STAGES.values() if s.module == module}
-        _module(f"nbutils.protocol.{module}", **functions)
+    _module("nbutils.protocol.processes")
+    vars(stages)["stage_function"] = stage
     collect.collect = lambda *_: False
 
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nbutils.protocol import stages
+from nbutils.runs.store import Store
 from support.tiny import REPOSITORY
 
 Answer = tuple[int, str, str]
@@ -22,3 +24,8 @@ def new_project(root: Path) -> Path:
     """A project folder with the real notebooks and tiers, and no runs."""
     shutil.copytree(REPOSITORY / "notebooks", root / "notebooks")
     return root
+
+
+def open_store(root: Path) -> Store:
+    """The store of a project as it is now: nothing of it is remembered."""
+    return Store(root, stages.versions())

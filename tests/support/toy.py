@@ -3,7 +3,6 @@
 import hashlib
 import os
 import time
-from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -19,13 +18,13 @@ from nbutils.config.schema import (
     ShuffleCorpus,
     SuiteSize,
 )
-from nbutils.protocol.stages import STAGES
+from nbutils.protocol import stages
 from nbutils.results import tables
 from nbutils.runs import executor
 from nbutils.runs.checkpoint import Checkpoint
-from nbutils.runs.store import Store
 from nbutils.runs.types import Progress, Run
 from support.harness import Grid
+from support.project import open_store
 
 STEPS = 3
 TABLE = "table.parquet"
@@ -50,10 +49,7 @@ def runs(copies: int) -> list[Run]:
 
 def new(root: Path, monkeypatch: pytest.MonkeyPatch, copies: int = 1) -> Grid:
     """A grid of toys, two side by side: every stage is the toy's in the processes it forks."""
-    for stage in STAGES.values():
-        monkeypatch.setattr(
-            import_module(f"nbutils.protocol.{stage.module}"), stage.function, compute
-        )
+    monkeypatch.setattr(stages, "stage_function", lambda stage: compute)
     monkeypatch.setattr(executor, "jobs", lambda *_: 2)
     monkeypatch.setattr(executor, "LOOK", 0.05)
     root.mkdir(exist_ok=True)
@@ -81,7 +77,7 @@ def compute(p: Parameters, inputs: dict[str, Path], out: Path, progress: Progres
 
 def collect(wanted: list[Run], root: Path) -> None:
     """One table of all, swapped in as a tier's are."""
-    store = Store(root)
+    store = open_store(root)
     parts = [pd.read_parquet(store.path(run) / "deep" / TABLE) for run in wanted]
     place = root / tables.YOURS / "toy"
     with store.claim("tables-toy"), files.replacing(place) as scratch:

@@ -7,12 +7,13 @@ import pandas as pd
 
 from nbutils import files as own_files
 from nbutils.config.notebook_parameters import NOTEBOOKS, REPORT, STAGES
-from nbutils.config.tiers import Tier, load_tier
+from nbutils.config.tiers import Tier
 from nbutils.errors import UserError, unknown
 from nbutils.files import replacing, restore, sha256
 from nbutils.notebooks import execute
 from nbutils.results import collect, contribute
 from nbutils.results.contribute import Contribution
+from nbutils.results.project import Project
 from nbutils.results.tables import (
     COLUMNS,
     PUBLISHED,
@@ -22,8 +23,7 @@ from nbutils.results.tables import (
     read_manifests,
     without_manifest,
 )
-from nbutils.runs.store import Store
-from nbutils.runs.types import Run, RunError
+from nbutils.runs.types import RunError
 
 PAGES = "pages"
 
@@ -40,17 +40,17 @@ def owed(tier: Tier) -> list[str]:
     return [REPORT] if tier.benchmarks else [page for page in STAGES if page != REPORT]
 
 
-def stage_pages(name: str, root: Path, output: Path) -> None:
+def stage_pages(name: str, project: Project, output: Path) -> None:
     """Execute the stage notebooks of a finished tier for its first student; they reuse its runs."""
-    tier = load_tier(name, root)
+    tier = project.plan(name).tier
     student = tier.grid.students[0]
     for page in owed(tier):
         fields = NOTEBOOKS[page].model_fields
         models = {role: student for role in ("model", "source", "student") if role in fields}
-        execute.execute(page, {"tier": name} | models, output / f"{page}.ipynb", root)
+        execute.execute(page, {"tier": name} | models, output / f"{page}.ipynb", project.root)
 
 
-def publish(tier: str, runs: list[Run], root: Path) -> Path:
+def publish(tier: str, project: Project) -> Path:
     """Copy tables, manifests and executed stage pages to ``book/results/<tier>/``.
 
     Contributions to the tier that stands there are added again.
@@ -59,7 +59,7 @@ def publish(tier: str, runs: list[Run], root: Path) -> Path:
         PublishError: A run is missing, the tables were made from other runs, or a contribution
             does not fit them.
     """
-    store = Store(root)
+    store, root, runs = project.store, project.root, project.plan(tier).all()
     try:
         wanted = [store.finished(run) for run in runs]
     except RunError as error:
@@ -80,16 +80,16 @@ def publish(tier: str, runs: list[Run], root: Path) -> Path:
     with store.claim(f"published-{tier}"), replacing(place) as scratch:
         shutil.copytree(source, scratch, dirs_exist_ok=True)
         for archive in sorted((place / contribute.KEPT).glob("*.zip")):
-            _add_again(archive, scratch, root)
-        stage_pages(tier, root, scratch / PAGES)
+            _add_again(archive, scratch, project)
+        stage_pages(tier, project, scratch / PAGES)
         (scratch / SUMS).write_text(sums(scratch), "utf-8")
     return place
 
 
-def _add_again(archive: Path, folder: Path, root: Path) -> None:
+def _add_again(archive: Path, folder: Path, project: Project) -> None:
     try:
-        given = contribute.read(archive, root)
-        tables = contribute.merged(given, folder, root)
+        given = contribute.read(archive, project)
+        tables = contribute.merged(given, folder, project)
     except UserError as error:
         raise PublishError(
             f"{archive} no longer fits: {error}\nDelete it and publish again, or ask for a new one"
@@ -98,7 +98,7 @@ def _add_again(archive: Path, folder: Path, root: Path) -> None:
         contribute.write(given, tables, folder)
 
 
-def accept(path: Path, root: Path) -> tuple[Contribution, bool]:
+def accept(path: Path, project: Project) -> tuple[Contribution, bool]:
     """Add a contribution to the published tables of its tier, and return it.
 
     False where it is there already, and nothing changes. A tier that is not published yet gets
@@ -108,19 +108,19 @@ def accept(path: Path, root: Path) -> tuple[Contribution, bool]:
         PublishError: The file is wrong, does not fit the tier, or the tier does not verify.
     """
     try:
-        given = contribute.read(path, root)
+        given = contribute.read(path, project)
         tier = given.form.tier
-        with Store(root).claim(f"published-{tier}"):
-            return given, _added(given, root / PUBLISHED / tier, root)
+        with project.store.claim(f"published-{tier}"):
+            return given, _added(given, project.root / PUBLISHED / tier, project)
     except UserError as error:
         raise PublishError(f"{path} is not accepted: {error}") from error
 
 
-def _added(given: Contribution, place: Path, root: Path) -> bool:
+def _added(given: Contribution, place: Path, project: Project) -> bool:
     restore(place)
     if place.exists():
-        verify(place.name, root)  # or new digests would cover what is wrong
-    tables = contribute.merged(given, place, root)
+        verify(place.name, project.root)  # or new digests would cover what is wrong
+    tables = contribute.merged(given, place, project)
     if tables is None:
         return False
     with replacing(place) as scratch:

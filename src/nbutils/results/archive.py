@@ -26,7 +26,8 @@ from nbutils.errors import UserError
 from nbutils.escaping import visible
 from nbutils.files import sums
 from nbutils.protocol.stages import STAGES
-from nbutils.results.collect import VERSION, ordered
+from nbutils.results.collect import ordered
+from nbutils.results.rows import VERSION
 from nbutils.results.tables import COLUMNS, MANIFESTS, SUMS
 from nbutils.runs.store import identity
 from nbutils.runs.types import SCHEMA, Manifest

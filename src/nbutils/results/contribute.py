@@ -5,7 +5,7 @@ run. Whether somebody made the answers up, no check can tell: computing the pair
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import pandas as pd
 from nbutils.analysis.gains import ITEM, NORM, SUITE, summarize, untouched_of
 from nbutils.config import notebook_parameters, validation
 from nbutils.config.design import LABELS, Cell
-from nbutils.config.tiers import load_tier
 from nbutils.errors import UserError
 from nbutils.protocol import pairing
 from nbutils.protocol.plan import Plan
@@ -23,7 +22,8 @@ from nbutils.results import archive as results_archive
 from nbutils.results import collect
 from nbutils.results import tables as results_tables
 from nbutils.results.archive import Archive, pack
-from nbutils.results.collect import MODEL_STAGES, tables
+from nbutils.results.project import Project
+from nbutils.results.rows import MODEL_STAGES, tables
 from nbutils.results.tables import CONTRIBUTED, MANIFESTS, read_manifests
 from nbutils.runs import dag
 from nbutils.runs.fingerprint import module_digest
@@ -54,11 +54,10 @@ class ContributionError(UserError):
 class Packed(Store):
     """The manifests of an archive, to be asked as a store is. There is no folder behind them."""
 
-    def __init__(self, manifests: list[Manifest], versions: dict[str, int]) -> None:
-        """``versions`` maps a stage to the version its runs must have, if not the present one."""
-        super().__init__(Path())
+    def __init__(self, manifests: list[Manifest], versions: Mapping[str, int]) -> None:
+        """``versions`` maps a stage to the version that its runs must have."""
+        super().__init__(Path(), versions)
         self._manifests = {(m.stage, m.key): m for m in manifests}
-        self._versions = versions
 
     def manifest(self, stage: str, key: str) -> Manifest | None:
         """The manifest of a run, or None where the archive has none."""
@@ -67,10 +66,6 @@ class Packed(Store):
     def all(self) -> list[Manifest]:
         """Every manifest."""
         return list(self._manifests.values())
-
-    def version(self, stage: str) -> int:
-        """The version that runs of a stage must have."""
-        return self._versions.get(stage, super().version(stage))
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ class Contribution:
 # --- From a store to a file -----------------------------------------------------------------
 
 
-def contribute(reference: str, root: Path) -> Path:
+def contribute(reference: str, project: Project) -> Path:
     """Pack one finished pairing into ``runs/contributions/<tier>-<key>.zip``.
 
     ``reference`` is a fine-tune's key, the beginning of its key, or its name.
@@ -99,10 +94,10 @@ def contribute(reference: str, root: Path) -> Path:
         ContributionError: There is no such fine-tune or several, it is not what its tier asks
             for, others cannot fetch its models, or a measurement is missing.
     """
-    store = Store(root)
+    store = project.store
     trained = _find(reference, store)
-    form = _form(trained, store, root)
-    plan, cell = pairing.asked(form, root)
+    form = _form(trained, store, project)
+    plan, cell = pairing.from_parameters(form, project.plan(form.tier))
     given = form.model_dump(exclude_unset=True).items()
     command = "nbutils notebook pairing " + " ".join(f"-p {name} {value}" for name, value in given)
     asked = plan.self_train(cell)
@@ -123,7 +118,7 @@ def contribute(reference: str, root: Path) -> Path:
         raise ContributionError(f"missing: {names}. `{command}` computes it")
     runs = _runs(plan, cell, store)
     manifests = [m for m in map(store.finished, runs) if m is not None]
-    place = root / PACKED / f"{form.tier}-{trained.key}.zip"
+    place = project.root / PACKED / f"{form.tier}-{trained.key}.zip"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(pack(tables(plan.tier, runs, store), manifests))
     return place
@@ -149,7 +144,7 @@ def _find(reference: str, store: Store) -> Manifest:
     return found[0]
 
 
-def _form(trained: Manifest, store: Store, root: Path) -> notebook_parameters.ReportNotebook:
+def _form(trained: Manifest, store: Store, project: Project) -> notebook_parameters.ReportNotebook:
     """The pairing that a fine-tune is, as a person would ask for it.
 
     Raises:
@@ -162,7 +157,7 @@ def _form(trained: Manifest, store: Store, root: Path) -> notebook_parameters.Re
             f"run {trained.key} ({trained.name}) belongs to {labels.get('experiment')}; only "
             "pairings can be contributed"
         )
-    known = load_tier(tier, root).models
+    known = project.plan(tier).tier.models
     corpus = _input(trained, "corpus", store)
     values: dict[str, Any] = {"tier": tier}
     for role, reader in (("source", corpus), ("student", trained)):
@@ -195,7 +190,7 @@ def _runs(plan: Plan, cell: Cell, store: Store) -> list[Run]:
 # --- From a file to a tier's tables ---------------------------------------------------------
 
 
-def read(path: Path, root: Path) -> Contribution:
+def read(path: Path, project: Project) -> Contribution:
     """Read and check an archive, and find out which pairing it is.
 
     Raises:
@@ -207,11 +202,11 @@ def read(path: Path, root: Path) -> Contribution:
     trained = [m for m in archive.manifests if m.stage == "self_train"]
     if len(trained) != 1:
         raise ContributionError(f"it holds {len(trained)} fine-tunes; a contribution is of one")
-    form = _form(trained[0], Packed(archive.manifests, {}), root)
+    form = _form(trained[0], Packed(archive.manifests, project.store.versions), project)
     return Contribution(archive, trained[0], form)
 
 
-def merged(given: Contribution, folder: Path, root: Path) -> dict[str, pd.DataFrame] | None:
+def merged(given: Contribution, folder: Path, project: Project) -> dict[str, pd.DataFrame] | None:
     """The tables of a tier's folder with a contribution in them; None if it is there already.
 
     A folder that does not exist is a tier without rows.
@@ -222,9 +217,10 @@ def merged(given: Contribution, folder: Path, root: Path) -> dict[str, pd.DataFr
     """
     manifests, rows = given.archive.manifests, given.archive.tables
     theirs = read_manifests(folder)
-    plan, cell = pairing.asked(given.form, root)
+    plan, cell = pairing.from_parameters(given.form, project.plan(given.form.tier))
     plan = replace(plan, encoder=any(m.stage == "embed_texts" for m in manifests))
-    store = Packed(manifests, {m.stage: m.version for m in theirs})
+    versions = {**project.store.versions, **{m.stage: m.version for m in theirs}}
+    store = Packed(manifests, versions)
     runs = _checked_runs(plan, cell, store)
     _check_rows(rows, runs, store)
     if not theirs:
@@ -244,7 +240,7 @@ def merged(given: Contribution, folder: Path, root: Path) -> dict[str, pd.DataFr
 
 def _checked_runs(plan: Plan, cell: Cell, store: Packed) -> list[Run]:
     """The runs that a plan asks for, each with its manifest, and no manifest beside them."""
-    other = [m for m in store.all() if m.version != store.version(m.stage)]
+    other = [m for m in store.all() if m.version != store.versions[m.stage]]
     if other:
         stages = ", ".join(sorted({m.stage for m in other}))
         raise ContributionError(

@@ -15,10 +15,8 @@ from pyarrow import ArrowInvalid
 from pydantic import ValidationError
 
 from nbutils.config.design import LABELS
-from nbutils.protocol.stages import BEFORE_VERSIONS
 from nbutils.results import corpora
-from nbutils.runs.store import Store
-from nbutils.runs.types import Manifest, Run, RunError
+from nbutils.runs.types import BEFORE_VERSIONS, Manifest, RunError
 
 PUBLISHED = Path("book/results")
 YOURS = Path("runs/tables")
@@ -205,15 +203,3 @@ def without_manifest(folder: Path) -> set[str]:
     sampled = read_documents(folder)
     keys |= set() if sampled is None else set(sampled["run"])
     return keys - {m.key for m in read_manifests(folder)}
-
-
-def earlier(runs: list[Run], root: Path) -> list[Manifest]:
-    """Runs of the same stages and names as were computed here, or where their tier was published.
-
-    Those that were computed here come last.
-    """
-    names = {(run.stage, run.name) for run in runs}
-    tiers = sorted({run.name.partition(":")[0] for run in runs})
-    published = (read_manifests(root / PUBLISHED / tier) for tier in tiers)
-    known = [*(m for part in published for m in part), *Store(root).all()]
-    return [m for m in known if (m.stage, m.name) in names]

@@ -1,4 +1,4 @@
-"""runs.dag."""
+"""Runs and what they need: in order, with their state and why."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,9 +24,6 @@ def each_once(wanted: list[Run]) -> list[Run]:
         for needed in with_inputs(run):
             found.setdefault((needed.stage, needed.name), needed)
     return list(found.values())
-
-
-# --- Plan ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,6 @@ def changes(run: Run, store: Store, earlier: Manifest) -> list[str]:
         was = earlier.inputs.get(role)
         if done is None or was is None or (done.key, done.digest) != (was.key, was.digest):
             found.append(f"input {role}")
-    if store.version(run.stage) != earlier.version:
+    if store.versions[run.stage] != earlier.version:
         found.append(f"version of {run.stage}")
     return found

@@ -1,7 +1,4 @@
-"""The grid of a tier: what is to run, what exists and why, and running it.
-
-A run that several others need is one run, computed once.
-"""
+"""Executing runs: those that are missing, side by side, each once."""
 
 import os
 import time
@@ -17,13 +14,20 @@ from threading import Thread
 from tqdm import tqdm
 
 from nbutils.errors import UserError
-from nbutils.protocol.plan import Plan
-from nbutils.results.tables import earlier
 from nbutils.runs import environment, failures, garbage
 from nbutils.runs.dag import each_once, with_inputs
-from nbutils.runs.eta import Seconds, failed_before, largest, remaining
+from nbutils.runs.eta import Seconds, failed_before, largest, remaining, taken
 from nbutils.runs.store import Store
-from nbutils.runs.types import ClaimedError, Progress, Run, RunError, StoreError, UnwritableError
+from nbutils.runs.types import (
+    ClaimedError,
+    Compute,
+    Manifest,
+    Progress,
+    Run,
+    RunError,
+    StoreError,
+    UnwritableError,
+)
 
 # Workers report through the grid alone; libraries read these when they are imported.
 QUIET = {
@@ -37,8 +41,6 @@ LOOK = 1.0  # seconds after which a runner looks again at what others have finis
 KILLED = "its process was killed from outside, perhaps for its memory"
 WORKER_MIB = 1600  # what one worker needs at most at the tiny tier, with room: no run gets less
 
-
-# --- Run ----------------------------------------------------------------------------------------
 
 Report = Callable[[Run, float, int, int, float | None], None]
 
@@ -56,14 +58,16 @@ def jobs(threads: int, memory: float) -> int:
     return max(1, min(environment.cores() // threads, int(room)))
 
 
-def _attempt(store: Store, run: Run, threads: int, progress: Progress, wait: bool = True) -> None:
+def _attempt(
+    store: Store, run: Run, compute: Compute, threads: int, progress: Progress, wait: bool = True
+) -> None:
     """Execute a run; a failure names damaged inputs, or the checkpoint that a training left."""
     from nbutils.runs.checkpoint import CheckpointError  # heavy, and needed to compute only
 
     inputs = [m for m in map(store.finished, run.inputs.values()) if m is not None]
     with garbage.blamed(store, inputs):
         try:
-            store.execute(run, threads, progress, wait)
+            store.execute(run, compute, threads, progress, wait)
         except (ClaimedError, StoreError):
             raise
         except CheckpointError as error:
@@ -75,17 +79,16 @@ def _attempt(store: Store, run: Run, threads: int, progress: Progress, wait: boo
             raise
 
 
-def _work(root: Path, run: Run, threads: int) -> float | None:
+def _work(store: Store, run: Run, compute: Compute, threads: int) -> float | None:
     """Compute one run in a worker process; return its seconds, None if another process has it.
 
     A failure is noted, unless it is the store's: then the run itself has not failed.
     """
     started = time.monotonic()
-    store = Store(root)
     if store.finished(run) is not None:
         return None
     try:
-        _attempt(store, run, threads, lambda share: None, wait=False)
+        _attempt(store, run, compute, threads, lambda share: None, wait=False)
     except ClaimedError:
         return None
     except StoreError:
@@ -114,22 +117,21 @@ def _end_with_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def compute(run: Run, plan: Plan, root: Path) -> Path:
+def compute_one(run: Run, store: Store, compute: Compute, threads: int) -> Path:
     """Compute one run in this process, and first whatever it needs; return its folder.
 
     What exists is reused, which makes this quick after ``nbutils run``.
     """
-    store = Store(root)
     for needed in with_inputs(run):
         if store.finished(needed) is None:
             with tqdm(total=100, desc=f"{needed.stage} {needed.name}", unit="%") as bar:
                 _attempt(
-                    store, needed, plan.tier.threads, lambda s: bar.update(int(100 * s) - bar.n)
+                    store, needed, compute, threads, lambda s: bar.update(int(100 * s) - bar.n)
                 )
     return store.path(run)
 
 
-def side_by_side(wanted: Iterable[Run], plan: Plan, root: Path) -> None:
+def compute_all(wanted: Iterable[Run], store: Store, compute: Compute, threads: int) -> None:
     """Compute several runs, and first whatever they need, with a printed line each.
 
     For notebooks that need many at once; what failed before is tried again.
@@ -139,29 +141,31 @@ def side_by_side(wanted: Iterable[Run], plan: Plan, root: Path) -> None:
         print(f"{count}/{total} {done.stage} · {done.name} ({seconds:.0f} s)")
 
     runs = each_once(list(wanted))
-    execute(runs, root, plan.tier.threads, {}, report, retry_failed=True)
+    execute(runs, store, compute, threads, store.all(), report, retry_failed=True)
 
 
 def execute(
     runs: list[Run],
-    root: Path,
+    store: Store,
+    compute: Compute,
     threads: int,
-    known: Seconds,
+    recorded: list[Manifest],
     report: Report,
     retry_failed: bool = False,
 ) -> int:
     """Compute every run that is missing, side by side; return how many were computed here.
 
-    ``report`` is called after each run with the run, its seconds, the number of runs done and
-    in all, and the estimated seconds left (None as long as nothing is known). A run that fails
-    leaves the others running, but for those that need it; it is not tried again unless told.
+    ``recorded`` are manifests of the same runs as they were computed before, here or elsewhere:
+    they say how much memory and time the runs take. ``report`` is called after each run with the
+    run, its seconds, the number of runs done and in all, and the estimated seconds left (None as
+    long as nothing is known). A run that fails leaves the others running, but for those that need
+    it; it is tried again only with ``retry_failed``.
     Several runners may go on one store: each takes what no living one has claimed, and waits
     for what is left with the others.
 
     Raises:
         RunError: Some run failed, now or earlier; the others are finished and kept.
     """
-    store = Store(root)
     waiting = [run for run in runs if store.finished(run) is None]
     if not waiting:
         return 0
@@ -169,7 +173,7 @@ def execute(
     failed = [] if retry_failed else failed_before(waiting, store)
     waiting = [run for run in waiting if all(run is not other for other, _ in failed)]
     running = dict[Future[float | None], tuple[Run, ProcessPoolExecutor]]()
-    workers = jobs(threads, largest(earlier(runs, root)))
+    workers, known = jobs(threads, largest(recorded)), taken(recorded)
     measured, writable = Seconds(), True
     os.environ.update(QUIET)
     with ExitStack() as stack:
@@ -187,7 +191,7 @@ def execute(
                     continue
                 worker = idle.pop()
                 try:
-                    future = worker.submit(_work, root, run, threads)
+                    future = worker.submit(_work, store, run, compute, threads)
                 except BrokenProcessPool:  # killed while it had nothing to do
                     idle.append(stack.enter_context(_worker()))
                     continue

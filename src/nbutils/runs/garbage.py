@@ -9,21 +9,19 @@ from pathlib import Path
 from filelock import Timeout
 
 from nbutils.files import of_file
-from nbutils.protocol.plan import planned
 from nbutils.runs.store import MANIFEST, Store
 from nbutils.runs.types import ClaimedError, Manifest, StoreError
 
 
-def unneeded(root: Path) -> list[Manifest]:
-    """Finished runs that no tier file asks for."""
-    keys = planned(root)
-    return [m for m in Store(root).all() if m.key not in keys]
+def unneeded(store: Store, wanted: set[str]) -> list[Manifest]:
+    """Finished runs whose keys nobody wants."""
+    return [m for m in store.all() if m.key not in wanted]
 
 
-def leftovers(root: Path) -> list[Path]:
-    """Scratch folders and checkpoints that no run will go on from, and that are in no use."""
-    found, store = [], Store(root)
-    awaited = planned(root) - {m.key for m in store.all()}
+def leftovers(store: Store, wanted: set[str]) -> list[Path]:
+    """Scratch folders and checkpoints that no wanted run goes on from, and that are in no use."""
+    found = []
+    awaited = wanted - {m.key for m in store.all()}
     for path in sorted((store.root / "partial").glob("*/")):
         key = path.name.partition(".")[0]
         if key in awaited and path.name != key:

@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ from pydantic import ValidationError
 from nbutils.config.schema import identifying
 from nbutils.errors import UserError
 from nbutils.files import canonical, flush, of_file, sha256, sync
-from nbutils.protocol import stages
 from nbutils.runs import environment
 from nbutils.runs.types import (
     SCHEMA,
     ClaimedError,
+    Compute,
     Input,
     Manifest,
     Progress,
@@ -77,9 +76,13 @@ def identity(
 class Store:
     """The folder of finished runs: ``<root>/<stage>/<key>/`` with a manifest in each."""
 
-    def __init__(self, root: Path) -> None:
-        """Open the store of a project, given the project's root; creates nothing."""
+    def __init__(self, root: Path, versions: Mapping[str, int]) -> None:
+        """Open the store of a project, given the project's root; creates nothing.
+
+        ``versions`` maps a stage to the version of its results that runs are looked for by.
+        """
         self.root = root / "runs" / "store"
+        self.versions = versions
         self._manifests: dict[tuple[str, str], Manifest] = {}
         self._keys: dict[int, tuple[Run, str]] = {}  # by id: the run beside it keeps that its own
 
@@ -113,9 +116,9 @@ class Store:
             self._manifests[stage, key] = found
         return self._manifests[stage, key]
 
-    def version(self, stage: str) -> int:
-        """The version of a stage by which runs are looked for: that of the code as it is now."""
-        return stages.version(stage)
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker process: what this one remembers of runs stays here."""
+        return vars(self) | {"_manifests": {}, "_keys": {}}
 
     def key(self, run: Run) -> str | None:
         """The key of a run, or None while one of its inputs is not finished."""
@@ -128,7 +131,7 @@ class Store:
                 return None
             inputs[role] = {"key": done.key, "digest": done.digest}
         parameters = run.params.model_dump(mode="json")
-        key = identity(run.stage, parameters, inputs, self.version(run.stage))
+        key = identity(run.stage, parameters, inputs, self.versions[run.stage])
         self._keys[id(run)] = run, key
         return key
 
@@ -177,7 +180,9 @@ class Store:
         except OSError:  # the store is read-only: nobody computes in it from here
             return False
 
-    def execute(self, run: Run, threads: int, progress: Progress, wait: bool = True) -> Manifest:
+    def execute(
+        self, run: Run, compute: Compute, threads: int, progress: Progress, wait: bool = True
+    ) -> Manifest:
         """Compute a run unless it is finished; its inputs must be.
 
         A lock keeps two processes from computing the same run: the second waits, then finds it
@@ -206,7 +211,7 @@ class Store:
                     return done
                 shutil.rmtree(scratch, ignore_errors=True)
                 scratch.mkdir()
-                _compute(self, run, key, scratch, threads, progress)
+                _compute(self, run, compute, key, scratch, threads, progress)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.rmtree(place, ignore_errors=True)  # no manifest: nobody reads what is there
                 os.replace(scratch, place)
@@ -245,21 +250,19 @@ def _elsewhere(error: OSError, root: Path) -> bool:
     return isinstance(place, str) and root.absolute() not in Path(place).absolute().parents
 
 
-def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress: Progress) -> None:
-    """Run the stage's function into ``out`` and write the manifest last."""
-    import torch  # heavy: planning and the command line's help must not pay for it
-
-    from nbutils.protocol import compute, models
-
-    torch.set_num_threads(threads)
-    stage = stages.STAGES[run.stage]
-    function = getattr(import_module(f"nbutils.protocol.{stage.module}"), stage.function)
+def _compute(
+    store: Store,
+    run: Run,
+    compute: Compute,
+    key: str,
+    out: Path,
+    threads: int,
+    progress: Progress,
+) -> None:
+    """Compute a run into ``out`` and write the manifest last."""
     inputs = {role: store.path(source) for role, source in run.inputs.items()}
     started, memory = time.monotonic(), environment.PeakMemory()
-    if getattr(run.params, "processes", 1) > 1:
-        compute.launch(run.stage, run.params, inputs, out, progress)
-    else:
-        function(run.params, inputs, out, progress)
+    computed = compute(run, inputs, out, threads, progress)
     seconds = time.monotonic() - started
     files = sorted(p for p in out.rglob("*") if p.is_file())
     outputs = {str(p.relative_to(out)): of_file(p) for p in files}
@@ -272,12 +275,12 @@ def _compute(store: Store, run: Run, key: str, out: Path, threads: int, progress
         labels=run.labels,
         parameters=run.params.model_dump(mode="json"),
         inputs={r: Input(key=m.key, digest=m.digest) for r, m in done.items() if m is not None},
-        version=stages.version(run.stage),
-        code_digest=stages.code_digest(run.stage),
+        version=store.versions[run.stage],
+        code_digest=computed.code_digest,
         git=environment.git_state(),
         versions=environment.versions(),
         device=environment.device(),
-        dtype=models.computed_in([out, *inputs.values()]),
+        dtype=computed.dtype,
         threads=threads,
         seed=getattr(run.params, "seed", None),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,7 +1,8 @@
-"""runs.types."""
+"""Runs and manifests, and what the engine is handed in to compute them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -9,9 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from nbutils.config.schema import Parameters
 from nbutils.errors import UserError
 from nbutils.files import canonical, sha256
-from nbutils.protocol import stages
 
 SCHEMA = 2
+BEFORE_VERSIONS = 0
+"""The version of runs whose keys came from their code, before stages had versions."""
 
 Progress = Callable[[float], None]
 Labels = dict[str, str | float | int | None]
@@ -63,7 +65,7 @@ class Manifest(BaseModel):
     labels: Labels
     parameters: dict[str, Any]
     inputs: dict[str, Input]
-    version: int = stages.BEFORE_VERSIONS
+    version: int = BEFORE_VERSIONS
     code_digest: str
     git: dict[str, str | bool | None]
     versions: dict[str, str]
@@ -80,3 +82,15 @@ class Manifest(BaseModel):
     def digest(self) -> str:
         """One hash over the names and hashes of all output files."""
         return sha256(canonical(self.outputs))
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What computing a run says of itself: the precision of its weights, the digest of its code."""
+
+    dtype: str
+    code_digest: str
+
+
+Compute = Callable[[Run, dict[str, Path], Path, int, Progress], Computed]
+"""Computes a run, from its inputs' folders by role, into a folder, on so many threads."""

@@ -8,7 +8,7 @@ import pytest
 
 from nbutils.analysis import gains
 from nbutils.config.schema import MeasureExtraction, MeasureUtility
-from nbutils.results import collect, corpora
+from nbutils.results import corpora, rows
 from nbutils.results.corpora import covered, distinct, passage_hits
 from nbutils.runs.store import Store
 from nbutils.runs.types import Run
@@ -41,14 +41,14 @@ def _measured(store: _Shared, experiment: str, source: str | None, right: bool) 
 
 def test_two_cells_that_are_one_run_are_counted_once(tmp_path: Path) -> None:
     """A recipe that is the tier's own is the self pairing again: two labels, one measurement."""
-    store = _Shared(tmp_path)
+    store = _Shared(tmp_path, {})
     runs = _measured(store, "untouched", None, right=False)
     runs += _measured(store, "pairings", "s", right=True)
     runs += _measured(store, "recipes", "s", right=True)
-    states, answers, prompted = collect.measured(runs, store)
+    states, answers, prompted = rows.measured(runs, store)
     assert states["experiment"].tolist() == ["untouched", "pairings", "recipes"]
     assert states["state"].nunique() == len(answers) == len(prompted) == 2
-    extraction = pd.concat(rows.assign(state=state) for state, rows in prompted.items())
+    extraction = pd.concat(part.assign(state=state) for state, part in prompted.items())
     falls = gains.falls(extraction, states)
     assert falls["passages"].tolist() == [1, 1, 1]
     assert falls["fall"].tolist() == [0, 1, 1]
@@ -56,15 +56,15 @@ def test_two_cells_that_are_one_run_are_counted_once(tmp_path: Path) -> None:
 
 def test_a_source_may_have_no_passages(tmp_path: Path) -> None:
     """It is measured on the suite alone, and no fall is told of it."""
-    store = _Shared(tmp_path)
+    store = _Shared(tmp_path, {})
     runs = _measured(store, "untouched", None, right=False)
     bare = _measured(store, "untouched", "other", right=True)[:1]
     bare[0].labels["student"] = "other"
-    states, answers, prompted = collect.measured([*runs, *bare], store)
+    states, answers, prompted = rows.measured([*runs, *bare], store)
     assert len(answers) == 2
     assert len(prompted) == 1
     assert states["extraction_run"].isna().tolist() == [False, True]
-    extraction = pd.concat(rows.assign(state=state) for state, rows in prompted.items())
+    extraction = pd.concat(part.assign(state=state) for state, part in prompted.items())
     assert gains.falls(extraction, states)["student"].tolist() == ["s"]
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from nbutils.config.schema import SelfTrain
-from nbutils.protocol import compute, models, self_train
+from nbutils.protocol import models, processes, self_train
 from support import tiny
 
 
@@ -38,7 +38,7 @@ def test_two_processes_make_the_curve_and_the_weights_of_one(
     two.mkdir()
     self_train.train(plan(), inputs, one, tiny.silent)
     shares: list[float] = []
-    compute.launch("self_train", plan(), inputs, two, shares.append)
+    processes.launch("self_train", plan(), inputs, two, shares.append)
     curves = [pd.read_parquet(folder / "curve.parquet").loss for folder in (one, two)]
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
     expected, found = (load_file(folder / "model.safetensors") for folder in (one, two))
@@ -59,7 +59,7 @@ def test_a_process_may_have_no_row(folders: dict[str, Path], corpus: Path, tmp_p
         if name == "one":
             self_train.train(p, inputs, out, tiny.silent)
         else:
-            compute.launch("self_train", p, inputs, out, tiny.silent)
+            processes.launch("self_train", p, inputs, out, tiny.silent)
         curves.append(pd.read_parquet(out / "curve.parquet").loss)
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
 
@@ -73,21 +73,21 @@ def test_what_a_process_refuses_is_the_message(
     damaged = tmp_path / "damaged"
     models.save(model, tokenizer, damaged)
     inputs = {"student": damaged, "corpus": corpus}
-    with pytest.raises(compute.ProcessError, match="the loss is not finite at step 1 of 4"):
-        compute.launch("self_train", plan(), inputs, tmp_path, tiny.silent)
+    with pytest.raises(processes.ProcessError, match="the loss is not finite at step 1 of 4"):
+        processes.launch("self_train", plan(), inputs, tmp_path, tiny.silent)
 
 
 def test_more_processes_than_accelerators_are_refused(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(compute.ProcessError, match=r"2 processes .* this machine has 1"):
-        compute.launch("self_train", plan(), {"corpus": corpus}, tmp_path, tiny.silent)
+    with pytest.raises(processes.ProcessError, match=r"2 processes .* this machine has 1"):
+        processes.launch("self_train", plan(), {"corpus": corpus}, tmp_path, tiny.silent)
 
 
 WAITING = """
 import time
-from nbutils import processes
+from nbutils.protocol import processes
 processes.end_with_launcher()
 print(flush=True)
 time.sleep(600)

@@ -1,0 +1,82 @@
+"""A project: its folder, store, tiers and published results, opened once at the door."""
+
+from collections.abc import Iterable
+from functools import cache, cached_property
+from pathlib import Path
+
+from nbutils.config.tiers import project_root
+from nbutils.protocol import plan, stages
+from nbutils.protocol.compute import compute
+from nbutils.protocol.plan import Plan
+from nbutils.results import tables
+from nbutils.runs import executor
+from nbutils.runs.executor import Report
+from nbutils.runs.store import Store
+from nbutils.runs.types import Manifest, Run
+
+
+class Project:
+    """Everything that a command or a notebook works with, given the project's folder."""
+
+    def __init__(self, root: Path) -> None:
+        """Open a project; creates nothing."""
+        self.root = root
+        self.store = Store(root, stages.versions())
+        self.plan = cache(self._plan)
+
+    @classmethod
+    def here(cls) -> "Project":
+        """The project that holds the working directory, else the one that holds the package.
+
+        Raises:
+            ParameterError: There is none.
+        """
+        return cls(project_root())
+
+    def tiers(self) -> list[str]:
+        """The names of all tier files."""
+        return sorted(path.stem for path in (self.root / "notebooks" / "tiers").glob("*.yml"))
+
+    def _plan(self, tier: str) -> Plan:
+        """The runs of a tier.
+
+        Raises:
+            ParameterError: There is no such tier, or its file is wrong.
+        """
+        return plan.of(tier, self.root)
+
+    def wanted(self) -> set[str]:
+        """Keys that tier files ask for, as they are now and by the versions of now."""
+        keys = (self.store.key(run) for tier in self.tiers() for run in self.plan(tier).all())
+        return {key for key in keys if key is not None}
+
+    @cached_property
+    def published(self) -> dict[str, list[Manifest]]:
+        """Published tier to the manifests of its runs."""
+        folders = sorted((self.root / tables.PUBLISHED).glob("*/"))
+        return {folder.name: tables.read_manifests(folder) for folder in folders}
+
+    def recorded(self, runs: Iterable[Run]) -> list[Manifest]:
+        """Runs of the same stages and names as were computed here, or where they were published.
+
+        Those that were computed here come last.
+        """
+        names = {(run.stage, run.name) for run in runs}
+        tiers = sorted({name.partition(":")[0] for _, name in names})
+        known = [m for tier in tiers for m in self.published.get(tier, [])] + self.store.all()
+        return [m for m in known if (m.stage, m.name) in names]
+
+    def execute(
+        self, runs: list[Run], threads: int, report: Report, retry_failed: bool = False
+    ) -> int:
+        """Compute what is missing, side by side; see ``executor.execute``."""
+        recorded = self.recorded(runs)
+        return executor.execute(runs, self.store, compute, threads, recorded, report, retry_failed)
+
+    def compute(self, run: Run, threads: int) -> Path:
+        """Compute one run in this process, and first whatever it needs; return its folder."""
+        return executor.compute_one(run, self.store, compute, threads)
+
+    def compute_all(self, runs: Iterable[Run], threads: int) -> None:
+        """Compute several runs side by side, and first whatever they need."""
+        executor.compute_all(runs, self.store, compute, threads)
