@@ -21,7 +21,6 @@ from itertools import groupby
 from statistics import median
 from typing import Any
 
-import tiny  # the tests' own tokenizer
 import torch
 from rich import box
 from rich.console import Console
@@ -34,7 +33,10 @@ from nbutils.charts import speed
 from nbutils.config import tiers
 from nbutils.protocol import models
 from nbutils.runs import environment
-from support import peers
+from support import (
+    peers,
+    tiny,  # the tests' own tokenizer
+)
 from support.peers import Contest
 
 REPEATS = 3

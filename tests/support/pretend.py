@@ -57,7 +57,7 @@ def command(folder: Path) -> Path:
         f"#!{sys.executable}",
         "import sys",
         f"sys.path[:0] = {sys.path}",
-        "import pretend",
+        "from support import pretend",
         "from nbutils import cli",
         "pretend.install()  # also where a worker process reads this file again",
         "if __name__ == '__main__':",
