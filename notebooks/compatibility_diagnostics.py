@@ -20,9 +20,9 @@
 from nbutils.analysis import predictors
 from nbutils.charts import compatibility_diagnostics, parts, provenance
 from nbutils.charts import tables as charts_tables
-from nbutils.charts.tables import said, table
+from nbutils.charts.tables import sentences, table
 from nbutils.config import notebook_parameters
-from nbutils.results.tables import found, load, manifests
+from nbutils.results.tables import labels, load, manifests
 
 parts.enable()
 
@@ -35,7 +35,7 @@ seed: int = 0  # seed of the bootstrap and of the permutations
 
 # %%
 project = notebook_parameters.given(notebook_parameters.FindingNotebook, globals()).root
-print(found(project))
+print(labels(project))
 
 # %% [markdown]
 # ## The candidates
@@ -97,7 +97,7 @@ table(compatibility_diagnostics.predictors_table(among))
 # ## Verdict
 
 # %%
-said(
+sentences(
     f"{row.results}, {row.method}: {row.reason}"
     for row in compatibility_diagnostics.best_predictors(judged).itertuples()
 )
@@ -108,7 +108,7 @@ said(
 # %%
 states = load("states", project)
 runs = [*proxies["run"].unique(), *charts_tables.runs(states, "pairings")]
-provenance.provenance(manifests(project), runs)
+provenance.footer(manifests(project), runs)
 
 # %% [markdown]
 # ## Try it

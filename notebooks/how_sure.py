@@ -21,7 +21,7 @@ from nbutils.analysis import inference, power
 from nbutils.charts import how_sure, parts, provenance
 from nbutils.charts.tables import table
 from nbutils.config import notebook_parameters
-from nbutils.results.tables import found, load
+from nbutils.results.tables import labels, load
 
 parts.enable()
 
@@ -34,7 +34,7 @@ worlds: int = 200  # made-up worlds for each number; more take longer
 
 # %%
 project = notebook_parameters.given(notebook_parameters.SimulationNotebook, globals()).root
-print(found(project))
+print(labels(project))
 print(f"{worlds} worlds for each number, {inference.CONFIDENCE:.0%} intervals")
 
 # %% [markdown]

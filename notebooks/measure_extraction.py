@@ -21,7 +21,7 @@ from nbutils.analysis import inference
 from nbutils.charts import parts, provenance, tables
 from nbutils.config import design, notebook_parameters, tiers
 from nbutils.protocol import reading
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.runs import executor
 from nbutils.runs.store import Store
 
@@ -44,7 +44,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # %%
 values = notebook_parameters.given(notebook_parameters.PairingNotebook, globals())
 root = tiers.project_root()
-plan = of(values.tier, root)
+plan = load_plan(values.tier, root)
 store = Store(root)
 
 # %% [markdown]
@@ -61,13 +61,13 @@ passages = pd.read_parquet(base / "passages.parquet")
 first = passages.iloc[0]
 print(passages.split.value_counts().to_dict())
 print(f"{len(first.prefix)} tokens of prompt, {len(first.suffix)} tokens to reproduce")
-tables.said(reading.read_as(student, base))
+tables.sentences(reading.read_as(student, base))
 
 # %% [markdown]
 # ## Before and after
 
 # %%
-cell = design.Cell(source, student, temperature, method, seed)
+cell = design.Pairing(source, student, temperature, method, seed)
 run = plan.extraction(student, cell)
 after = pd.read_parquet(executor.compute(run, plan, root) / "extraction.parquet")
 before = pd.read_parquet(
@@ -115,7 +115,7 @@ tables.table(lost[["passage", "text", "suffix_text", "before", "after"]].head(5)
 # ## Where this comes from
 
 # %%
-provenance.made_by([run], tier, store)
+provenance.footer_of_runs([run], tier, store)
 
 # %% [markdown]
 # ## Try it

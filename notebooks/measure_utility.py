@@ -21,7 +21,7 @@ from nbutils.analysis import gains
 from nbutils.charts import pairing, parts, provenance, tables
 from nbutils.config import design, notebook_parameters, tiers
 from nbutils.protocol import prepare_suite
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.runs import executor
 from nbutils.runs.store import Store
 
@@ -44,7 +44,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # %%
 values = notebook_parameters.given(notebook_parameters.PairingNotebook, globals())
 root = tiers.project_root()
-plan = of(values.tier, root)
+plan = load_plan(values.tier, root)
 store = Store(root)
 
 # %% [markdown]
@@ -70,7 +70,7 @@ tables.table(pd.DataFrame([{"task": t, "item": "…" + i[0][-160:]} for t, i in 
 # The task files beside the items are lm-eval's own format, so its command line gives the same answers.
 
 # %%
-cell = design.Cell(source, student, temperature, method, seed)
+cell = design.Pairing(source, student, temperature, method, seed)
 run = plan.utility(student, cell)
 after = pd.read_parquet(executor.compute(run, plan, root) / "utility.parquet")
 before = pd.read_parquet(executor.compute(plan.utility(student), plan, root) / "utility.parquet")
@@ -106,7 +106,7 @@ tables.table(table[["task", "gain (points)"]])
 # ## Where this comes from
 
 # %%
-provenance.made_by([run], tier, store)
+provenance.footer_of_runs([run], tier, store)
 
 # %% [markdown]
 # ## Try it

@@ -20,9 +20,9 @@
 from nbutils.analysis import experiments, verdicts
 from nbutils.charts import memorization_decoupling, parts, provenance
 from nbutils.charts import tables as charts_tables
-from nbutils.charts.tables import said, table
+from nbutils.charts.tables import sentences, table
 from nbutils.config import notebook_parameters
-from nbutils.results.tables import found, load, manifests
+from nbutils.results.tables import labels, load, manifests
 
 parts.enable()
 
@@ -34,7 +34,7 @@ root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
 project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(found(project))
+print(labels(project))
 
 # %% [markdown]
 # ## How much there was to forget
@@ -83,7 +83,7 @@ table(written[["documents", "passage_hits"]].mean().reset_index(), digits=1)
 
 # %% mystnb={"figure": {"name": "fig-decoupling", "caption": "Change of utility against the fall of held-out extraction, both with intervals, one point a pairing or control. The shaded corner is kept and forgotten; beyond one point the scale of utility is logarithmic. Below, the chosen pairing before and after; the interval of an accuracy is that of its change."}}
 gains = load("gains", project)
-cells = experiments.decoupling_cells(gains, falls)
+cells = experiments.decoupling_pairings(gains, falls)
 memorization_decoupling.decoupling(cells)
 
 # %% [markdown]
@@ -120,7 +120,7 @@ implied = verdicts.control_implications(contrasts, cells)
 table(memorization_decoupling.controls_table(implied))
 
 # %%
-said(
+sentences(
     f"{row.results}, {row.control}: {row.reason}"
     for row in memorization_decoupling.special(implied).itertuples()
 )
@@ -132,7 +132,7 @@ said(
 
 # %%
 alone = judged[judged["relation"].eq("self")]
-said(
+sentences(
     f"{row.results}, {row.method}, {name}: {row.verdict} ({row.reason} pairings)"
     for name, frame in (("self and lineage", judged), ("self alone", alone))
     for row in verdicts.overall(frame).itertuples()
@@ -144,7 +144,7 @@ said(
 # %%
 states = load("states", project)
 runs = charts_tables.runs(states, "untouched", "pairings", "controls")
-provenance.provenance(manifests(project), runs)
+provenance.footer(manifests(project), runs)
 
 # %% [markdown]
 # ## Try it

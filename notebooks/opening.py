@@ -25,10 +25,10 @@ strongest = opening.strongest(tables["gains"])
 
 # %% tags=["remove-input"]
 found = opening.answers(tables, strongest)
-opening.shown(found, strongest)
+opening.cards(found, strongest)
 
 # %% tags=["remove-input"] mystnb={"figure": {"name": "fig-opening", "caption": "What training on sampled text did to every student that had memorised passages, by full fine-tuning at the usual temperature. A line begins at the student as it was and ends where one corpus left it: to the right it gained, further down it forgot more of what it had memorised. The claim says that blue and green lines fall straight down."}}
-opening.picture(experiments.decoupling_cells(tables["gains"], tables["falls"]), strongest)
+opening.picture(experiments.decoupling_pairings(tables["gains"], tables["falls"]), strongest)
 
 # %% [markdown]
 # ## What is asked, and how it is measured
@@ -130,4 +130,4 @@ opening.picture(experiments.decoupling_cells(tables["gains"], tables["falls"]), 
 # %% tags=["remove-input"]
 kinds = ("untouched", "pairings", "controls")
 runs = [*charts_tables.runs(tables["states"], *kinds), *tables["proxies"]["run"].unique()]
-provenance.provenance(manifests(project), runs)
+provenance.footer(manifests(project), runs)

@@ -63,7 +63,7 @@ card = cost_card.card(missing, plan, root, workers=1)
 tables.table(cost_card.rows(card))
 
 # %%
-tables.said(cost_card.sentences(card))
+tables.sentences(cost_card.sentences(card))
 
 # %% [markdown]
 # ## How the two are read
@@ -74,7 +74,7 @@ tables.said(cost_card.sentences(card))
 # %%
 parts = dict.fromkeys([cell.student, cell.source])
 folders = {name: executor.compute(plan.model(name), plan, root) for name in parts}
-tables.said(line for name, folder in folders.items() for line in reading.read_as(name, folder))
+tables.sentences(line for name, folder in folders.items() for line in reading.read_as(name, folder))
 
 # %% [markdown]
 # ## The corpus
@@ -112,7 +112,7 @@ gains = paired(before, after)
 tables.table(gain_table(gains))
 
 # %%
-tables.said([gain_sentence(gains, str(cell))])
+tables.sentences([gain_sentence(gains, str(cell))])
 
 # %% [markdown]
 # ## What would have been predicted
@@ -156,7 +156,7 @@ tables.table(cost(done))
 # ## Where this comes from
 
 # %%
-provenance.made_by(plan.report(cell), tier, store)
+provenance.footer_of_runs(plan.report(cell), tier, store)
 
 # %% [markdown]
 # ## Try it

@@ -24,7 +24,7 @@ import pandas as pd
 from nbutils.charts import losses, parts, provenance, tables
 from nbutils.config import notebook_parameters, tiers
 from nbutils.protocol import reading, text
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.results import collect
 from nbutils.runs import executor
 from nbutils.runs.store import Store
@@ -44,7 +44,7 @@ model: str = "neox-small"  # a model of the tier
 # %%
 values = notebook_parameters.given(notebook_parameters.ModelNotebook, globals())
 root = tiers.project_root()
-plan = of(values.tier, root)
+plan = load_plan(values.tier, root)
 store = Store(root)
 
 # %% [markdown]
@@ -98,7 +98,7 @@ curve = folder / "curve.parquet"
 (
     losses.loss_curve(pd.read_parquet(curve))
     if curve.is_file()
-    else tables.said([f"{model} was trained elsewhere: its losses are not known."])
+    else tables.sentences([f"{model} was trained elsewhere: its losses are not known."])
 )
 
 # %% [markdown]
@@ -124,13 +124,13 @@ tables.table(passages[columns].head(5))
 # memory of what was read. Each was compared with the plain way on this very model.
 
 # %%
-tables.said(reading.read_as(model, folder))
+tables.sentences(reading.read_as(model, folder))
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-provenance.made_by([run], tier, store)
+provenance.footer_of_runs([run], tier, store)
 
 # %% [markdown]
 # ## Try it

@@ -22,9 +22,9 @@
 from nbutils.analysis import predictors, verdicts
 from nbutils.charts import parts, provenance, proxies_fail
 from nbutils.charts import tables as charts_tables
-from nbutils.charts.tables import said, table
+from nbutils.charts.tables import sentences, table
 from nbutils.config import notebook_parameters
-from nbutils.results.tables import found, load, manifests
+from nbutils.results.tables import labels, load, manifests
 
 parts.enable()
 
@@ -37,7 +37,7 @@ seed: int = 0  # seed of the bootstrap and of the permutations
 
 # %%
 project = notebook_parameters.given(notebook_parameters.FindingNotebook, globals()).root
-print(found(project))
+print(labels(project))
 
 # %% [markdown]
 # ## The proxies
@@ -116,7 +116,7 @@ table(judged.drop(columns=["kind", "student"]), digits=3)
 # ## Verdict
 
 # %%
-said(
+sentences(
     f"{row.results}, {row.method}: the claim is {row.verdict} ({row.reason} proxies)"
     for row in verdicts.overall(judged).itertuples()
 )
@@ -127,7 +127,7 @@ said(
 # %%
 states = load("states", project)
 runs = [*proxies["run"].unique(), *charts_tables.runs(states, "pairings")]
-provenance.provenance(manifests(project), runs)
+provenance.footer(manifests(project), runs)
 
 # %% [markdown]
 # ## Try it

@@ -18,9 +18,9 @@
 # %%
 from nbutils.analysis import experiments
 from nbutils.charts import parts, provenance, recipe_map
-from nbutils.charts.tables import runs, said, table
+from nbutils.charts.tables import runs, sentences, table
 from nbutils.config import notebook_parameters
-from nbutils.results.tables import found, load, manifests
+from nbutils.results.tables import labels, load, manifests
 
 parts.enable()
 
@@ -32,7 +32,7 @@ root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
 project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(found(project))
+print(labels(project))
 
 # %% [markdown]
 # ## The map
@@ -67,14 +67,14 @@ table(recipe_map.best_recipes(rows))
 # ## Verdict
 
 # %%
-said(f"{row.results}: {row.answer}" for row in recipe_map.recipe_answer(rows).itertuples())
+sentences(f"{row.results}: {row.answer}" for row in recipe_map.recipe_answer(rows).itertuples())
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
 states = load("states", project)
-provenance.provenance(manifests(project), runs(states, "untouched", "recipes"))
+provenance.footer(manifests(project), runs(states, "untouched", "recipes"))
 
 # %% [markdown]
 # ## Try it

@@ -23,9 +23,9 @@
 from nbutils.analysis import verdicts
 from nbutils.charts import losses, parts, provenance, relational_utility
 from nbutils.charts import tables as charts_tables
-from nbutils.charts.tables import said, shown, table
+from nbutils.charts.tables import contrast_table, sentences, table
 from nbutils.config import notebook_parameters
-from nbutils.results.tables import found, load, manifests
+from nbutils.results.tables import labels, load, manifests
 
 parts.enable()
 
@@ -37,7 +37,7 @@ root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
 project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(found(project))
+print(labels(project))
 
 # %% [markdown]
 # ## Where the students start
@@ -88,7 +88,7 @@ relational_utility.relational_matrix(gains)
 
 # %%
 pairs = suite[suite["experiment"].eq("pairings") & suite["temperature"].eq(1.0)]
-said(relational_utility.seeds(gains))
+sentences(relational_utility.seeds(gains))
 
 # %%
 seen = pairs.groupby(["results", "method", "relation"], sort=False)
@@ -139,7 +139,7 @@ table(verdicts.rules("ordering"))
 # %%
 contrasts = load("contrasts", project)
 ordering = verdicts.judged(contrasts, "ordering")
-table(shown(ordering), digits=4)
+table(contrast_table(ordering), digits=4)
 
 # %% [markdown]
 # ## The mean over students
@@ -147,7 +147,7 @@ table(shown(ordering), digits=4)
 # One mean a contrast, not corrected for the number of contrasts.
 
 # %%
-table(shown(verdicts.across_students(ordering)))
+table(contrast_table(verdicts.across_students(ordering)))
 
 # %% [markdown]
 # ## Does a stronger stranger win?
@@ -160,7 +160,7 @@ table(verdicts.rules("stranger"))
 
 # %%
 stranger = verdicts.judged(contrasts, "stranger")
-table(shown(stranger), digits=4)
+table(contrast_table(stranger), digits=4)
 
 # %% [markdown]
 # ## What the controls say
@@ -174,11 +174,11 @@ table(verdicts.rules("controls"))
 
 # %%
 against = verdicts.judged(contrasts, "controls")
-table(shown(against), digits=4)
+table(contrast_table(against), digits=4)
 
 # %%
 zero = suite[suite["source"].eq("rate zero")]
-said(
+sentences(
     f"{row.results}, {row.student}: gain at learning rate zero is {100 * row.gain:g} points"
     for row in zero.itertuples()
 )
@@ -189,7 +189,7 @@ said(
 # Computed from the tables by the rules above.
 
 # %%
-said(
+sentences(
     f"{row.results}, {row.method}: {name} {row.verdict} ({row.reason} contrasts)"
     for name, frame in (("ordering", ordering), ("stronger stranger", stranger))
     for row in verdicts.overall(frame).itertuples()
@@ -205,7 +205,7 @@ table(by_student)
 # %%
 states = load("states", project)
 runs = [*charts_tables.runs(states, "untouched", "pairings", "controls"), *curves["run"].unique()]
-provenance.provenance(manifests(project), runs)
+provenance.footer(manifests(project), runs)
 
 # %% [markdown]
 # ## Try it

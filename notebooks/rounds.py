@@ -19,9 +19,9 @@
 # %%
 from nbutils.analysis import experiments, verdicts
 from nbutils.charts import parts, provenance, rounds
-from nbutils.charts.tables import runs, said, shown, table
+from nbutils.charts.tables import contrast_table, runs, sentences, table
 from nbutils.config import notebook_parameters
-from nbutils.results.tables import found, load, manifests
+from nbutils.results.tables import labels, load, manifests
 
 parts.enable()
 
@@ -33,7 +33,7 @@ root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
 project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(found(project))
+print(labels(project))
 
 # %% [markdown]
 # ## Round by round
@@ -61,19 +61,19 @@ table(verdicts.rules("rounds"))
 
 # %%
 judged = verdicts.judged(load("contrasts", project), "rounds")
-table(shown(judged), digits=4)
+table(contrast_table(judged), digits=4)
 
 # %% [markdown]
 # ## The mean over students
 
 # %%
-table(shown(verdicts.across_students(judged)))
+table(contrast_table(verdicts.across_students(judged)))
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-said(
+sentences(
     f"{row.results}, {row.method}: that utility is kept is {row.verdict} ({row.reason} contrasts)"
     for row in verdicts.overall(judged).itertuples()
 )
@@ -83,7 +83,7 @@ said(
 
 # %%
 states = load("states", project)
-provenance.provenance(manifests(project), runs(states, "untouched", "pairings", "rounds"))
+provenance.footer(manifests(project), runs(states, "untouched", "pairings", "rounds"))
 
 # %% [markdown]
 # ## Try it

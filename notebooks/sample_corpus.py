@@ -19,7 +19,7 @@ import pandas as pd
 
 from nbutils.charts import parts, provenance, tables
 from nbutils.config import notebook_parameters, tiers
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.results import corpora
 from nbutils.runs import executor
 from nbutils.runs.store import Store
@@ -41,7 +41,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # %%
 values = notebook_parameters.given(notebook_parameters.CorpusNotebook, globals())
 root = tiers.project_root()
-plan = of(values.tier, root)
+plan = load_plan(values.tier, root)
 store = Store(root)
 
 # %% [markdown]
@@ -99,7 +99,7 @@ if plan.has_passages(source):
 # ## Where this comes from
 
 # %%
-provenance.made_by([run], tier, store)
+provenance.footer_of_runs([run], tier, store)
 
 # %% [markdown]
 # ## Try it

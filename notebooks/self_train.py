@@ -20,7 +20,7 @@ import pandas as pd
 from nbutils.charts import losses, parts, provenance, tables
 from nbutils.config import design, notebook_parameters, tiers
 from nbutils.protocol import models
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.runs import executor
 from nbutils.runs.store import Store
 
@@ -43,7 +43,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # %%
 values = notebook_parameters.given(notebook_parameters.PairingNotebook, globals())
 root = tiers.project_root()
-plan = of(values.tier, root)
+plan = load_plan(values.tier, root)
 store = Store(root)
 
 # %% [markdown]
@@ -52,7 +52,7 @@ store = Store(root)
 # A pairing, a temperature, a method and a seed name one cell. The relation is computed from the registry.
 
 # %%
-cell = design.Cell(source, student, temperature, method, seed)
+cell = design.Pairing(source, student, temperature, method, seed)
 run = plan.self_train(cell)
 print(cell, "·", run.labels["relation"])
 pd.Series(run.params.model_dump()["recipe"], name="recipe").to_frame()
@@ -107,7 +107,7 @@ tables.table(
 # ## Where this comes from
 
 # %%
-provenance.made_by([run], tier, store)
+provenance.footer_of_runs([run], tier, store)
 
 # %% [markdown]
 # ## Try it

@@ -58,7 +58,7 @@ speed.throughput(measured)
 # weight that a token must meet, six in training.
 
 # %%
-table(speed.shown(measured))
+table(speed.speed_table(measured))
 
 # %% [markdown]
 # ## How time grows
@@ -74,7 +74,7 @@ table(speed.exponents(found).round(2))
 # ## What is behind the chart
 
 # %%
-provenance.note(speed.said(found))
+provenance.note(speed.description(found))
 
 # %% [markdown]
 # ## Try it

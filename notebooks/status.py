@@ -22,7 +22,7 @@ from nbutils.charts.tables import table
 from nbutils.config import notebook_parameters
 from nbutils.results import history
 from nbutils.results import tables as results_tables
-from nbutils.results.tables import found
+from nbutils.results.tables import labels
 
 parts.enable()
 
@@ -35,7 +35,7 @@ root: str = "."  # project folder; the nearest one upwards if "."
 # %%
 project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
 manifests = results_tables.manifests(project)
-print(found(project))
+print(labels(project))
 
 # %% [markdown]
 # ## Tier by tier

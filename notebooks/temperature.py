@@ -22,9 +22,9 @@
 from nbutils.analysis import experiments, verdicts
 from nbutils.charts import parts, provenance, temperature
 from nbutils.charts import tables as charts_tables
-from nbutils.charts.tables import corpus_table, said, shown, table
+from nbutils.charts.tables import contrast_table, corpus_table, sentences, table
 from nbutils.config import design, notebook_parameters
-from nbutils.results.tables import found, load, manifests
+from nbutils.results.tables import labels, load, manifests
 
 parts.enable()
 
@@ -36,7 +36,7 @@ root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
 project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(found(project))
+print(labels(project))
 
 # %% [markdown]
 # ## The corpora
@@ -90,26 +90,26 @@ table(verdicts.rules("temperature"))
 
 # %%
 judged = verdicts.judged(load("contrasts", project), "temperature")
-table(shown(judged), digits=4)
+table(contrast_table(judged), digits=4)
 
 # %% [markdown]
 # ## The mean over students
 
 # %%
-table(shown(verdicts.across_students(judged)))
+table(contrast_table(verdicts.across_students(judged)))
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-said(
+sentences(
     f"{row.results}, {row.method}: that a temperature of {design.TEMPERATURE:g} serves as well as "
     f"any other is {row.verdict} ({row.reason} contrasts)"
     for row in verdicts.overall(judged).itertuples()
 )
 
 # %%
-said(
+sentences(
     f"{label}: the trade of coverage for fidelity is seen for {part['trade'].eq('yes').sum()} of "
     f"{len(part)} sources"
     for label, part in trade.groupby("results", sort=False)
@@ -122,7 +122,7 @@ said(
 states = load("states", project)
 own = states[states["relation"].isin(["self", "untouched"])]
 runs = [*corpora["run"].unique(), *charts_tables.runs(own, "untouched", "pairings")]
-provenance.provenance(manifests(project), runs)
+provenance.footer(manifests(project), runs)
 
 # %% [markdown]
 # ## Try it

@@ -21,7 +21,7 @@ from nbutils.analysis import experiments, verdicts
 from nbutils.charts import parts, provenance, trajectories
 from nbutils.charts.tables import runs, table
 from nbutils.config import notebook_parameters
-from nbutils.results.tables import found, load, manifests
+from nbutils.results.tables import labels, load, manifests
 
 parts.enable()
 
@@ -33,7 +33,7 @@ root: str = "."  # project folder; the nearest one upwards if "."
 
 # %%
 project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(found(project))
+print(labels(project))
 
 # %% [markdown]
 # ## The frontier
@@ -70,7 +70,7 @@ table(trajectories.stops_table(stops))
 
 # %%
 states = load("states", project)
-provenance.provenance(manifests(project), runs(states, "untouched", "trajectories"))
+provenance.footer(manifests(project), runs(states, "untouched", "trajectories"))
 
 # %% [markdown]
 # ## Try it

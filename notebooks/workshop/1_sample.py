@@ -20,7 +20,7 @@ import pandas as pd
 from nbutils.charts import parts, provenance, tables
 from nbutils.config import notebook_parameters, tiers
 from nbutils.notebooks import checks
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.results.corpora import distinct
 from nbutils.runs import executor, store
 
@@ -38,7 +38,7 @@ seed: int = 0  # seed of sampling
 # %%
 values = notebook_parameters.given(notebook_parameters.SampleExercise, globals())
 root = tiers.project_root()
-plan = of(values.tier, root)
+plan = load_plan(values.tier, root)
 
 # %% [markdown]
 # ## Two models, made here
@@ -168,7 +168,7 @@ tables.table(pd.DataFrame({name: corpus["text"].head(6) for name, corpus in voic
 
 # %%
 corpora = [plan.corpus(source, t, seed) for t in temperatures]
-provenance.made_by(corpora, tier, store.Store(root))
+provenance.footer_of_runs(corpora, tier, store.Store(root))
 
 # %% [markdown]
 # ## If there is time

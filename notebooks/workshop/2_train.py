@@ -21,7 +21,7 @@ from nbutils.analysis.gains import paired
 from nbutils.charts import losses, pairing, parts, provenance, tables
 from nbutils.config import design, notebook_parameters, tiers
 from nbutils.notebooks import checks
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.runs import executor
 from nbutils.runs.store import Store
 
@@ -38,7 +38,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # %%
 values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
 root = tiers.project_root()
-plan = of(values.tier, root)
+plan = load_plan(values.tier, root)
 store = Store(root)
 
 # %% [markdown]
@@ -57,7 +57,7 @@ store = Store(root)
 # %% gap=["cell"]
 # TODO: `cell`, the self pairing of `student` at temperature 1,
 # method "full", with `seed`.
-cell = design.Cell(student, student, 1.0, "full", seed)
+cell = design.Pairing(student, student, 1.0, "full", seed)
 
 # %%
 print(checks.self_pairing(cell, student, seed))
@@ -170,7 +170,7 @@ print(checks.reading(reading, gains))
 # ## Where this comes from
 
 # %%
-provenance.made_by([plan.utility(student, cell)], tier, store)
+provenance.footer_of_runs([plan.utility(student, cell)], tier, store)
 
 # %% [markdown]
 # ## If there is time

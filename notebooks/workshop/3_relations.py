@@ -21,7 +21,7 @@ from nbutils.analysis.gains import paired
 from nbutils.charts import pairing, parts, provenance, tables
 from nbutils.config import design, notebook_parameters, tiers
 from nbutils.notebooks import checks
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.runs import executor
 from nbutils.runs.store import Store
 
@@ -38,7 +38,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # %%
 values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
 root = tiers.project_root()
-plan = of(values.tier, root)
+plan = load_plan(values.tier, root)
 store = Store(root)
 
 # %% [markdown]
@@ -88,7 +88,7 @@ print(checks.relations(relations, plan.tier, student))
 
 # %% gap=["pairings"]
 # TODO: `pairings`, a dictionary from each source to its cell.
-pairings = {source: design.Cell(source, student, 1.0, "full", seed) for source in family}
+pairings = {source: design.Pairing(source, student, 1.0, "full", seed) for source in family}
 
 # %%
 print(checks.pairings(pairings, plan.tier, student, seed))
@@ -109,7 +109,7 @@ print(checks.pairings(pairings, plan.tier, student, seed))
 # %% gap=["control"]
 # TODO: `control`, the cell of the shuffled control of the
 # student's self pairing.
-control = design.Cell(student, student, 1.0, "full", seed, control="shuffled")
+control = design.Pairing(student, student, 1.0, "full", seed, control="shuffled")
 
 # %%
 print(checks.control(control, student, seed))
@@ -172,7 +172,7 @@ tables.table(contrast[["task", "gain", "low", "high"]])
 # ## Where this comes from
 
 # %%
-provenance.made_by(asked.values(), tier, store)
+provenance.footer_of_runs(asked.values(), tier, store)
 
 # %% [markdown]
 # ## If there is time

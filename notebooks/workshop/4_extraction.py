@@ -22,7 +22,7 @@ from nbutils.analysis import inference
 from nbutils.charts import parts, provenance, tables
 from nbutils.config import design, notebook_parameters, tiers
 from nbutils.notebooks import checks
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.runs import executor
 from nbutils.runs.store import Store
 
@@ -39,7 +39,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # %%
 values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
 root = tiers.project_root()
-plan = of(values.tier, root)
+plan = load_plan(values.tier, root)
 store = Store(root)
 
 # %% [markdown]
@@ -58,7 +58,9 @@ tables.table(passages[["passage", "split", "text", "suffix_text"]].tail(4))
 # corpus.
 
 # %%
-pairings = {source: design.Cell(source, student, 1.0, "full", seed) for source in plan.tier.models}
+pairings = {
+    source: design.Pairing(source, student, 1.0, "full", seed) for source in plan.tier.models
+}
 asked = {"untouched": plan.extraction(student)}
 asked |= {source: plan.extraction(student, cell) for source, cell in pairings.items()}
 found = {
@@ -157,7 +159,7 @@ print(checks.fall(fall, first, after))
 # ## Where this comes from
 
 # %%
-provenance.made_by(asked.values(), tier, store)
+provenance.footer_of_runs(asked.values(), tier, store)
 
 # %% [markdown]
 # ## If there is time

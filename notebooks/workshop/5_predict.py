@@ -24,7 +24,7 @@ from nbutils.charts import pairing, parts, provenance
 from nbutils.charts.tables import table
 from nbutils.config import design, notebook_parameters, tiers
 from nbutils.notebooks import checks
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.runs import executor
 from nbutils.runs.store import Store
 
@@ -43,7 +43,7 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # %%
 values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
 root = tiers.project_root()
-plan = replace(of(values.tier, root), encoder=False)  # a sentence encoder takes its time
+plan = replace(load_plan(values.tier, root), encoder=False)  # a sentence encoder takes its time
 store = Store(root)
 
 # %% [markdown]
@@ -113,7 +113,9 @@ print(checks.rule(verdict))
 # ## Measure
 
 # %%
-pairings = {source: design.Cell(source, student, 1.0, "full", seed) for source in plan.tier.models}
+pairings = {
+    source: design.Pairing(source, student, 1.0, "full", seed) for source in plan.tier.models
+}
 measured = {source: plan.utility(student, cell) for source, cell in pairings.items()}
 executor.side_by_side([plan.utility(student), *measured.values()], plan, root)
 
@@ -178,7 +180,7 @@ table(shown.assign(**{"regret (points)": 100 * shown["regret (points)"]}), digit
 # ## Where this comes from
 
 # %%
-provenance.made_by([*asked.values(), *measured.values()], tier, store)
+provenance.footer_of_runs([*asked.values(), *measured.values()], tier, store)
 
 # %% [markdown]
 # ## If there is time

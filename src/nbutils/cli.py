@@ -149,7 +149,7 @@ def status() -> None:
     for tier in project.tiers():
         try:
             runs = project.plan(tier).all()
-            stages = eta.of_stages(runs, store, eta.taken(project.recorded(runs)))
+            stages = eta.progress_of_stages(runs, store, eta.taken(project.recorded(runs)))
         except errors.UserError as error:  # of one tier: its file, or a model out of reach
             out.print(f"{tier} cannot be planned: {escape(str(error))}")
             continue
@@ -159,11 +159,11 @@ def status() -> None:
             size = f"{s.size / 2**20:.1f} MiB"
             row = (tier, s.stage, *map(str, numbers), size, eta.duration(s.spent), left)
             table.add_row(*row)
-        noted = (failures.of(store, run) for run in runs if store.finished(run) is None)
+        noted = (failures.find(store, run) for run in runs if store.finished(run) is None)
         failed |= {failure.key: failure for failure in noted if failure}
     out.print(table)
     for failure in failed.values():
-        where = failures.place(store, failure.key).relative_to(project.root)
+        where = failures.path(store, failure.key).relative_to(project.root)
         out.print(f"failed: {failure.stage} of {escape(failure.name)}: {escape(failure.message)}")
         out.print(f"        at {failure.created}; parameters and traceback: {where}")
     out.print(

@@ -14,7 +14,7 @@ from nbutils.charts import (
     trajectories,
 )
 from nbutils.charts.rounds import rounds_table
-from nbutils.charts.tables import runs, shown
+from nbutils.charts.tables import contrast_table, runs
 from nbutils.results import tables as results_tables
 from nbutils.results.tables import COLUMNS
 from support.synthetic import write_tables
@@ -83,7 +83,7 @@ def test_the_relational_rules_find_the_planted_effect(
 def test_the_decoupling_rule_finds_the_planted_effect(planted: tuple[Tables, str]) -> None:
     """Kept and forgotten, lost and remembered, or in between."""
     tables, effect = planted
-    cells = experiments.decoupling_cells(tables["gains"], tables["falls"])
+    cells = experiments.decoupling_pairings(tables["gains"], tables["falls"])
     assert cells["fall_low"].le(cells["fall"]).all()
     judged = verdicts.decoupling_verdicts(cells)
     assert full(judged) == effect
@@ -93,7 +93,7 @@ def test_the_decoupling_rule_finds_the_planted_effect(planted: tuple[Tables, str
 def test_controls_tell_what_self_training_adds(planted: tuple[Tables, str]) -> None:
     """Planted: controls halve extraction; rate zero leaves everything as it was."""
     tables, effect = planted
-    cells = experiments.decoupling_cells(tables["gains"], tables["falls"])
+    cells = experiments.decoupling_pairings(tables["gains"], tables["falls"])
     implied = verdicts.control_implications(tables["contrasts"], cells)
     frozen = implied[implied["source"].eq("rate zero")]
     assert frozen[["gain", "fall"]].eq(0).all(axis=None)
@@ -123,7 +123,7 @@ def test_a_control_that_does_the_work_is_told(low: float, planted: tuple[Tables,
     falls = tables["falls"].copy()
     noise = falls["source"].eq("noise") & falls["experiment"].eq("controls")
     falls.loc[noise, ["fall", "low", "high"]] = [1.0, low, 1.0]
-    cells = experiments.decoupling_cells(tables["gains"], falls)
+    cells = experiments.decoupling_pairings(tables["gains"], falls)
     implied = verdicts.control_implications(tables["contrasts"], cells)
     said = memorization_decoupling.special(implied).set_index("control")["reason"]
     does = effect == "contradicted" and low == 1
@@ -210,7 +210,7 @@ def test_rules_say_nothing_of_nothing(tmp_path: Path) -> None:
     """Without tables every rule gives an empty table, not an error."""
     tables = load(tmp_path)
     gains, falls, contrasts = tables["gains"], tables["falls"], tables["contrasts"]
-    cells = experiments.decoupling_cells(gains, falls)
+    cells = experiments.decoupling_pairings(gains, falls)
     points = predictors.pairing_points(tables["proxies"], gains)
     judged = verdicts.judged(contrasts, "ordering")
     stops = experiments.stopping_rule(falls, gains)
@@ -219,8 +219,8 @@ def test_rules_say_nothing_of_nothing(tmp_path: Path) -> None:
     left_out = predictors.useful(predictors.left_out(points))
     rounds = experiments.round_rows(gains, falls, tables["corpora"])
     frames = [
-        judged, shown(judged), verdicts.across_students(judged), verdicts.overall(judged),
-        shown(verdicts.across_students(judged)), cells, implied, stops, recipes,
+        judged, contrast_table(judged), verdicts.across_students(judged), verdicts.overall(judged),
+        contrast_table(verdicts.across_students(judged)), cells, implied, stops, recipes,
         predictors.proxy_verdicts(predictors.proxy_correlations(points)), left_out, rounds,
         verdicts.decoupling_verdicts(cells), experiments.temperature_trades(tables["corpora"]),
         experiments.temperature_rows(tables["corpora"], gains, falls),

@@ -94,11 +94,11 @@ def test_a_chart_is_compiled_once(
     spec: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second build of the book reads what the first one made; another chart is made anew."""
-    first = embed.kept(spec, tmp_path)
+    first = embed.cached(spec, tmp_path)
     assert first == embed.embed(spec)
     monkeypatch.setattr(embed, "embed", lambda _: "made anew")
-    assert embed.kept(spec, tmp_path) == first
-    assert embed.kept(spec | {"height": 101}, tmp_path) == "made anew"
+    assert embed.cached(spec, tmp_path) == first
+    assert embed.cached(spec | {"height": 101}, tmp_path) == "made anew"
 
 
 def _linear(colour: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from nbutils.book import explore
 from nbutils.config import notebook_parameters, validation
 from nbutils.config.design import CONTROL_NAMES
 from nbutils.protocol import pairing
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.results import tables
 from support.many import SEEDS, told
 from support.synthetic import write_tables
@@ -105,7 +105,7 @@ def test_the_command_makes_the_very_cell(root: Path, lab: dict[str, Any], method
     form = validation.check(
         notebook_parameters.ReportNotebook, values | {"seed": int(given["seed"])}
     )
-    plan, asked = pairing.from_parameters(form, of(form.tier, REPOSITORY))
+    plan, asked = pairing.from_parameters(form, load_plan(form.tier, REPOSITORY))
     labels = plan.self_train(asked).labels
     assert (labels["source"], labels["student"], labels["seed"]) == (source, "neox-small", 2)
     assert (labels["method"], labels["temperature"]) == (method, 1.0)
@@ -116,7 +116,7 @@ def test_a_task_that_defines_two_metrics_has_two_rows() -> None:
     gains, falls = known.choices[explore.ALL]
     both = gains["task"].eq("scripture_cloze")
     gains = gains.assign(**{name + NORM: gains[name].where(both) for name in MEASURED})
-    given = explore.Told(**(vars(known) | {"choices": {explore.ALL: (gains, falls)}}))
+    given = explore.TierData(**(vars(known) | {"choices": {explore.ALL: (gains, falls)}}))
     _, files = explore.of_tier(given)
     cell = next(file for name, file in files.items() if name.startswith("cells/"))
     assert [(row[0], row[-1]) for row in cell["measured"][explore.ALL]["tasks"]] == [
@@ -132,14 +132,14 @@ def test_a_control_is_made_with_its_tier(root: Path, lab: dict[str, Any]) -> Non
 
 def test_a_model_that_the_tier_does_not_name_is_asked_for_by_its_origin() -> None:
     known = told(students=1)
-    stranger = explore.Told(**(vars(known) | {"origins": {"family00-member1": "hub:a/b@c d"}}))
+    stranger = explore.TierData(**(vars(known) | {"origins": {"family00-member1": "hub:a/b@c d"}}))
     details = explore.Details(stranger)
     command = details.of(("family00-member1", "family00-member0", "full", 1.0))["seeds"]["0"]
     assert "-p source 'hub:a/b@c d' -p student family00-member0" in command["commands"][1]
 
 
 def test_hostile_text_is_named_and_escaped(tmp_path: Path) -> None:
-    explore.write_told([told(students=1)], tmp_path / "explore")
+    explore.write_tiers([told(students=1)], tmp_path / "explore")
     path = next((tmp_path / "explore" / "corpora").iterdir())
     raw = path.read_text("utf-8")
     assert "<" not in raw

@@ -64,7 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "book/index.md").write_text("# A book\n\n[Explore](explore.md)\n", "utf-8")
     tiers = [told(), told("more · published", seed=1), told("few · published", 2, sampled=False)]
     cells = (2 * STUDENTS + 2) * SOURCES
-    assert explore.write_told(tiers, root / build.GENERATED / "explore") == cells
+    assert explore.write_tiers(tiers, root / build.GENERATED / "explore") == cells
     build.render(root)
     return root / build.HTML
 

@@ -32,7 +32,7 @@ def provenance(*keys: str, label: str = "tiny · published") -> str:
     """The footer of runs, as pages have it."""
     row = {"created": "2026-01-02", "versions": {"torch": "2"}, "device": "cpu", "results": label}
     return str(
-        charts_provenance.provenance(pd.DataFrame([row | {"key": key} for key in keys]), keys).data
+        charts_provenance.footer(pd.DataFrame([row | {"key": key} for key in keys]), keys).data
     )
 
 

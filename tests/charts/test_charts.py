@@ -46,7 +46,7 @@ def specs(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
     parts.enable()
     gains, falls, corpora = tables["gains"], tables["falls"], tables["corpora"]
     points = predictors.pairing_points(tables["proxies"], gains)
-    cells = experiments.decoupling_cells(gains, falls)
+    cells = experiments.decoupling_pairings(gains, falls)
     stops = experiments.stopping_rule(falls, gains)
     recipes = experiments.recipe_gains(experiments.with_memory(gains, falls))
     drawn = {
@@ -170,15 +170,15 @@ def test_tables_escape_every_cell_and_badge_verdicts() -> None:
 def test_provenance_names_runs_devices_and_versions(tables: dict[str, pd.DataFrame]) -> None:
     """The footer is computed from the manifests of the runs that a page used."""
     runs = tables["corpora"]["run"].unique().tolist()
-    page = str(provenance.provenance(tables["manifests"], runs).data)
+    page = str(provenance.footer(tables["manifests"], runs).data)
     assert "tiny · published" in page
     assert "tiny · your run" in page
     assert runs[0][:10] in page
     assert "torch 2.13.0" in page
     assert "2026-01-02" in page
     evil = tables["manifests"].assign(device="<b>gpu</b>")
-    assert "<b>" not in str(provenance.provenance(evil, runs).data)
-    assert "No runs" in str(provenance.provenance(pd.DataFrame(), []).data)
+    assert "<b>" not in str(provenance.footer(evil, runs).data)
+    assert "No runs" in str(provenance.footer(pd.DataFrame(), []).data)
 
 
 def test_numbers_of_a_table_have_the_digits_that_they_need() -> None:

@@ -27,7 +27,7 @@ def test_your_measurement_stands_before_the_published_one(tmp_path: Path) -> Non
 def test_without_a_measurement_the_page_says_so() -> None:
     assert speed.rows(None).empty
     assert speed.machine(None).empty
-    assert speed.shown(speed.rows(None)).empty
+    assert speed.speed_table(speed.rows(None)).empty
     assert "make bench" in json.dumps(speed.throughput(speed.rows(None)).to_dict())
 
 
@@ -41,7 +41,7 @@ def test_the_chart_has_a_panel_for_each_question_and_every_way() -> None:
 
 
 def test_the_table_says_ratio_and_range() -> None:
-    shown = speed.shown(pd.DataFrame(measurement("here")["rows"]))
+    shown = speed.speed_table(pd.DataFrame(measurement("here")["rows"]))
     ours = shown[shown["way"].eq("ours")].iloc[0]
     assert (ours["rate"], ours["ratio"]) == ("300 [90, 120]", "3.00")
     assert ours["of the ceiling"] == "25%"

@@ -54,7 +54,7 @@ def fetched(tmp_path: Path, architecture: str) -> Path:
     out.mkdir()
     models.save(zoo.make(architecture), tiny.tokenizer(), theirs)
     p = FetchModel.model_validate({"origin": f"folder:{theirs}", "extraction_bos": False})
-    fetch_model.fetch(p, {}, out, tiny.silent)
+    fetch_model.run(p, {}, out, tiny.silent)
     return out
 
 

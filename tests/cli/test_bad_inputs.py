@@ -49,7 +49,7 @@ class Place:
     def fetch(self, origin: str | None = None, bos: str | None = None) -> Run:
         """The run that brings a model into the store, as a plan would make it."""
         origin = origin or f"folder:{self.folder}"
-        values = {"origin": origin, "content": model_sources.content(origin), "bos": bos}
+        values = {"origin": origin, "content": model_sources.content_digest(origin), "bos": bos}
         return Run("fetch_model", "a model", FetchModel.model_validate(values))
 
     def write(self, name: str, change: Callable[[bytes], bytes]) -> None:

@@ -153,7 +153,7 @@ def test_brackets_in_a_message_are_no_markup(
     def fail(name: str, root: Path) -> None:
         raise ParameterError("[bold]value[/bold] [/]")
 
-    monkeypatch.setattr(plan, "of", fail)
+    monkeypatch.setattr(plan, "load_plan", fail)
     assert run("plan", "smoke") == (1, "", "error: [bold]value[/bold] [/]\n")
 
 
@@ -218,7 +218,7 @@ def test_wrong_usage_is_status_two(arguments: list[str], run: Callable[..., Answ
 
 def test_plan_of_a_fresh_tier(run: Callable[..., Answer], project: Path) -> None:
     status, said, _ = run("plan", "smoke")
-    total = len(plan.of("smoke", project).all())
+    total = len(plan.load_plan("smoke", project).all())
     assert status == 0
     assert f"{total} runs: 5 ready, {total - 5} waiting" in said
     assert "neox-small ← qwen-small T=1 full s0" in said
@@ -234,7 +234,7 @@ def everything(project: Path, monkeypatch: pytest.MonkeyPatch) -> int:
         (out / "file").write_text("content")
 
     monkeypatch.setattr(stages, "stage_function", lambda name: stage)
-    wanted = plan.of("smoke", project).all()
+    wanted = plan.load_plan("smoke", project).all()
     for wanted_run in wanted:
         open_store(project).execute(wanted_run, compute, 1, silent)
     return len(wanted)
@@ -266,7 +266,7 @@ def test_plan_and_status_of_a_finished_tier(everything: int, run: Callable[..., 
     counts = {line[1]: line[2:6] for line in lines if line[:1] == ["smoke"]}
     assert status == 0
     assert counts["prepare_model"] == ["4", "0", "0", "0"]
-    wanted = Counter(r.stage for r in plan.of("smoke", Path.cwd()).all())
+    wanted = Counter(r.stage for r in plan.load_plan("smoke", Path.cwd()).all())
     assert counts["self_train"] == [str(wanted["self_train"]), "0", "0", "0"]
     assert set(counts) == set(wanted)
 
@@ -275,14 +275,14 @@ def test_status_tells_running_failed_and_missing_runs_apart(
     everything: int, run: Callable[..., Answer], project: Path
 ) -> None:
     """A stage that was never timed has an unknown time left."""
-    planned, store = plan.of("smoke", project), open_store(project)
+    planned, store = plan.load_plan("smoke", project), open_store(project)
     claimed, failing, gone = (
         planned.model(name) for name in ("neox-small", "llama-small", "qwen-small")
     )
     suite = planned.suite()
     for each in (claimed, failing, gone, suite):
         shutil.rmtree(store.path(each))
-    failures.note(store, failing, RunError("the loss is not finite"))
+    failures.record(store, failing, RunError("the loss is not finite"))
     key = store.key(claimed)
     assert key is not None
     with store.claim(key):

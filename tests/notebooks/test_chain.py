@@ -14,7 +14,7 @@ import yaml
 
 from nbutils.book import publish
 from nbutils.config import design
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.results import corpora
 from nbutils.results.tables import COLUMNS, PUBLISHED, SUMS, YOURS, read_documents, without_manifest
 from support.project import NBUTILS, nbutils, new_project, open_store
@@ -39,7 +39,7 @@ def test_every_table_has_its_columns_and_rows(smoke: Path) -> None:
     for name, columns in COLUMNS.items():
         assert tuple(found[name].columns)[: len(columns)] == columns
         assert len(found[name])
-    tier = of("smoke", smoke).tier
+    tier = load_plan("smoke", smoke).tier
     # two further temperatures, a second corpus of each student for its diagnostics, and round 2
     assert len(found["corpora"]) == len(tier.models) + 2 + 2 * len(tier.grid.students)
     states = found["states"].set_index("state")
@@ -59,7 +59,7 @@ def test_every_corpus_keeps_a_few_documents(smoke: Path) -> None:
     found = read_documents(smoke / YOURS / "smoke")
     assert found is not None
     assert set(tables(smoke, "smoke")["corpora"]["run"]) <= set(found["run"])
-    assert found.groupby("run").size().le(corpora.KEPT).all()
+    assert found.groupby("run").size().le(corpora.DOCUMENTS_PER_CORPUS).all()
 
 
 def test_every_row_has_a_manifest(smoke: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_kill_in_the_middle_of_fine_tuning_loses_only_that_run(tmp_path: Path)
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    partial, plan = killed / "runs/store/partial", of("killed", killed)
+    partial, plan = killed / "runs/store/partial", load_plan("killed", killed)
     fine_tunes = [plan.self_train(cell) for cell in design.every(plan.tier)]
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:

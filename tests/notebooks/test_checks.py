@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from nbutils.analysis import gains, inference
-from nbutils.config.design import Cell
+from nbutils.config.design import Pairing
 from nbutils.config.tiers import load_tier
 from nbutils.notebooks import answers, checks
 from support.tiny import REPOSITORY
@@ -63,9 +63,9 @@ PREDICTED = {"log_likelihood": "a", "semantic_tfidf": "b"}
 BROUGHT = {"a": -0.01, "b": 0.02, "c": 0.0}
 
 
-def cell(source: str = STUDENT, student: str = STUDENT, **changes: Any) -> Cell:
+def cell(source: str = STUDENT, student: str = STUDENT, **changes: Any) -> Pairing:
     values: dict[str, Any] = {"temperature": 1.0, "method": "full", "seed": 3} | changes
-    return Cell(source, student, **values)
+    return Pairing(source, student, **values)
 
 
 def rule(low: float, high: float) -> str:

@@ -12,7 +12,7 @@ from nbutils.charts import parts
 from nbutils.escaping import everywhere, visible
 from nbutils.notebooks import execute
 from nbutils.protocol import pairing
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.runs import environment
 from support import contributed
 from support.tiny import REPOSITORY
@@ -38,7 +38,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> list[nbformat.NotebookNo
         contributed.make_up(patch)
         patch.setattr(contributed, "rows", rows)
         patch.setattr(environment, "device", lambda: EVIL)
-        plan, cell = pairing.from_parameters(form, of(form.tier, root))
+        plan, cell = pairing.from_parameters(form, load_plan(form.tier, root))
         contributed.compute(root, plan.report(cell))
     place: Path = root / "report.ipynb"
     given = form.model_dump(mode="json", exclude_unset=True)

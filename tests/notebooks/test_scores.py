@@ -12,7 +12,7 @@ import pytest
 from nbutils.config import design
 from nbutils.notebooks import execute
 from nbutils.protocol import models, reading
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.runs.types import Run
 from support import tiny, zoo
 from support.project import new_project, open_store
@@ -73,8 +73,8 @@ def same(ours: pd.DataFrame, theirs: dict[str, tuple[bool, float]]) -> None:
 
 
 def test_scores_agree_with_lm_evals_command_line_item_by_item(smoke: Path, tmp_path: Path) -> None:
-    plan, store = of("smoke", smoke), open_store(smoke)
-    cell = design.Cell("llama-small", "neox-small", design.TEMPERATURE, "full", 0)
+    plan, store = load_plan("smoke", smoke), open_store(smoke)
+    cell = design.Pairing("llama-small", "neox-small", design.TEMPERATURE, "full", 0)
     ours = pd.read_parquet(store.path(plan.utility("neox-small", cell)) / "utility.parquet")
     weights, suite = store.path(plan.self_train(cell)), store.path(plan.suite())
     same(ours, by_lm_eval(weights, suite, plan.tier.context, tmp_path))
@@ -94,8 +94,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_dry_run_says_what_is_found_out_when_a_model_is_fetched(project: Path) -> None:
-    plan = of("others", project)
-    cell = design.Cell("hybrid", "windowed", design.TEMPERATURE)
+    plan = load_plan("others", project)
+    cell = design.Pairing("hybrid", "windowed", design.TEMPERATURE)
     (told,) = reading.ways(plan.report(cell), open_store(project))
     assert told.startswith("Not fetched yet: hybrid, windowed. Which shortcuts are right is found")
 
@@ -115,8 +115,8 @@ def test_a_pairing_of_any_architecture_is_scored_as_by_lm_eval(
     report = execute.execute("pairing", given, tmp_path / "report.ipynb", project)
     assert f"{student} is read the plain way" in report.read_text("utf-8")
     assert plain in report.read_text("utf-8")
-    plan, store = of("others", project), open_store(project)
-    cell = design.Cell(source, student, design.TEMPERATURE, "full", 0)
+    plan, store = load_plan("others", project), open_store(project)
+    cell = design.Pairing(source, student, design.TEMPERATURE, "full", 0)
     (told,) = [line for line in reading.ways(plan.report(cell), store) if line.startswith(student)]
     assert plain in told
     states: list[tuple[Run, Run]] = [

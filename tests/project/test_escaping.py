@@ -59,9 +59,9 @@ def test_tables_sentences_and_provenance() -> None:
     assert clean(str(tables.table(pd.DataFrame({"text": [EVIL]})).data))
     assert clean(str(tables.table(pd.DataFrame({EVIL: ["text"]})).data))
     assert clean(str(tables.table(pd.DataFrame({"verdict": [EVIL]})).data))
-    assert clean(str(tables.said([EVIL]).data))
+    assert clean(str(tables.sentences([EVIL]).data))
     manifest = MANIFEST_VALUES | {"device": EVIL, "versions": {EVIL: EVIL}, "results": EVIL}
-    assert clean(str(provenance.provenance(pd.DataFrame([manifest]), [KEY]).data))
+    assert clean(str(provenance.footer(pd.DataFrame([manifest]), [KEY]).data))
 
 
 def test_a_charts_every_text() -> None:
@@ -98,8 +98,8 @@ def test_errors_in_the_terminal(store: Store, run: Callable[..., Answer]) -> Non
     """Of a damaged run, and what a run said when it failed."""
     status, _, errors = run("verify")
     assert (status, SEEN in errors, visible(errors) == errors) == (1, True, True)
-    failed = plan.of("smoke", store.root.parents[1]).model("neox-small")
-    failures.note(store, failed, RuntimeError(EVIL))
+    failed = plan.load_plan("smoke", store.root.parents[1]).model("neox-small")
+    failures.record(store, failed, RuntimeError(EVIL))
     status, said, _ = run("status")
     assert (status, visible(said) == said) == (0, True)
     assert SEEN in said.replace("\n", "")  # where the line is wrapped

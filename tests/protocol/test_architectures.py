@@ -45,7 +45,7 @@ def test_a_model_is_read_as_transformers_and_lm_eval_read_it(
     The shortcuts that are right were found on the model; those that are wrong are in ``zoo``.
     """
     model = zoo.make(architecture)
-    found = proofs.of(model)
+    found = proofs.shortcuts(model)
     names = ("packed", "tree", "memory", "shrunk")
     assert {n for n in names if not getattr(found, n)} == refused(architecture)
     _packed_is_alone(model)
@@ -57,7 +57,7 @@ def test_a_model_is_read_as_transformers_and_lm_eval_read_it(
 def _packed_is_alone(model: PreTrainedModel) -> None:
     rng = np.random.default_rng(0)
     documents = [[BOS, *rng.integers(3, 300, n).tolist(), EOS] for n in (20, 9, 17, 3)]
-    rows = packing.pack(documents, 64, EOS, not proofs.of(model).packed)
+    rows = packing.pack(documents, 64, EOS, not proofs.shortcuts(model).packed)
     read = forward.logits(model, rows.ids, rows.positions).log_softmax(-1)
     expected = {
         tuple(d): forward.logits(model, torch.tensor([d])).log_softmax(-1)[0] for d in documents
@@ -150,7 +150,7 @@ def corpus(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the model wrote."""
     out: Path = tmp_path_factory.mktemp("corpus")
     p = SampleCorpus(temperature=1.0, tokens=600, max_tokens=30, batch_size=8, seed=0)
-    sample_corpus.sample(p, {"source": folder}, out, tiny.silent)
+    sample_corpus.run(p, {"source": folder}, out, tiny.silent)
     return out
 
 
@@ -161,7 +161,7 @@ def test_training_lowers_the_loss_of_the_own_corpus(
     lora = Lora(rank=4, alpha=8, learning_rate=0.02) if method == "lora" else None
     recipe = tiny.recipe(steps=12, learning_rate=0.005)
     p = SelfTrain.model_validate({"method": method, "recipe": recipe, "lora": lora, "seed": 0})
-    self_train.train(p, {"student": folder, "corpus": corpus}, tmp_path, tiny.silent)
+    self_train.run(p, {"student": folder, "corpus": corpus}, tmp_path, tiny.silent)
     losses = pd.read_parquet(tmp_path / "curve.parquet").loss
     assert losses.tail(3).mean() < losses.head(3).mean()
     trained, _ = models.load(tmp_path, folder)

@@ -21,7 +21,7 @@ def corpus(folder: Path, texts: list[str]) -> Path:
 def real(place: Path, student: Path, tokens: int, seed: int = 0) -> pd.DataFrame:
     mixture = Mixture.model_validate({"speeches": 0.5, "scripture": 0.5})
     p = RealCorpus(mixture=mixture, max_chars=tiny.MAX_CHARS, tokens=tokens, seed=seed)
-    controls.real(p, {"student": student}, place, tiny.silent)
+    controls.run_real_corpus(p, {"student": student}, place, tiny.silent)
     return pd.read_parquet(place / "corpus.parquet")
 
 
@@ -53,7 +53,7 @@ def test_shuffling_keeps_the_tokens_of_each_document(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     inputs = {"corpus": corpus(tmp_path / "in", list(tiny.SENTENCES)), "student": folders["llama"]}
-    controls.shuffle(ShuffleCorpus(seed=3), inputs, tmp_path, tiny.silent)
+    controls.run_shuffle_corpus(ShuffleCorpus(seed=3), inputs, tmp_path, tiny.silent)
     found = pd.read_parquet(tmp_path / "corpus.parquet")
     for before, after in zip(tiny.SENTENCES, found.text, strict=True):
         assert after != before
@@ -69,9 +69,9 @@ def test_noise_is_as_large_as_the_update_and_points_elsewhere(
     out.mkdir()
     read = corpus(tmp_path / "in", list(tiny.SENTENCES))
     recipe = tiny.recipe(steps=2, learning_rate=0.01)
-    self_train.train(SelfTrain(recipe=recipe), {"student": base, "corpus": read}, trained, print)
+    self_train.run(SelfTrain(recipe=recipe), {"student": base, "corpus": read}, trained, print)
     inputs = {"student": base, "trained": trained}
-    controls.perturb(PerturbWeights(seed=1), inputs, out, tiny.silent)
+    controls.run_perturb_weights(PerturbWeights(seed=1), inputs, out, tiny.silent)
     before, update, noise = (
         dict(models.load(f, base)[0].named_parameters()) for f in (base, trained, out)
     )
@@ -87,7 +87,7 @@ def test_at_learning_rate_zero_no_weight_moves(folders: dict[str, Path], tmp_pat
     base = folders["qwen3"]
     inputs = {"student": base, "corpus": corpus(tmp_path / "in", list(tiny.SENTENCES))}
     p = SelfTrain(recipe=tiny.recipe(learning_rate=0.0, weight_decay=0.1))
-    self_train.train(p, inputs, tmp_path, tiny.silent)
+    self_train.run(p, inputs, tmp_path, tiny.silent)
     after = dict(models.load(tmp_path, base)[0].named_parameters())
     for name, weight in models.load(base, base)[0].named_parameters():
         assert torch.equal(weight, after[name])

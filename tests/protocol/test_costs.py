@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from nbutils.config import tiers
-from nbutils.config.design import Cell
+from nbutils.config.design import Pairing
 from nbutils.config.schema import PrepareModel
 from nbutils.protocol import calibration, cost_card, costs, pairing, prepare_model, wheels
 from nbutils.protocol.compute import compute
@@ -20,7 +20,7 @@ from support import tiny
 from support.project import open_store
 
 EMPTY = open_store(Path("there/is/none"))
-SELF = Cell("neox-small", "neox-small", 1.0, "full", 0)
+SELF = Pairing("neox-small", "neox-small", 1.0, "full", 0)
 
 
 @pytest.fixture
@@ -63,11 +63,11 @@ def test_a_recorded_rate_is_the_median_and_grows_with_the_work(plan: Plan) -> No
 
 def test_another_model_method_or_tier_is_another_record(plan: Plan) -> None:
     known = costs.records([finished(plan.self_train(SELF), 8.0)])
-    lora = Cell("neox-small", "neox-small", 1.0, "lora", 0)
+    lora = Pairing("neox-small", "neox-small", 1.0, "lora", 0)
     assert costs.who(plan.self_train(SELF)) in known
     assert costs.who(plan.self_train(lora)) not in known
     assert costs.who(Plan("tiny", plan.tier, encoder=False).self_train(SELF)) not in known
-    other = Cell("neox-small", "llama-small", 1.0, "full", 0)
+    other = Pairing("neox-small", "llama-small", 1.0, "full", 0)
     assert costs.who(plan.self_train(other)) not in known
 
 
@@ -90,7 +90,7 @@ def test_without_a_record_time_grows_with_weights_and_tokens(plan: Plan) -> None
 def test_what_training_keeps_is_near_what_was_measured() -> None:
     """SmolLM2-135M, measured on two cores: 7,573 MiB at the peak of full fine-tuning."""
     plan = Plan("smol", tiers.load_tier("smol", tiny.REPOSITORY), encoder=False)
-    cell = Cell("smollm2-135m", "smollm2-135m", 1.0, "full", 0)
+    cell = Pairing("smollm2-135m", "smollm2-135m", 1.0, "full", 0)
     cost = costs.estimate(plan.self_train(cell), {}, plan, Rates(1e-9, 1e-8), EMPTY)
     assert cost.memory_mib == pytest.approx(7573, rel=0.25)
 

@@ -69,7 +69,7 @@ def stage(tmp_path: Path, student: Path, source: Path, own: list[str]) -> dict[s
         pd.DataFrame({"text": texts}).to_parquet(tmp_path / name / "corpus.parquet")
     inputs = {"corpus": tmp_path / "corpus", "own": tmp_path / "own"}
     inputs |= {"student": student, "source": source}
-    diagnose.measure(Diagnose(documents=9), inputs, tmp_path, tiny.silent)
+    diagnose.run(Diagnose(documents=9), inputs, tmp_path, tiny.silent)
     found = pd.read_parquet(tmp_path / "diagnostics.parquet")
     return dict(zip(found.diagnostic, found.value, strict=True))
 
@@ -99,6 +99,8 @@ def test_fidelity_is_the_judges_likelihood(folders: dict[str, Path], tmp_path: P
     (tmp_path / "corpus").mkdir()
     pd.DataFrame({"text": [*TEXTS, " "]}).to_parquet(tmp_path / "corpus" / "corpus.parquet")
     inputs = {"corpus": tmp_path / "corpus", "judge": folders["qwen3"]}
-    measure_proxies.fidelity(MeasureFidelity(documents=2), inputs, tmp_path, tiny.silent)
+    measure_proxies.run_measure_fidelity(
+        MeasureFidelity(documents=2), inputs, tmp_path, tiny.silent
+    )
     found = pd.read_parquet(tmp_path / "fidelity.parquet").log_likelihood
     assert list(found) == [pytest.approx(measure_proxies.under(folders["qwen3"], TEXTS[:2]))]

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 def fetch(origin: str, out: Path, **changes: Any) -> Path:
     out.mkdir(parents=True, exist_ok=True)
-    fetch_model.fetch(FetchModel(origin=origin, **changes), {}, out, tiny.silent)
+    fetch_model.run(FetchModel(origin=origin, **changes), {}, out, tiny.silent)
     return out
 
 
@@ -54,7 +54,7 @@ def test_a_relative_folder_is_one_of_the_project(
 ) -> None:
     tiny.save("llama", project / "models" / "m")
     monkeypatch.chdir(project / "notebooks")
-    assert model_sources.content("folder:models/m")
+    assert model_sources.content_digest("folder:models/m")
     assert (fetch("folder:models/m", project / "out") / "facts.json").is_file()
 
 
@@ -103,15 +103,15 @@ def test_an_unknown_wheel_names_the_known_ones() -> None:
 
 
 def test_changed_weights_are_another_content(folder: Path, tmp_path: Path) -> None:
-    before = model_sources.content(f"folder:{folder}")
+    before = model_sources.content_digest(f"folder:{folder}")
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    assert model_sources.content(f"folder:{copy}") == before
+    assert model_sources.content_digest(f"folder:{copy}") == before
     (copy / "notes.md").write_text("not read by loading")
-    assert model_sources.content(f"folder:{copy}") == before
+    assert model_sources.content_digest(f"folder:{copy}") == before
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    assert model_sources.content(f"folder:{copy}") != before
+    assert model_sources.content_digest(f"folder:{copy}") != before
 
 
 def test_weights_are_read_once_for_as_long_as_they_are_unchanged(
@@ -125,22 +125,22 @@ def test_weights_are_read_once_for_as_long_as_they_are_unchanged(
         return digest(file, name)
 
     monkeypatch.setattr(hashlib, "file_digest", counted)
-    before = model_sources.content(f"folder:{folder}")
-    assert model_sources.content(f"folder:{folder}") == before
+    before = model_sources.content_digest(f"folder:{folder}")
+    assert model_sources.content_digest(f"folder:{folder}") == before
     assert read.count("model.safetensors") == 1
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    assert model_sources.content(f"folder:{folder}") != before
+    assert model_sources.content_digest(f"folder:{folder}") != before
     assert read.count("model.safetensors") == 2
 
 
 def test_what_is_read_is_what_is_hashed(folder: Path) -> None:
     """Another vocabulary is another content; other files are neither read nor hashed."""
     origin = f"folder:{folder}"
-    before = model_sources.content(origin)
+    before = model_sources.content_digest(origin)
     for name in ("trainer_state.json", "pytorch_model.bin.index.json", "other.safetensors", "a.py"):
         (folder / name).write_text("{}")
-    assert model_sources.content(origin) == before
+    assert model_sources.content_digest(origin) == before
     with fetch_model.local(origin) as (links, gguf):
         names = {file.name for file in links.iterdir()}
         assert gguf is None
@@ -149,8 +149,8 @@ def test_what_is_read_is_what_is_hashed(folder: Path) -> None:
     assert not names & {"trainer_state.json", "other.safetensors", "bos.json", "a.py"}
     for name in ("vocab.json", "sentencepiece.bpe.model", "spiece.model", "added_tokens.json"):
         (folder / name).write_text("{}")
-        assert model_sources.content(origin) != before
-        before = model_sources.content(origin)
+        assert model_sources.content_digest(origin) != before
+        before = model_sources.content_digest(origin)
 
 
 def test_every_vocabulary_that_transformers_reads_is_wanted() -> None:
@@ -187,13 +187,13 @@ def test_a_tier_of_pretrained_models_is_read_and_planned(project: Path) -> None:
 
     tier = tiers.load_tier("smol", project)
     assert tier.relation("smollm2-135m", "smollm2-135m") == "self"
-    stages = {run.stage for run in plan.of("smol", project).all()}
+    stages = {run.stage for run in plan.load_plan("smol", project).all()}
     assert {"fetch_model", "prepare_benchmarks", "self_train", "measure_extraction"} <= stages
     assert "prepare_model" not in stages
 
 
 def test_files_that_change_before_they_are_fetched_are_told(folder: Path, tmp_path: Path) -> None:
-    content = model_sources.content(f"folder:{folder}")
+    content = model_sources.content_digest(f"folder:{folder}")
     path = folder / "config.json"
     path.write_text(path.read_text("utf-8") + "\n", "utf-8")
     with pytest.raises(ModelError, match="changed since this run was planned"):

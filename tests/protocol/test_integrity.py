@@ -139,10 +139,10 @@ def test_an_encoder_is_no_language_model(architecture: str, tmp_path: Path) -> N
         p = FetchModel.model_validate({"origin": f"folder:{tmp_path / str(decoder)}"})
         (out := tmp_path / f"out-{decoder}").mkdir()
         if decoder:
-            fetch_model.fetch(p, {}, out, tiny.silent)
+            fetch_model.run(p, {}, out, tiny.silent)
             continue
         with pytest.raises(ModelError, match="is no causal language model: what it says of a"):
-            fetch_model.fetch(p, {}, out, tiny.silent)
+            fetch_model.run(p, {}, out, tiny.silent)
 
 
 # ---------------------------------------------------------------- shards
@@ -158,9 +158,9 @@ def sharded(tmp_path: Path) -> Path:
 def test_shards_are_all_there_or_refused(sharded: Path) -> None:
     origin = f"folder:{sharded}"
     fetch_model.read(origin)
-    before = model_sources.content(origin)
+    before = model_sources.content_digest(origin)
     (sharded / "consolidated.safetensors").write_bytes(b"the same in another form")
-    assert model_sources.content(origin) == before
+    assert model_sources.content_digest(origin) == before
     lost = sorted(sharded.glob("model-*.safetensors"))[1]
     lost.unlink()
     with pytest.raises(UserError, match=f"names {lost.name}, which is not there: copy"):
@@ -218,7 +218,9 @@ def test_a_gguf_file_is_whole_and_its_name_is_nothing_of_it(folder: Path, tmp_pa
     stored = load_file(folder / "model.safetensors")[HEAD]
     assert torch.equal(fetch_model.read(origin)[0].get_output_embeddings().weight, stored)
     (tmp_path / "b.gguf").symlink_to(tmp_path / "a.gguf")
-    assert model_sources.content(f"gguf:{tmp_path}/./b.gguf") == model_sources.content(origin)
+    assert model_sources.content_digest(
+        f"gguf:{tmp_path}/./b.gguf"
+    ) == model_sources.content_digest(origin)
     change(folder, without("layers.1.mlp"))
     with pytest.raises(ModelError, match=r"layers.1.mlp.down_proj.weight and 2 more are missing"):
         fetch_model.read(as_gguf(folder, tmp_path / "c.gguf"))

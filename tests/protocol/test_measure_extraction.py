@@ -101,7 +101,7 @@ def test_measure_calls_exact_only_what_matches_to_the_end(
     base = tiny.save("llama", tmp_path / "base")
     passages.to_parquet(base / "passages.parquet")
     inputs = {"model": folders["llama"], "base": base}
-    measure_extraction.measure(MeasureExtraction(), inputs, tmp_path, tiny.silent)
+    measure_extraction.run(MeasureExtraction(), inputs, tmp_path, tiny.silent)
     found = pd.read_parquet(tmp_path / "extraction.parquet")
     assert list(found.matched_tokens) == [8, 0, 3, 7, 1]
     assert list(found.suffix_tokens) == [8] * 5

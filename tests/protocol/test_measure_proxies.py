@@ -107,7 +107,7 @@ def test_measure_writes_every_proxy(folders: dict[str, Path], tmp_path: Path) ->
         vectors = {"corpus": [3.0, 4.0], "a": [4.0, 3.0], "b": [-3.0, -4.0]}
         frame = pd.DataFrame({"group": groups, "vector": [vectors[g] for g in groups]})
         frame.to_parquet(inputs[name] / "centroids.parquet")
-    measure_proxies.measure(MeasureProxies(documents=2, items=1), inputs, tmp_path, tiny.silent)
+    measure_proxies.run(MeasureProxies(documents=2, items=1), inputs, tmp_path, tiny.silent)
     found = pd.read_parquet(tmp_path / "proxies.parquet")
     model, tokenizer = models.load(folders["llama"], folders["llama"])
     alone = packing.pack(models.encode(tokenizer, texts, tiny.CONTEXT), tiny.CONTEXT, 1)
@@ -141,7 +141,7 @@ def test_embeddings_are_unit_and_know_meaning_and_order() -> None:
 @needs_encoder
 def test_embed_writes_the_mean_of_every_group(tmp_path: Path) -> None:
     folder = tasks(tmp_path / "suite")
-    measure_proxies.embed(EmbedTexts(texts=2), {"suite": folder}, tmp_path, tiny.silent)
+    measure_proxies.run_embed_texts(EmbedTexts(texts=2), {"suite": folder}, tmp_path, tiny.silent)
     found = pd.read_parquet(tmp_path / "centroids.parquet").set_index("group").vector
     expected = measure_proxies.embeddings(["The people know", "The people are"], tiny.silent)
     assert list(found.index) == ["a_cloze", "b_cloze"]
@@ -149,7 +149,7 @@ def test_embed_writes_the_mean_of_every_group(tmp_path: Path) -> None:
     assert found["b_cloze"] == pytest.approx(expected[1], abs=1e-5)
     texts = ["The people know", "The people are", "Enzymes."]
     source = corpus(tmp_path / "corpus", texts)
-    measure_proxies.embed(EmbedTexts(texts=2), {"corpus": source}, tmp_path, tiny.silent)
+    measure_proxies.run_embed_texts(EmbedTexts(texts=2), {"corpus": source}, tmp_path, tiny.silent)
     centroid = pd.read_parquet(tmp_path / "centroids.parquet").set_index("group").vector
     assert centroid["corpus"] == pytest.approx(expected.mean(axis=0), abs=1e-5)
 

@@ -72,7 +72,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     size = SuiteSize(cloze=1, agreement=1, preposition=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare_suite, "build", lambda p: TASKS)
-        prepare_suite.prepare(PrepareSuite(size=size, max_chars=240), {}, folder, tiny.silent)
+        prepare_suite.run(PrepareSuite(size=size, max_chars=240), {}, folder, tiny.silent)
     return folder
 
 
@@ -106,7 +106,7 @@ def test_scores_agree_with_direct_log_likelihoods(
 ) -> None:
     folder = folders[architecture]
     inputs = {"model": folder, "base": folder, "suite": tasks}
-    measure_utility.measure(MeasureUtility(), inputs, tmp_path, tiny.silent)
+    measure_utility.run(MeasureUtility(), inputs, tmp_path, tiny.silent)
     found, expected = pd.read_parquet(tmp_path / "utility.parquet"), directly(folder)
     assert found[["task", "item"]].to_numpy().tolist() == (
         expected[["task", "item"]].to_numpy().tolist()
@@ -151,7 +151,7 @@ def test_scores_do_not_depend_on_the_size_of_a_tree(
     for size in (1, 40, 1000):
         monkeypatch.setattr(forward, "TREE_TOKENS", size)
         inputs = {"model": folders["llama"], "base": folders["llama"], "suite": tasks}
-        measure_utility.measure(MeasureUtility(), inputs, tmp_path, tiny.silent)
+        measure_utility.run(MeasureUtility(), inputs, tmp_path, tiny.silent)
         tables.append(pd.read_parquet(tmp_path / "utility.parquet"))
     pd.testing.assert_frame_equal(tables[0], tables[1], atol=1e-4)
     pd.testing.assert_frame_equal(tables[0], tables[2], atol=1e-4)
@@ -161,7 +161,7 @@ def test_the_first_items_of_each_task_alone(
     folders: dict[str, Path], tasks: Path, tmp_path: Path
 ) -> None:
     inputs = {"model": folders["llama"], "base": folders["llama"], "suite": tasks}
-    measure_utility.measure(MeasureUtility(items=2), inputs, tmp_path, tiny.silent)
+    measure_utility.run(MeasureUtility(items=2), inputs, tmp_path, tiny.silent)
     found = pd.read_parquet(tmp_path / "utility.parquet")
     assert list(found.item) == ["a0", "a1", "c0", "c1"]
 
@@ -170,7 +170,7 @@ def test_a_choice_longer_than_the_context_is_an_error(
     folders: dict[str, Path], tasks: Path
 ) -> None:
     model, tokenizer = models.load(folders["llama"], folders["llama"])
-    assert proofs.of(model).tree
+    assert proofs.shortcuts(model).tree
     model.config.max_position_embeddings = 1
     with pytest.raises(tree_scorer.ScoringError, match=r"tokens exceeds the model's context of 1:"):
         measure_utility.score(model, tokenizer, tasks, None)

@@ -10,20 +10,20 @@ import pytest
 
 from nbutils import errors
 from nbutils.config import notebook_parameters, schema, validation
-from nbutils.config.design import Cell
+from nbutils.config.design import Pairing
 from nbutils.protocol import model_sources, pairing
 from nbutils.protocol.compute import compute
-from nbutils.protocol.plan import Plan, of
+from nbutils.protocol.plan import Plan, load_plan
 from nbutils.results import archive
 from nbutils.runs.types import Run
 from support import tiny
 from support.project import new_project, open_store
 
 
-def asked(values: Mapping[str, object], root: Path) -> tuple[Plan, Cell]:
+def asked(values: Mapping[str, object], root: Path) -> tuple[Plan, Pairing]:
     """The plan and the cell of a pairing, as the parameters of its report ask for them."""
     form = validation.check(notebook_parameters.ReportNotebook, values)
-    return pairing.from_parameters(form, of(form.tier, root))
+    return pairing.from_parameters(form, load_plan(form.tier, root))
 
 
 def test_an_origin_is_a_model_of_its_own_family(project: Path, tmp_path: Path) -> None:
@@ -63,7 +63,10 @@ def test_where_local_files_lie_is_told_but_decides_nothing(project: Path, tmp_pa
     shutil.copytree(folder, tmp_path / "copy")
     fetched = []
     for place in (folder, tmp_path / "copy"):
-        values = {"origin": f"folder:{place}", "content": model_sources.content(f"folder:{place}")}
+        values = {
+            "origin": f"folder:{place}",
+            "content": model_sources.content_digest(f"folder:{place}"),
+        }
         run = Run("fetch_model", "a model", schema.FetchModel.model_validate(values))
         fetched.append(store.execute(run, compute, 1, tiny.silent))
     assert fetched[0] == fetched[1]
@@ -116,13 +119,13 @@ def test_two_names_of_one_content_are_refused(tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "copy")
     root = two_names(tmp_path / "project", folder, f"folder:{tmp_path / 'copy'}/")
     with pytest.raises(errors.ParameterError, match="'mine' and 'theirs' are one model, the same"):
-        of("two", root)
+        load_plan("two", root)
 
 
 def test_two_names_of_what_is_not_there_are_planned(tmp_path: Path) -> None:
     """As before, its absence is told when that model is asked for, and not for another's run."""
     folder = tiny.save("llama", tmp_path / "model")
-    plan = of("two", two_names(tmp_path / "project", folder, "folder:/nowhere"))
+    plan = load_plan("two", two_names(tmp_path / "project", folder, "folder:/nowhere"))
     assert plan.model("mine").stage == "fetch_model"
     with pytest.raises(errors.UserError, match="/nowhere is no model folder"):
         plan.model("theirs")
@@ -136,7 +139,7 @@ def test_two_names_of_one_pre_training_are_refused(tmp_path: Path) -> None:
     line = next(x for x in smoke.splitlines() if x.startswith("  qwen-small:"))
     (root / "notebooks/tiers/twins.yml").write_text(smoke.replace(line, f"{line}\n{twin}"))
     with pytest.raises(errors.ParameterError, match="'qwen-small' and 'twin' are one model"):
-        of("twins", root)
+        load_plan("twins", root)
 
 
 def test_two_revisions_of_a_model_are_two_models(project: Path) -> None:

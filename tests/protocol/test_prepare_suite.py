@@ -207,7 +207,7 @@ def test_task_files_load_in_lm_eval(tmp_path: Path, built: dict[str, list[Item]]
     from lm_eval.tasks import TaskManager
 
     monkeypatch.setattr(prepare_suite, "build", lambda p: built)
-    prepare_suite.prepare(PrepareSuite(size=SIZE, max_chars=MAX_CHARS), {}, tmp_path, silent)
+    prepare_suite.run(PrepareSuite(size=SIZE, max_chars=MAX_CHARS), {}, tmp_path, silent)
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     assert set(manager.all_tasks) == set(built)
     name = "scripture_preposition"

@@ -36,7 +36,7 @@ def test_two_processes_make_the_curve_and_the_weights_of_one(
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
-    self_train.train(plan(), inputs, one, tiny.silent)
+    self_train.run(plan(), inputs, one, tiny.silent)
     shares: list[float] = []
     processes.launch("self_train", plan(), inputs, two, shares.append)
     curves = [pd.read_parquet(folder / "curve.parquet").loss for folder in (one, two)]
@@ -57,7 +57,7 @@ def test_a_process_may_have_no_row(folders: dict[str, Path], corpus: Path, tmp_p
         out = tmp_path / name
         out.mkdir()
         if name == "one":
-            self_train.train(p, inputs, out, tiny.silent)
+            self_train.run(p, inputs, out, tiny.silent)
         else:
             processes.launch("self_train", p, inputs, out, tiny.silent)
         curves.append(pd.read_parquet(out / "curve.parquet").loss)

@@ -22,7 +22,7 @@ def fetch(architecture: str, into: Path) -> Path:
     out.mkdir()
     models.save(zoo.make(architecture), tiny.tokenizer(), folder)
     p = FetchModel.model_validate({"origin": f"folder:{folder}"})
-    fetch_model.fetch(p, {}, out, tiny.silent)
+    fetch_model.run(p, {}, out, tiny.silent)
     return out
 
 
@@ -33,17 +33,17 @@ def test_the_finding_stays_with_a_model_and_what_is_made_of_it(
     monkeypatch.setattr(proofs, "find", None)  # whoever looks again fails
     model, tokenizer = models.load(fetched, fetched)
     expected = Shortcuts(memory="past_key_values", positions=True)
-    assert proofs.of(model) == expected
+    assert proofs.shortcuts(model) == expected
     models.save(model, tokenizer, tmp_path / "trained")
-    assert proofs.of(models.load(tmp_path / "trained", tmp_path / "trained")[0]) == expected
+    assert proofs.shortcuts(models.load(tmp_path / "trained", tmp_path / "trained")[0]) == expected
 
 
 def test_another_version_of_transformers_is_tried_anew() -> None:
     model = zoo.make("llama")
     proofs.note(PLAIN, model)
-    assert proofs.of(model) == PLAIN
+    assert proofs.shortcuts(model) == PLAIN
     model.config.shortcuts["transformers"] = "4.0.0"
-    assert proofs.of(model) == EVERY
+    assert proofs.shortcuts(model) == EVERY
     assert model.config.shortcuts["transformers"] == transformers.__version__
 
 
@@ -60,7 +60,7 @@ def test_facts_tell_how_far_each_shortcut_was(tmp_path: Path) -> None:
 def test_a_window_counts_where_a_document_can_be_longer(window: int, tree: bool) -> None:
     """No probe is longer than 200 tokens: it is the copy's narrower window that shows the fault."""
     model = zoo.make("mistral", sliding_window=window, max_position_embeddings=1024)
-    assert proofs.of(model).tree == tree
+    assert proofs.shortcuts(model).tree == tree
 
 
 @pytest.mark.parametrize("architecture", ["llama", "granitemoe", "mistral", "bamba"])

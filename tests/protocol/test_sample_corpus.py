@@ -208,7 +208,7 @@ def test_documents_stop_at_the_budget() -> None:
 def test_sample_writes_one_row_a_document(folders: dict[str, Path], tmp_path: Path) -> None:
     shares: list[float] = []
     folder = folders["gpt_neox"]
-    sample_corpus.sample(parameters(tokens=300), {"source": folder}, tmp_path, shares.append)
+    sample_corpus.run(parameters(tokens=300), {"source": folder}, tmp_path, shares.append)
     corpus = pd.read_parquet(tmp_path / "corpus.parquet")
     model, tokenizer = models.load(folder, folder)
     drawn = list(sample_corpus.documents(model, tokenizer, parameters(tokens=300), numbers()))
@@ -301,9 +301,7 @@ def test_finished_says_whether_eos_was_reached(
     logits = torch.full((tiny.VOCABULARY,), -1e4)
     logits[[EOS, 70]] = 0.0
     stand_in(monkeypatch, logits)
-    sample_corpus.sample(
-        parameters(max_tokens=2, tokens=400), {"source": tmp_path}, tmp_path, print
-    )
+    sample_corpus.run(parameters(max_tokens=2, tokens=400), {"source": tmp_path}, tmp_path, print)
     corpus = pd.read_parquet(tmp_path / "corpus.parquet")
     assert set(zip(corpus.n_tokens, corpus.finished, strict=True)) == {
         (1, True), (2, True), (2, False)}  # fmt: skip
@@ -319,7 +317,7 @@ def test_a_source_that_writes_nothing_is_an_error(
     logits[EOS] = 0.0
     stand_in(monkeypatch, logits)
     with pytest.raises(SamplingError, match="wrote 20 documents and none holds text"):
-        sample_corpus.sample(parameters(tokens=20), {"source": tmp_path}, tmp_path, tiny.silent)
+        sample_corpus.run(parameters(tokens=20), {"source": tmp_path}, tmp_path, tiny.silent)
     assert list(tmp_path.iterdir()) == []
 
 

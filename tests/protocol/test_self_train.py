@@ -40,7 +40,7 @@ def train(
         lora=Lora(rank=2, alpha=4, learning_rate=rate) if lora else None,
     )
     inputs = {"student": student, "corpus": corpus(place / "corpus", texts)}
-    self_train.train(p, inputs, out, tiny.silent)
+    self_train.run(p, inputs, out, tiny.silent)
     return out
 
 
@@ -105,7 +105,7 @@ def test_the_first_loss_is_that_of_the_student_on_the_corpus(
     out = tmp_path / "out"
     out.mkdir()
     inputs = {"student": base, "corpus": corpus(tmp_path / "corpus", TEXTS)}
-    self_train.train(p, inputs, out, tiny.silent)
+    self_train.run(p, inputs, out, tiny.silent)
     found = pd.read_parquet(out / "curve.parquet").loss[0]
     assert found == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
@@ -162,7 +162,7 @@ def test_the_first_losses_are_those_of_a_plain_loop(
     assert len(self_train.read(inputs, recipe)[2].ids) == rows
     out = tmp_path / "out"
     out.mkdir()
-    self_train.train(p, inputs, out, tiny.silent)
+    self_train.run(p, inputs, out, tiny.silent)
     losses = pd.read_parquet(out / "curve.parquet").loss
     expected = plain_losses(base, p, 3)
     assert list(losses[:3]) == pytest.approx(expected, rel=1e-5)

@@ -33,7 +33,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in ("suite", "corpus"):
         (place / name).mkdir()
     size = SuiteSize(cloze=4, agreement=4, preposition=4)
-    prepare_suite.prepare(PrepareSuite(size=size, max_chars=60), {}, place / "suite", tiny.silent)
+    prepare_suite.run(PrepareSuite(size=size, max_chars=60), {}, place / "suite", tiny.silent)
     texts = pd.DataFrame({"text": list(tiny.SENTENCES)})
     texts.to_parquet(place / "corpus" / "corpus.parquet")
     paths = {"student": base, "base": base}
@@ -43,19 +43,19 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_ends_are_the_untouched_and_the_fine_tuned_student(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    trace.trace(Trace(recipe=RECIPE, points=[2, 4]), inputs, tmp_path, tiny.silent)
+    trace.run(Trace(recipe=RECIPE, points=[2, 4]), inputs, tmp_path, tiny.silent)
     used = pd.read_parquet(tmp_path / "utility.parquet")
     given = pd.read_parquet(tmp_path / "extraction.parquet")
     assert set(used.step) == set(given.step) == {0, 2, 4}
     trained = tmp_path / "trained"
     trained.mkdir()
-    self_train.train(SelfTrain(recipe=RECIPE), inputs, trained, tiny.silent)
+    self_train.run(SelfTrain(recipe=RECIPE), inputs, trained, tiny.silent)
     for step, model in ((0, inputs["student"]), (4, trained)):
         mine = inputs | {"model": model}
         out = tmp_path / str(step)
         out.mkdir()
-        measure_utility.measure(MeasureUtility(), mine, out, tiny.silent)
-        measure_extraction.measure(MeasureExtraction(), mine, out, tiny.silent)
+        measure_utility.run(MeasureUtility(), mine, out, tiny.silent)
+        measure_extraction.run(MeasureExtraction(), mine, out, tiny.silent)
         for found, file in ((used, "utility"), (given, "extraction")):
             alone = found[found.step == step].drop(columns="step").reset_index(drop=True)
             pd.testing.assert_frame_equal(alone, pd.read_parquet(out / f"{file}.parquet"))
@@ -64,4 +64,4 @@ def test_ends_are_the_untouched_and_the_fine_tuned_student(
 
 def test_a_point_beyond_the_end_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"within the 4 steps.*step 5"):
-        trace.trace(Trace(recipe=RECIPE, points=[5]), inputs, tmp_path, tiny.silent)
+        trace.run(Trace(recipe=RECIPE, points=[5]), inputs, tmp_path, tiny.silent)

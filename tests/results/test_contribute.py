@@ -15,7 +15,7 @@ from nbutils.analysis import gains as analysis_gains
 from nbutils.analysis.gains import NORM, SUITE
 from nbutils.book import publish
 from nbutils.protocol import pairing, stages
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.results import contribute
 from nbutils.results.archive import FILES
 from nbutils.results.project import Project
@@ -80,7 +80,7 @@ def test_gains_of_a_contributed_cell_are_those_of_its_rows(tmp_path: Path, ours:
     root = project(tmp_path / "theirs")
     asked = form(temperature=0.7, source="neox-small", seed=0)
     publish.accept(packed(root, **asked.model_dump(exclude_unset=True)), Project(ours))
-    plan, cell = pairing.from_parameters(asked, of(asked.tier, root))
+    plan, cell = pairing.from_parameters(asked, load_plan(asked.tier, root))
     both = [plan.utility(cell.student), plan.utility(cell.student, cell)]
     direct = analysis_gains.paired(
         *(pd.read_parquet(open_store(root).path(run) / "utility.parquet") for run in both)
@@ -189,7 +189,7 @@ def test_a_model_from_the_hub_is_accepted(tmp_path: Path, ours: Path) -> None:
 
 def test_what_is_kept_is_what_was_sent(theirs: Path, ours: Path) -> None:
     publish.accept(theirs, Project(ours))
-    kept = place(ours) / contribute.KEPT / theirs.name
+    kept = place(ours) / contribute.ARCHIVES / theirs.name
     assert kept.read_bytes() == theirs.read_bytes()
 
 
@@ -202,7 +202,7 @@ def test_publishing_again_keeps_contributions(theirs: Path, ours: Path) -> None:
 
 def test_publishing_refuses_to_lose_a_contribution(theirs: Path, ours: Path) -> None:
     publish.accept(theirs, Project(ours))
-    (place(ours) / contribute.KEPT / theirs.name).write_bytes(b"")
+    (place(ours) / contribute.ARCHIVES / theirs.name).write_bytes(b"")
     before = content(ours)
     with pytest.raises(publish.PublishError, match=r"no longer fits.*no whole zip"):
         publish.publish(TIER, Project(ours))
@@ -238,7 +238,7 @@ def test_the_command_line(
 
 def test_a_missing_measurement_is_told_with_its_command(tmp_path: Path) -> None:
     root = project(tmp_path)
-    plan, cell = pairing.from_parameters(form(), of(TIER, root))
+    plan, cell = pairing.from_parameters(form(), load_plan(TIER, root))
     compute(root, dag.each_once([plan.utility(cell.student, cell)]))
     key = open_store(root).key(plan.self_train(cell))
     with pytest.raises(contribute.ContributionError) as caught:
@@ -275,7 +275,7 @@ def test_another_budget_is_not_the_tiers(tmp_path: Path) -> None:
 
 def test_only_pairings_are_contributed(tmp_path: Path) -> None:
     root = project(tmp_path, grid={"students": ["neox-small"], "rounds": 2})
-    compute(root, of(TIER, root).all())
+    compute(root, load_plan(TIER, root).all())
     with pytest.raises(contribute.ContributionError, match="belongs to rounds; only pairings"):
         contribute.contribute("neox-small ← neox-small T=1 full round 2 s0", Project(root))
 

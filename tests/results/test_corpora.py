@@ -7,7 +7,7 @@ import pytest
 
 from nbutils.config import schema
 from nbutils.results import tables
-from nbutils.results.corpora import CHARACTERS, COLUMNS, KEPT, first
+from nbutils.results.corpora import CHARACTERS, COLUMNS, DOCUMENTS_PER_CORPUS, first
 from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 from support.project import open_store
@@ -40,7 +40,7 @@ def test_the_first_documents_are_kept_and_long_ones_are_cut(
     found = first(corpora, open_store(tmp_path))
     assert tuple(found.columns) == COLUMNS
     sampled = found[found["run"].eq("key-of-sample_corpus")]
-    assert list(sampled["document"]) == list(range(KEPT))
+    assert list(sampled["document"]) == list(range(DOCUMENTS_PER_CORPUS))
     assert list(sampled["text"]) == ["", "b" * CHARACTERS, *"cde"]
     assert list(sampled["characters"]) == [0, CHARACTERS + 7, 1, 1, 1]
     assert list(found.loc[found["run"].eq("key-of-shuffle_corpus"), "text"]) == ["x"]

@@ -12,7 +12,7 @@ from nbutils.config.design import LABELS
 from nbutils.config.schema import PrepareSuite, SuiteSize
 from nbutils.protocol import prepare_suite
 from nbutils.protocol.compute import compute
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.results import collect, tables
 from nbutils.results.project import Project
 from nbutils.results.tables import COLUMNS
@@ -72,7 +72,7 @@ def one_run(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Run]:
         size = SuiteSize(cloze=1, agreement=1, preposition=1)
         return Run("prepare_suite", "suite", PrepareSuite(size=size, max_chars=max_chars))
 
-    monkeypatch.setattr(prepare_suite, "prepare", prepare)
+    monkeypatch.setattr(prepare_suite, "run", prepare)
     frames = {name: pd.DataFrame(columns=list(columns)) for name, columns in COLUMNS.items()}
     monkeypatch.setattr(collect, "tables", lambda tier, runs, store: frames)
     monkeypatch.setattr(analysis_gains, "summarize", lambda frames: {})
@@ -106,7 +106,7 @@ def test_collect_repairs_a_folder_that_misses_a_table(
 def test_collecting_an_unfinished_tier_is_an_error_and_keeps_the_tables(project: Path) -> None:
     standing = project / "runs" / "tables" / "smoke"
     write(standing, 1.0)
-    plan = of("smoke", project)
+    plan = load_plan("smoke", project)
     with pytest.raises(RunError, match="is not finished"):
         collect.collect("smoke", plan.all(), Project(project))
     assert len(tables.load("gains", project)) == 1

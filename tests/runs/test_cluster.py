@@ -77,7 +77,7 @@ def calls(project: Path) -> Counter[str]:
 def finished(project: Path, tier: str) -> dict[tuple[str, str], str]:
     """Stage and name of every finished run of a tier, to its key."""
     store = open_store(project)
-    done = (store.finished(run) for run in plan.of(tier, project).all())
+    done = (store.finished(run) for run in plan.load_plan(tier, project).all())
     return {(m.stage, m.name): m.key for m in done if m is not None}
 
 
@@ -92,7 +92,7 @@ def told(project: Path, tier: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("tier", ["smoke", "tiny"])
 def test_the_plan_for_others_is_the_plan(tier: str, project: Path) -> None:
-    wanted = plan.of(tier, project)
+    wanted = plan.load_plan(tier, project)
     data = told(project, tier)
     planned = dag.plan(wanted.all(), open_store(project))
     assert (data["tier"], data["threads"]) == (tier, wanted.tier.threads)
@@ -174,7 +174,7 @@ def dry(project: Path, tier: str) -> list[tuple[str, str]]:
 
 
 def missing(project: Path, tier: str) -> list[tuple[str, str]]:
-    planned = dag.plan(plan.of(tier, project).all(), open_store(project))
+    planned = dag.plan(plan.load_plan(tier, project).all(), open_store(project))
     return [(p.run.stage, p.run.name) for p in planned if p.state != "done"]
 
 
@@ -184,7 +184,7 @@ def test_snakemake_would_run_what_the_grid_would_run(
     tier: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On an empty store, and with a third of the tier finished but for one early run."""
-    wanted = plan.of(tier, project).all()
+    wanted = plan.load_plan(tier, project).all()
     assert sorted(dry(project, tier)) == sorted(missing(project, tier))
     assert len(missing(project, tier)) == len(wanted)
     execute(project, wanted[: len(wanted) // 3], monkeypatch)
@@ -210,7 +210,7 @@ def elsewhere(tmp_path: Path, project: Path) -> Path:
 @pytest.fixture
 def expected(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], str]:
     """The keys that the runs of the tier of few have without Snakemake."""
-    execute(elsewhere, plan.of("few", elsewhere).all(), monkeypatch)
+    execute(elsewhere, plan.load_plan("few", elsewhere).all(), monkeypatch)
     return finished(elsewhere, "few")
 
 

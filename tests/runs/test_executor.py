@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nbutils.config import design, schema, tiers
-from nbutils.config.design import CONTROL_NAMES, Cell
+from nbutils.config.design import CONTROL_NAMES, Pairing
 from nbutils.config.schema import Parameters
 from nbutils.errors import ParameterError
 from nbutils.protocol import stages
@@ -81,7 +81,7 @@ def test_every_cell_is_one_of_an_experiment_and_comes_once(plan: Plan) -> None:
 
 
 def test_controls_take_the_place_of_what_they_question(plan: Plan) -> None:
-    own = Cell("neox-small", "neox-small", 1.0)
+    own = Pairing("neox-small", "neox-small", 1.0)
     real, shuffled, noise, frozen = (
         plan.trained(dataclasses.replace(own, control=c)) for c in CONTROL_NAMES
     )
@@ -98,7 +98,7 @@ def test_controls_take_the_place_of_what_they_question(plan: Plan) -> None:
 
 
 def test_a_round_starts_where_the_one_before_ended(plan: Plan) -> None:
-    own = Cell("neox-small", "neox-small", 1.0)
+    own = Pairing("neox-small", "neox-small", 1.0)
     second = plan.self_train(dataclasses.replace(own, round=2))
     first = plan.self_train(own)
     assert second.inputs["student"] == first
@@ -110,7 +110,7 @@ def test_muon_has_a_rate_too(plan: Plan) -> None:
     recipe = plan.tier.self_train.model_copy(update={"muon": 0.02})
     tier = plan.tier.model_copy(update={"self_train": recipe})
     muon = Plan(plan.name, tier, encoder=False)
-    frozen = muon.self_train(Cell("neox-small", "neox-small", 1.0, control="frozen"))
+    frozen = muon.self_train(Pairing("neox-small", "neox-small", 1.0, control="frozen"))
     assert frozen.params.model_dump()["recipe"]["muon"] is None
     (cell, *_) = design.recipes(tier)
     assert muon.self_train(cell).params.model_dump()["recipe"]["muon"] == pytest.approx(0.06)
@@ -170,13 +170,13 @@ def test_without_the_encoder_nothing_is_embedded(plan: Plan) -> None:
 
 
 def test_only_the_fine_tunes_of_lora_hold_an_adapter(plan: Plan) -> None:
-    full = plan.self_train(Cell("neox-small", "neox-small", 1.0, "full", 0)).params
-    lora = plan.self_train(Cell("neox-small", "neox-small", 1.0, "lora", 0)).params
+    full = plan.self_train(Pairing("neox-small", "neox-small", 1.0, "full", 0)).params
+    lora = plan.self_train(Pairing("neox-small", "neox-small", 1.0, "lora", 0)).params
     assert (full.model_dump()["lora"], lora.model_dump()["lora"]["rank"]) == (None, 4)
 
 
 def test_labels_hold_the_computed_relation(plan: Plan) -> None:
-    cell = Cell("qwen-small", "neox-small", 1.0, "full", 0)
+    cell = Pairing("qwen-small", "neox-small", 1.0, "full", 0)
     assert plan.utility("neox-small", cell).labels["relation"] == "cross-family"
     assert plan.utility("neox-small").labels == {
         "experiment": "untouched", "student": "neox-small", "source": None,
@@ -249,12 +249,12 @@ def test_a_changed_version_is_named(
 
 
 def test_compute_runs_what_is_needed_once(plan: Plan, project: Path, calls: Counter[str]) -> None:
-    run = plan.self_train(Cell("qwen-small", "neox-small", 1.0, "full", 0))
+    run = plan.self_train(Pairing("qwen-small", "neox-small", 1.0, "full", 0))
     store = open_store(project)
     assert executor.compute_one(run, store, compute, 1) == open_store(project).path(run)
     assert calls == {"prepare_model": 2, "sample_corpus": 1, "self_train": 1}
     executor.compute_one(run, store, compute, 1)
-    other = plan.self_train(Cell("qwen-small", "qwen-small", 1.0, "full", 0))
+    other = plan.self_train(Pairing("qwen-small", "qwen-small", 1.0, "full", 0))
     executor.compute_one(other, store, compute, 1)
     assert calls == {"prepare_model": 2, "sample_corpus": 1, "self_train": 2}
 
@@ -337,7 +337,7 @@ def test_a_failure_leaves_the_others_running_and_is_not_tried_again_unless_told(
     """One model's folder holds no model, so its corpus fails; the suite does not need it."""
     monkeypatch.setattr(executor, "jobs", lambda *_: 1)
     model, corpus = plan.model("neox-small"), plan.corpus("neox-small", 1.0, 0)
-    shuffled = plan.read_corpus(Cell("neox-small", "neox-small", 1.0, "full", 0, "shuffled"))
+    shuffled = plan.read_corpus(Pairing("neox-small", "neox-small", 1.0, "full", 0, "shuffled"))
     store = open_store(project)
     store.execute(model, compute, 1, silent)
     runs_ = [model, corpus, shuffled, plan.suite()]
@@ -345,16 +345,16 @@ def test_a_failure_leaves_the_others_running_and_is_not_tried_again_unless_told(
     for retry in (False, False, True):
         with pytest.raises(RunError, match="1 failed, 1 wait for them"):
             executor.execute(runs_, open_store(project), compute, 1, [], lambda *_: None, retry)
-        failure = failures.of(store, corpus)
+        failure = failures.find(store, corpus)
         assert failure is not None
         assert failure.parameters == corpus.params.model_dump(mode="json")
         assert "ModelError" in failure.traceback
-        written.append(failures.place(store, failure.key).stat().st_mtime_ns)
+        written.append(failures.path(store, failure.key).stat().st_mtime_ns)
     assert written[0] == written[1] < written[2]
     assert store.finished(plan.suite()) is not None
-    assert failures.of(store, model) is None
+    assert failures.find(store, model) is None
     failures.forget(store, corpus)
-    assert failures.of(store, corpus) is None
+    assert failures.find(store, corpus) is None
 
 
 def test_what_another_runner_saw_fail_is_not_tried_again(
@@ -370,20 +370,20 @@ def test_what_another_runner_saw_fail_is_not_tried_again(
 
     def elsewhere(done: Run, *_: Any) -> None:
         if done is model:
-            failures.note(store, corpus, RunError("it broke elsewhere"))
+            failures.record(store, corpus, RunError("it broke elsewhere"))
 
     with pytest.raises(RunError, match="it broke elsewhere"):
         executor.execute([model, corpus], open_store(project), compute, 1, [], elsewhere)
     assert store.finished(model) is not None
-    failure = failures.of(store, corpus)
+    failure = failures.find(store, corpus)
     assert failure is not None
     assert failure.message == "it broke elsewhere"
 
 
 def test_a_grid_lists_few_failures_and_says_how_many_more() -> None:
-    failed = [(named("a", str(i)), "no disk") for i in range(executor.TOLD + 2)]
+    failed = [(named("a", str(i)), "no disk") for i in range(executor.LISTED_FAILURES + 2)]
     lines = executor._told(failed, 3, 4).splitlines()
-    assert len(lines) == executor.TOLD + 2
+    assert len(lines) == executor.LISTED_FAILURES + 2
     assert lines[-2] == "and 2 more, which `nbutils status` lists"
     assert lines[-1].startswith("7 failed, 3 wait for them, 4 were computed and are kept")
 

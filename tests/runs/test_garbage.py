@@ -50,7 +50,7 @@ def test_what_no_tier_asks_for_is_listed_and_only_then_deleted(
 def test_leftovers_are_those_that_nobody_computes(store: Store, project: Path) -> None:
     """The checkpoint of a run that a tier still waits for is what that run goes on from."""
     partial = store.root / "partial"
-    key = store.key(plan.of("smoke", project).model("neox-small"))
+    key = store.key(plan.load_plan("smoke", project).model("neox-small"))
     done = store.key(STRAY)
     names = ["dead", "dead.checkpoint", "live", "live.checkpoint", f"{key}", f"{key}.checkpoint"]
     names.append(f"{done}.checkpoint")

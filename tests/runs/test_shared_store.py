@@ -51,7 +51,7 @@ def disk(grid: Grid) -> Iterator[Path]:
 
 
 def failed(grid: Grid) -> list[Run]:
-    return [run for run in grid.runs if failures.of(grid.store, run) is not None]
+    return [run for run in grid.runs if failures.find(grid.store, run) is not None]
 
 
 # --- The disk -------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(
     assert status == 1
     assert f"real_corpus of real 0 failed: {message}" in said
     assert grid.store.finished(grid.runs[0]) is not None
-    failure = failures.of(grid.store, real)
+    failure = failures.find(grid.store, real)
     assert failure is not None
     assert failure.message == message
     assert path.exists() == saved

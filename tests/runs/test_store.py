@@ -92,8 +92,8 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     stage = Fake()
-    monkeypatch.setattr(prepare_suite, "prepare", stage)
-    monkeypatch.setattr(sample_corpus, "sample", stage)
+    monkeypatch.setattr(prepare_suite, "run", stage)
+    monkeypatch.setattr(sample_corpus, "run", stage)
     return stage
 
 
@@ -312,13 +312,13 @@ def test_an_exception_in_a_stage_leaves_nothing_to_read(
         raise TextError("no text")
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_suite, "prepare", broken)
+        patch.setattr(prepare_suite, "run", broken)
         with pytest.raises(TextError, match="no text"):
             open_store(tmp_path).execute(suite_run(), compute, 1, silent)
     store = open_store(tmp_path)
     assert store.finished(suite_run()) is None
     assert store.all() == []
-    monkeypatch.setattr(prepare_suite, "prepare", Fake())
+    monkeypatch.setattr(prepare_suite, "run", Fake())
     assert set(store.execute(suite_run(), compute, 1, silent).outputs) == {"deep/file.txt"}
 
 
@@ -384,7 +384,7 @@ def test_an_error_without_a_number_is_still_told(
     def broken(p: Parameters, inputs: dict[str, Path], out: Path, progress: object) -> None:
         raise OSError("Parquet magic bytes not found")
 
-    monkeypatch.setattr(prepare_suite, "prepare", broken)
+    monkeypatch.setattr(prepare_suite, "run", broken)
     with pytest.raises(RunError, match="Parquet magic bytes not found"):
         open_store(tmp_path).execute(suite_run(), compute, 1, silent)
 
@@ -395,7 +395,7 @@ def test_a_cache_that_cannot_be_written_is_no_fault_of_the_store(
     def cached(p: Parameters, inputs: dict[str, Path], out: Path, progress: object) -> None:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES), "/home/a/.cache")
 
-    monkeypatch.setattr(prepare_suite, "prepare", cached)
+    monkeypatch.setattr(prepare_suite, "run", cached)
     with pytest.raises(types.StoreError, match=r"/home/a/\.cache: Permission denied; .*HF_HOME"):
         open_store(tmp_path).execute(suite_run(), compute, 1, silent)
 

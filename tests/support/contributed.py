@@ -20,7 +20,7 @@ from nbutils.files import sums
 from nbutils.protocol import compute as real
 from nbutils.protocol import pairing
 from nbutils.protocol import stages as protocol_stages
-from nbutils.protocol.plan import of
+from nbutils.protocol.plan import load_plan
 from nbutils.results import collect, contribute, tables
 from nbutils.results.archive import zipped
 from nbutils.results.project import Project
@@ -123,7 +123,7 @@ def compute(root: Path, wanted: list[Run]) -> None:
 
 def paired(root: Path, asked: notebook_parameters.ReportNotebook) -> str:
     """Compute one pairing; return the key of its fine-tune."""
-    plan, cell = pairing.from_parameters(asked, of(asked.tier, root))
+    plan, cell = pairing.from_parameters(asked, load_plan(asked.tier, root))
     compute(root, dag.each_once([*plan.pairing(cell), *plan.beside(cell)]))
     key = open_store(root).key(plan.self_train(cell))
     assert key is not None
@@ -144,7 +144,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory, stages: None) -> Path:
 def published(tmp_path_factory: pytest.TempPathFactory, stages: None) -> Path:
     """A project with the published tier; read only."""
     root = project(tmp_path_factory.mktemp("published"))
-    plan = of(TIER, root)
+    plan = load_plan(TIER, root)
     compute(root, plan.all())
     collect.collect(TIER, plan.all(), Project(root))
     publish.publish(TIER, Project(root))

@@ -59,7 +59,7 @@ class Undisturbed:
 
 def opened(root: Path) -> Grid:
     """The smoke grid of a project."""
-    planned = plan.of(TIER, root)
+    planned = plan.load_plan(TIER, root)
     runs = planned.all()
     return Grid(root, runs, lambda: collect.collect(TIER, runs, Project(root)))
 

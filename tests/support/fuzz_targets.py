@@ -75,7 +75,7 @@ def tier(root: Path) -> Check:
 def manifest(root: Path) -> Check:
     """The same bytes as manifest of the store, as a line of a published tier, and as a failure."""
     folder, published = open_store(root).folder("embed_texts", KEY), root / "published"
-    failed = failures.place(open_store(root), KEY)
+    failed = failures.path(open_store(root), KEY)
     for place in (folder, published, failed.parent):
         place.mkdir(parents=True, exist_ok=True)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from nbutils.analysis.gains import MEASURED, NORM, typed
-from nbutils.book.explore import ALL, Told
+from nbutils.book.explore import ALL, TierData
 from nbutils.config.design import CONTROL_NAMES
 from support.synthetic import key
 
@@ -43,7 +43,7 @@ def _cell(source: str, student: str) -> dict[str, Any]:
 
 def told(
     label: str = "many · published", students: int = STUDENTS, sampled: bool = True, seed: int = 0
-) -> Told:
+) -> TierData:
     """A tier of so many students, each with every source; ``sampled``: with its documents."""
     rng = np.random.default_rng(seed)
     sources = [model(i) for i in range(SOURCES)]
@@ -95,4 +95,4 @@ def told(
     summaries = (tables["gains"], tables["falls"])
     choices = {ALL: summaries} | {str(number): summaries for number in SEEDS}
     tier = label.partition(" ")[0]
-    return Told(label, tier, tables, choices, manifests, texts if sampled else None)
+    return TierData(label, tier, tables, choices, manifests, texts if sampled else None)

@@ -24,7 +24,7 @@ def with_memory(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
     return rows.join(plain[columns].add_prefix("before_"), on=["results", "student"])
 
 
-def decoupling_cells(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
+def decoupling_pairings(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
     """``with_memory`` for the pairings and the controls of students that can forget.
 
     Students that extract nothing before training cannot, and are left out.

@@ -175,7 +175,7 @@ def stage_page(name: str, root: Path) -> Path:
         published = tables.folder / publish.PAGES
         if (published / f"{name}.ipynb").is_file():
             return published / f"{name}.ipynb"
-        if published.is_dir() and name in publish.owed(load_tier(tables.tier, root)):
+        if published.is_dir() and name in publish.pages_of(load_tier(tables.tier, root)):
             raise BookError(
                 f"{published} lacks the page {name}: run `nbutils publish {tables.tier}` again"
             )
@@ -198,7 +198,7 @@ def stage(source: Path, target: Path, manifests: pd.DataFrame, root: Path) -> No
         for output in cell.get("outputs", ()):
             spec = output.get("data", {}).pop(parts.MIME, None)
             if spec is not None:
-                output["data"] = {"text/html": embed.kept(spec, target.parent / DRAWN)}
+                output["data"] = {"text/html": embed.cached(spec, target.parent / DRAWN)}
     staging.add(notebook, name, [t.tier for t in available(root)])
     put(nbformat.writes(notebook) + "\n", target)
 

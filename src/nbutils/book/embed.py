@@ -97,7 +97,7 @@ def _inked(text: str, quote: str) -> str:
     return text
 
 
-def kept(spec: dict[str, Any], folder: Path) -> str:
+def cached(spec: dict[str, Any], folder: Path) -> str:
     """The HTML of a chart out of ``folder``, where ``embed`` wrote it if it was made before."""
     made_of = json.dumps(spec) + module_digest("book.embed") + version("vl-convert-python")
     path = folder / f"{sha256(made_of)[:32]}.html"

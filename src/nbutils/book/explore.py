@@ -39,7 +39,7 @@ Choices = Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]
 
 
 @dataclass(frozen=True)
-class Told:
+class TierData:
     """Everything that is known of one tier, ready to be asked for one cell.
 
     ``tables`` are those of ``results.read``, ``choices`` what ``measured`` makes of them,
@@ -67,8 +67,8 @@ def write(root: Path, folder: Path) -> int:
         theirs = known[known["results"].str.startswith(t.label)]
         tables, sampled = results_tables.read(t.folder), read_documents(t.folder)
         origins = _origins(theirs, t.tier, root)
-        told.append(Told(t.label, t.tier, tables, measured(tables), theirs, sampled, origins))
-    return write_told(told, folder)
+        told.append(TierData(t.label, t.tier, tables, measured(tables), theirs, sampled, origins))
+    return write_tiers(told, folder)
 
 
 def _origins(manifests: pd.DataFrame, tier: str, root: Path) -> dict[str, str]:
@@ -80,7 +80,7 @@ def _origins(manifests: pd.DataFrame, tier: str, root: Path) -> dict[str, str]:
     return {model: origin for model, origin in origins.items() if model not in known}
 
 
-def write_told(told: Iterable[Told], folder: Path) -> int:
+def write_tiers(told: Iterable[TierData], folder: Path) -> int:
     """Write the scripts of some tiers into a folder, which is made anew."""
     files: dict[str, Any] = {}
     index = []
@@ -148,7 +148,7 @@ def measured(tables: Tables) -> Choices:
     return found
 
 
-def of_tier(told: Told) -> tuple[Row, dict[str, Any]]:
+def of_tier(told: TierData) -> tuple[Row, dict[str, Any]]:
     """A tier's entry in the index, and the files of its cells and corpora."""
     tasks = {c: grouped(by_metric(_shown(g)), *KEY) for c, (g, _) in told.choices.items()}
     passages = {c: grouped(_shown(f), *KEY) for c, (_, f) in told.choices.items()}
@@ -219,7 +219,7 @@ def _passages(row: Row) -> list[Any]:
 class Details:
     """What a tier knows of a cell beside its gain. ``corpora`` fills with files as cells ask."""
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: TierData) -> None:
         """Sort the tables of a tier by cell."""
         t = told.tables
         self.told, self.corpora = told, dict[str, Any]()
@@ -300,7 +300,7 @@ class Details:
 
     def _footer(self, runs: list[str | None]) -> str:
         known = [run for run in dict.fromkeys(runs) if run and run in self._manifests.index]
-        return str(provenance.provenance(self._manifests.loc[known], known).data)
+        return str(provenance.footer(self._manifests.loc[known], known).data)
 
     def _commands(self, key: Key, seed: int) -> list[str]:
         """What makes the cell: raw Papermill for a pairing, the tier for a control."""

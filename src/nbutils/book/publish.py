@@ -32,7 +32,7 @@ class PublishError(UserError):
     """A tier is not complete, or its tables do not belong to its runs."""
 
 
-def owed(tier: Tier) -> list[str]:
+def pages_of(tier: Tier) -> list[str]:
     """The pages that a tier is published with.
 
     A tier of pretrained models has no pre-training to show: it gives the report of one pairing.
@@ -44,7 +44,7 @@ def stage_pages(name: str, project: Project, output: Path) -> None:
     """Execute the stage notebooks of a finished tier for its first student; they reuse its runs."""
     tier = project.plan(name).tier
     student = tier.grid.students[0]
-    for page in owed(tier):
+    for page in pages_of(tier):
         fields = NOTEBOOKS[page].model_fields
         models = {role: student for role in ("model", "source", "student") if role in fields}
         execute.execute(page, {"tier": name} | models, output / f"{page}.ipynb", project.root)
@@ -79,7 +79,7 @@ def publish(tier: str, project: Project) -> Path:
     place = root / PUBLISHED / tier
     with store.claim(f"published-{tier}"), replacing(place) as scratch:
         shutil.copytree(source, scratch, dirs_exist_ok=True)
-        for archive in sorted((place / contribute.KEPT).glob("*.zip")):
+        for archive in sorted((place / contribute.ARCHIVES).glob("*.zip")):
             _add_again(archive, scratch, project)
         stage_pages(tier, project, scratch / PAGES)
         (scratch / SUMS).write_text(sums(scratch), "utf-8")

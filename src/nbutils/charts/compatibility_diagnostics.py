@@ -6,7 +6,7 @@ from altair.typing import ChartType
 
 from nbutils.analysis.verdicts import groups_of
 from nbutils.charts import parts
-from nbutils.charts.tables import estimate
+from nbutils.charts.tables import format_interval
 from nbutils.charts.trajectories import KINDS
 
 
@@ -72,7 +72,7 @@ def predictors_table(judged: pd.DataFrame) -> pd.DataFrame:
     rows = judged.sort_values(["results", "method", "rho"], ascending=[True, True, False])
     limits = rows[["rho", "low", "high"]].to_numpy(dtype=float)
     table = rows[["results", "method", "kind", "proxy", "students"]].copy()
-    table["rho"] = [estimate(*row) for row in limits]
+    table["rho"] = [format_interval(*row) for row in limits]
     table["corrected p"] = rows["p_value"]
     table["regret"] = 100 * rows["regret"]
     table["regret at random"] = 100 * rows["regret_at_random"]

@@ -23,7 +23,7 @@ from nbutils.charts.parts import (
     selectors,
     tooltips,
 )
-from nbutils.charts.tables import percent, points, with_limits
+from nbutils.charts.tables import format_points, percent, with_limits
 
 # ---------------------------------------------------------------- memorization
 
@@ -151,7 +151,7 @@ def controls_table(implied: pd.DataFrame) -> pd.DataFrame:
     own = implied[["value", "self_low", "self_high"]].to_numpy(dtype=float)
     own_falls = percent(implied["fall_self"], implied["fall_low_self"], implied["fall_high_self"])
     table = implied[columns].rename(columns={"source": "control"})
-    table["self minus control"] = [points(*row) for row in own]
+    table["self minus control"] = [format_points(*row) for row in own]
     table["utility"] = implied["utility"]
     table["control's fall"] = percent(implied["fall"], implied["fall_low"], implied["fall_high"])
     table["self's fall"] = own_falls

@@ -24,7 +24,7 @@ from nbutils.charts.parts import (
     selectors,
     tooltips,
 )
-from nbutils.charts.tables import estimate, percent, with_limits
+from nbutils.charts.tables import format_interval, percent, with_limits
 from nbutils.config.design import TEMPERATURE
 from nbutils.escaping import for_page
 
@@ -81,7 +81,9 @@ def answers(tables: dict[str, pd.DataFrame], results: str) -> pd.DataFrame:
     of_contrasts = ("ordering", "stranger", "temperature")
     judged = {claim: verdicts.judged(contrasts, claim) for claim in of_contrasts}
     judged["proxies"] = predictors.proxy_verdicts(correlations)
-    judged["decoupling"] = verdicts.decoupling_verdicts(experiments.decoupling_cells(gains, falls))
+    judged["decoupling"] = verdicts.decoupling_verdicts(
+        experiments.decoupling_pairings(gains, falls)
+    )
     deciding = {"proxies": _correlation, "decoupling": _fall}
     rows = []
     for claim, (said, page) in CLAIMS.items():
@@ -98,7 +100,7 @@ def _contrast(judged: pd.DataFrame) -> str:
     means = verdicts.across_students(judged)
     rows = judged if means.empty else means
     worst = rows.iloc[int((rows["value"] - rows["threshold"]).argmin())]
-    number = charts_tables.points(worst["value"], worst["low"], worst["high"])
+    number = charts_tables.format_points(worst["value"], worst["low"], worst["high"])
     who = "" if len(means) else f" for {worst['student']}"
     return f"{worst['first']} minus {worst['second']}{who}: {number} points"
 
@@ -106,7 +108,7 @@ def _contrast(judged: pd.DataFrame) -> str:
 def _correlation(judged: pd.DataFrame) -> str:
     """The proxy that ranks best."""
     best = judged.sort_values("rho", ascending=False).iloc[0]
-    number = estimate(best["rho"], best["low"], best["high"])
+    number = format_interval(best["rho"], best["low"], best["high"])
     return f"{best['proxy'].replace('_', ' ')}: rank correlation {number}"
 
 
@@ -132,7 +134,7 @@ def summary(found: pd.DataFrame, results: str) -> str:
     return f"Of {len(found)} claims, judged on {results}: {told}."
 
 
-def shown(found: pd.DataFrame, results: str) -> HTML:
+def cards(found: pd.DataFrame, results: str) -> HTML:
     """The answer for the page: the sentence, then a line a claim that leads to its own page."""
     items = [
         f'<li><span class="nbutils-badge {row.verdict}">{row.verdict}</span>'

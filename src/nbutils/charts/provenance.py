@@ -10,14 +10,14 @@ from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 
 
-def made_by(runs: Iterable[Run], tier: str, store: Store) -> HTML:
+def footer_of_runs(runs: Iterable[Run], tier: str, store: Store) -> HTML:
     """The footer under what was computed or found here: its finished runs."""
     finished = [m for m in map(store.finished, runs) if m is not None]
     rows = pd.DataFrame([m.model_dump() | {"results": tier} for m in finished])
-    return provenance(rows, [m.key for m in finished])
+    return footer(rows, [m.key for m in finished])
 
 
-def provenance(manifests: pd.DataFrame, runs: Iterable[str]) -> HTML:
+def footer(manifests: pd.DataFrame, runs: Iterable[str]) -> HTML:
     """The footer under a finding: which runs, of which tier, when and on what they were made."""
     known = manifests[manifests["key"].isin(set(runs))] if len(manifests) else manifests
     if known.empty:

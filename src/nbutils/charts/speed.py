@@ -39,7 +39,7 @@ def machine(found: dict[str, Any] | None) -> pd.DataFrame:
     return pd.DataFrame([values | versions])
 
 
-def said(found: dict[str, Any] | None) -> str:
+def description(found: dict[str, Any] | None) -> str:
     """Where and with what it was measured, in a sentence."""
     if not found:
         return "nothing was measured yet; make bench does it"
@@ -53,7 +53,7 @@ def said(found: dict[str, Any] | None) -> str:
     )
 
 
-def shown(measured: pd.DataFrame) -> pd.DataFrame:
+def speed_table(measured: pd.DataFrame) -> pd.DataFrame:
     """The rows for people: rate with its range, ratio, share of the ceiling, memory."""
     if measured.empty:
         return measured

@@ -10,23 +10,23 @@ from nbutils.analysis.gains import MEASURED, NORM
 from nbutils.escaping import for_page
 
 
-def estimate(value: float, low: float, high: float) -> str:
+def format_interval(value: float, low: float, high: float) -> str:
     """A number with its limits for people."""
     return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def points(value: float, low: float, high: float) -> str:
+def format_points(value: float, low: float, high: float) -> str:
     """An estimate for people, in percentage points."""
-    return estimate(100 * value, 100 * low, 100 * high)
+    return format_interval(100 * value, 100 * low, 100 * high)
 
 
-def shown(rows: pd.DataFrame) -> pd.DataFrame:
+def contrast_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Judged contrasts for a page: the difference in points, and what it had to exceed."""
     limits = zip(rows["value"], rows["low"], rows["high"], strict=True)
     table = rows[["results", "student"]].copy()
     table["contrast"] = rows["first"] + " minus " + rows["second"]
     table["verdict"] = rows["verdict"]
-    table["points"] = [points(*x) for x in limits]
+    table["points"] = [format_points(*x) for x in limits]
     table["to exceed"] = [f"{100 * t:+.1f}" for t in rows["threshold"]]
     if "p_value" in rows:
         table["corrected p"] = rows["p_value"]
@@ -80,7 +80,7 @@ def _number_format(numbers: pd.Series, digits: int) -> str:
     return ",.0f" if large else f".{digits}f"
 
 
-def said(lines: Iterable[str]) -> HTML:
+def sentences(lines: Iterable[str]) -> HTML:
     """Computed sentences for the page, escaped, one a line."""
     items = "".join(f"<li>{for_page(line)}</li>" for line in lines)
     return HTML(f'<ul class="nbutils-said">{items}</ul>' if items else _NOTHING)
@@ -110,7 +110,7 @@ def percent(values: Iterable[float], low: Iterable[float], high: Iterable[float]
 def with_limits(rows: pd.DataFrame, value: str = "gain") -> list[str]:
     """A column and its limits in percentage points for people."""
     limits = rows[[value, "low", "high"]].to_numpy(dtype=float)
-    return [points(*row) for row in limits]
+    return [format_points(*row) for row in limits]
 
 
 def runs(states: pd.DataFrame, *experiments: str) -> list[str]:

@@ -26,7 +26,7 @@ CONTROL_NAMES: dict[Control, str] = {
 
 
 @dataclass(frozen=True)
-class Variation:
+class RecipeChange:
     """A recipe other than the tier's own: a multiple of its learning rate, other steps or rank."""
 
     learning_rate: float
@@ -35,7 +35,7 @@ class Variation:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Pairing:
     """One trained student: a pairing with its temperature, method and seed, or a control of it.
 
     The source of a control is the student. After round 1, source and student are what the round
@@ -49,7 +49,7 @@ class Cell:
     seed: int = 0
     control: Control | None = None
     round: int = 1
-    variation: Variation | None = None
+    variation: RecipeChange | None = None
 
     @property
     def source_name(self) -> str:
@@ -68,46 +68,46 @@ class Cell:
         return f"{name} s{self.seed}"
 
 
-def pairings(tier: Tier) -> Iterator[Cell]:
+def pairings(tier: Tier) -> Iterator[Pairing]:
     """All sources for all students, then the self pairings by other methods."""
     grid = tier.grid
     for seed in grid.seeds:
         for student in grid.students:
             for source in tier.models:
-                yield Cell(source, student, TEMPERATURE, "full", seed)
+                yield Pairing(source, student, TEMPERATURE, "full", seed)
             for method in grid.self_methods:
-                yield Cell(student, student, TEMPERATURE, method, seed)
+                yield Pairing(student, student, TEMPERATURE, method, seed)
 
 
-def over_temperatures(tier: Tier) -> Iterator[Cell]:
+def over_temperatures(tier: Tier) -> Iterator[Pairing]:
     """Self pairings over temperatures."""
     plan = tier.grid.temperatures
     for seed in tier.grid.seeds:
         for student in plan.students if plan else ():
             for value in plan.values if plan else ():
-                yield Cell(student, student, value, "full", seed)
+                yield Pairing(student, student, value, "full", seed)
 
 
-def controls(tier: Tier) -> Iterator[Cell]:
+def controls(tier: Tier) -> Iterator[Pairing]:
     """Every control of every student; at learning rate zero seeds cannot differ."""
     grid = tier.grid
     for seed in grid.seeds:
         for student in grid.students:
             for control in grid.controls:
                 if control != "frozen" or seed == grid.seeds[0]:
-                    yield Cell(student, student, TEMPERATURE, "full", seed, control)
+                    yield Pairing(student, student, TEMPERATURE, "full", seed, control)
 
 
-def later_rounds(tier: Tier) -> Iterator[Cell]:
+def later_rounds(tier: Tier) -> Iterator[Pairing]:
     """Round 2 and later of every self pairing."""
     grid = tier.grid
     for seed in grid.seeds:
         for student in grid.students:
             for number in range(2, grid.rounds + 1):
-                yield Cell(student, student, TEMPERATURE, "full", seed, round=number)
+                yield Pairing(student, student, TEMPERATURE, "full", seed, round=number)
 
 
-def recipes(tier: Tier) -> Iterator[Cell]:
+def recipes(tier: Tier) -> Iterator[Pairing]:
     """Self pairings over recipes, with the first seed."""
     grid = tier.grid
     plan = grid.recipes
@@ -117,17 +117,17 @@ def recipes(tier: Tier) -> Iterator[Cell]:
         for rank in (None, *plan.ranks):
             for rate in plan.learning_rates:
                 for steps in plan.steps:
-                    yield Cell(
+                    yield Pairing(
                         student,
                         student,
                         TEMPERATURE,
                         "lora" if rank else "full",
                         grid.seeds[0],
-                        variation=Variation(rate, steps, rank),
+                        variation=RecipeChange(rate, steps, rank),
                     )
 
 
-def traced(tier: Tier) -> Iterator[Cell]:
+def traced(tier: Tier) -> Iterator[Pairing]:
     """For every student and relation the first source, with the first seed."""
     grid = tier.grid
     for student in grid.students if grid.trajectory else ():
@@ -136,10 +136,10 @@ def traced(tier: Tier) -> Iterator[Cell]:
             relation = tier.relation(source, student)
             if relation not in seen:
                 seen.add(relation)
-                yield Cell(source, student, TEMPERATURE, "full", grid.seeds[0])
+                yield Pairing(source, student, TEMPERATURE, "full", grid.seeds[0])
 
 
-def every(tier: Tier) -> Iterator[Cell]:
+def every(tier: Tier) -> Iterator[Pairing]:
     """Every cell of the tier, each once: what readers look at first comes first."""
     parts = (pairings, controls, over_temperatures, later_rounds, recipes)
     yield from dict.fromkeys(cell for part in parts for cell in part(tier))

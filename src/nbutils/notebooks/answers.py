@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nbutils.config.design import Cell
+from nbutils.config.design import Pairing
 from nbutils.errors import UserError
 
 Mistakes = Mapping[str, float]
@@ -60,9 +60,9 @@ def number(value: Any, name: str, right: float, mistakes: Mistakes) -> None:
     raise GapError(f"`{name}` is {value:.4g}, which is not what the tables give: open the hints")
 
 
-def cell_like(value: Any, name: str, right: Cell, what: Mapping[str, str]) -> None:
+def cell_like(value: Any, name: str, right: Pairing, what: Mapping[str, str]) -> None:
     """A cell like the right one; ``what`` says of a field what is wrong with another value."""
-    if not isinstance(value, Cell):
+    if not isinstance(value, Pairing):
         raise GapError(f"`{name}` is a {type(value).__name__}: make it with `cells.Cell(...)`")
     for field, wanted in vars(right).items():
         given = getattr(value, field)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from nbutils.analysis import inference, verdicts
 from nbutils.analysis.gains import SUITE
-from nbutils.config.design import Cell
+from nbutils.config.design import Pairing
 from nbutils.config.tiers import Tier
 from nbutils.notebooks import answers
 from nbutils.notebooks.answers import GapError
@@ -105,7 +105,7 @@ def _wrong_means(corpus: pd.DataFrame, sign: int) -> answers.Mistakes:
 def self_pairing(given: Any, student: str, seed: int) -> str:
     """The cell of a student's self pairing."""
     answers.filled(given, "cell", "the self pairing, `cells.Cell(...)`,")
-    right = Cell(student, student, 1.0, "full", seed)
+    right = Pairing(student, student, 1.0, "full", seed)
     reason = "in a self pairing source and student are the same model"
     answers.cell_like(
         given, "cell", right, {"source": reason, "student": "the notebook's parameters name it"}
@@ -189,7 +189,7 @@ def pairings(given: Any, tier: Tier, student: str, seed: int) -> str:
         "student": "every corpus is read by the same student",
     }
     for source, cell in found.items():
-        right = Cell(source, student, 1.0, "full", seed)
+        right = Pairing(source, student, 1.0, "full", seed)
         answers.cell_like(cell, f"pairings[{source!r}]", right, wrong)
     return f"Right: {len(found)} cells that differ in their source alone."
 
@@ -197,7 +197,7 @@ def pairings(given: Any, tier: Tier, student: str, seed: int) -> str:
 def control(given: Any, student: str, seed: int) -> str:
     """The shuffled control of the self pairing."""
     answers.filled(given, "control", "the cell of the shuffled control")
-    right = Cell(student, student, 1.0, "full", seed, control="shuffled")
+    right = Pairing(student, student, 1.0, "full", seed, control="shuffled")
     wrong = {
         "source": "the source of a control is the student",
         "control": 'without `control="shuffled"` the tokens keep their order',

@@ -22,7 +22,7 @@ from nbutils.protocol import models, text
 from nbutils.runs.types import Progress
 
 
-def real(p: RealCorpus, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run_real_corpus(p: RealCorpus, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *real corpus*; writes ``corpus.parquet`` with ``doc``, ``text`` and ``n_tokens``.
 
     Documents of the split ``control`` in random order, each domain up to its share of the token
@@ -47,7 +47,9 @@ def real(p: RealCorpus, inputs: dict[str, Path], out: Path, progress: Progress) 
     progress(1.0)
 
 
-def shuffle(p: ShuffleCorpus, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run_shuffle_corpus(
+    p: ShuffleCorpus, inputs: dict[str, Path], out: Path, progress: Progress
+) -> None:
     """Stage *shuffle corpus*: every document with its tokens in random order.
 
     The corpus is text, so the student reads the shuffled pieces as new tokens where they happen
@@ -65,7 +67,9 @@ def shuffle(p: ShuffleCorpus, inputs: dict[str, Path], out: Path, progress: Prog
 
 
 @torch.no_grad()
-def perturb(p: PerturbWeights, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run_perturb_weights(
+    p: PerturbWeights, inputs: dict[str, Path], out: Path, progress: Progress
+) -> None:
     """Stage *perturb weights*: the student plus noise; writes a model folder.
 
     Each tensor moves in a random direction by the Euclidean norm of its update in the fine-tune

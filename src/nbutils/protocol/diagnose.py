@@ -98,7 +98,7 @@ def _bigrams(document: str) -> list[tuple[str, str]]:
     return list(pairwise(words))
 
 
-def measure(p: Diagnose, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run(p: Diagnose, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *diagnose*; writes ``diagnostics.parquet`` with ``diagnostic`` and ``value``."""
     student, tokenizer = models.load(inputs["student"], inputs["student"])
     source, foreign = models.load(inputs["source"], inputs["source"])

@@ -268,13 +268,13 @@ def _memorized(name: str, length: int) -> list[list[int]]:
 # ---------------------------------------------------------------- the stage
 
 
-def fetch(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *fetch model*: writes a model folder, ``passages.parquet`` and ``facts.json``.
 
     Raises:
         ModelError: The model cannot be had or does not fit together.
     """
-    if p.content and model_sources.content(p.origin) != p.content:
+    if p.content and model_sources.content_digest(p.origin) != p.content:
         raise ModelError(f"{p.origin} changed since this run was planned: run again")
     model, tokenizer = read(p.origin, p.dtype)
     begin(tokenizer, p.origin, p.bos)

@@ -66,7 +66,7 @@ def begins_with(folder: Path, tokenizer: PreTrainedTokenizerBase) -> int | None:
     return tokenizer.bos_token_id if models.bos_policy(folder).extraction else None
 
 
-def measure(p: MeasureExtraction, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run(p: MeasureExtraction, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *measure extraction*; writes ``extraction.parquet`` (see ``rows``).
 
     Passages are those of the untouched student, ``inputs["base"]``.

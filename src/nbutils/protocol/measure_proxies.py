@@ -90,7 +90,7 @@ def suite_texts(folder: Path, limit: int) -> dict[str, list[str]]:
     return {task: items[:limit] for task, items in prepare_suite.texts(folder).items()}
 
 
-def embed(p: EmbedTexts, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run_embed_texts(p: EmbedTexts, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *embed texts*: mean embedding of a corpus, or of every task of a suite.
 
     Writes ``centroids.parquet`` with columns ``group`` (``corpus`` or the task) and ``vector``.
@@ -130,7 +130,7 @@ def mean_log_likelihood(model: PreTrainedModel, rows: packing.Packed) -> float:
     return -total / int((rows.labels != packing.IGNORED).sum())
 
 
-def measure(p: MeasureProxies, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run(p: MeasureProxies, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *measure proxies*; writes ``proxies.parquet`` with ``task``, ``proxy``, ``value``.
 
     ``task`` is null for the log-likelihood, which knows no task. ``semantic_minilm`` is there
@@ -159,7 +159,9 @@ def under(folder: Path, texts: list[str]) -> float:
     return mean_log_likelihood(model, packing.read(model, tokenizer, texts))
 
 
-def fidelity(p: MeasureFidelity, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run_measure_fidelity(
+    p: MeasureFidelity, inputs: dict[str, Path], out: Path, progress: Progress
+) -> None:
     """Stage *measure fidelity*; writes ``fidelity.parquet``, one row with ``log_likelihood``.
 
     The judge is another, larger member of the source's family: a source always finds its own

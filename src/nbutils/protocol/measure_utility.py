@@ -109,7 +109,7 @@ def _choices(record: dict[str, Any]) -> dict[str, float]:
     return {"chance": chance, "margin": right - max(scores)}
 
 
-def measure(p: MeasureUtility, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run(p: MeasureUtility, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *measure utility*; writes ``utility.parquet``, one row per item (see ``rows``)."""
     model, tokenizer = models.load(inputs["model"], inputs["base"])
     begin = models.bos_policy(inputs["base"]).scoring

@@ -24,7 +24,7 @@ ATTEMPTS = (("layers", "tokens", "experts"), ("layers", "tokens"), ("layers",), 
 """What is cut, until the architecture's own code takes it; windows always are."""
 
 
-def of(model: PreTrainedModel) -> PreTrainedModel:
+def shrunk(model: PreTrainedModel) -> PreTrainedModel:
     """A miniature of a model, on its device where there is room.
 
     Random numbers of others are left alone.

@@ -63,7 +63,7 @@ def path(place: str) -> Path:
         raise OriginError(f"{place} cannot be read: {cause}") from None
 
 
-def content(origin: str) -> str | None:
+def content_digest(origin: str) -> str | None:
     """SHA-256 over the local files that loading reads; None where the origin itself pins them.
 
     Raises:
@@ -90,7 +90,7 @@ def identity(origin: str) -> str:
         OriginError: There is no such folder or file, or what is there is not all and safe.
     """
     _, _, revision = parts(origin)
-    return revision or str(content(origin))
+    return revision or str(content_digest(origin))
 
 
 def _sha256(file: Path) -> str:

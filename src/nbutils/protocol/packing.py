@@ -119,7 +119,7 @@ def read(
     documents = models.encode(tokenizer, texts, limit)
     longest = max(map(len, documents), default=1)
     length = row_length(longest, tokens_per_step)
-    return pack(documents, length, tokenizer.eos_token_id, not proofs.of(model).packed)
+    return pack(documents, length, tokenizer.eos_token_id, not proofs.shortcuts(model).packed)
 
 
 def row_length(longest: int, tokens_per_step: int | None = None) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nbutils import files
 from nbutils.config import notebook_parameters, validation
-from nbutils.config.design import Cell
+from nbutils.config.design import Pairing
 from nbutils.config.tiers import Pretrained
 from nbutils.errors import ParameterError
 from nbutils.protocol import model_sources
@@ -42,7 +42,7 @@ def named(plan: Plan, reference: str) -> tuple[Plan, str]:
     return replace(plan, tier=plan.tier.model_copy(update={"models": models})), name
 
 
-def from_parameters(p: notebook_parameters.ReportNotebook, plan: Plan) -> tuple[Plan, Cell]:
+def from_parameters(p: notebook_parameters.ReportNotebook, plan: Plan) -> tuple[Plan, Pairing]:
     """The plan and the cell of one pairing, its budget and tasks in place of the tier's own.
 
     ``plan`` is that of the tier that the parameters name.
@@ -66,6 +66,6 @@ def from_parameters(p: notebook_parameters.ReportNotebook, plan: Plan) -> tuple[
             )
         changes["benchmarks"] = tier.benchmarks.model_copy(update={"tasks": p.tasks})
     plan = replace(plan, tier=tier.model_copy(update=changes))
-    cell = Cell(source, student, p.temperature, p.method, p.seed)
+    cell = Pairing(source, student, p.temperature, p.method, p.seed)
     plan.model(source), plan.model(student)  # an unknown name is told here
     return plan, cell

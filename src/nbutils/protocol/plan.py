@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nbutils import errors, files
 from nbutils.config import design, schema
-from nbutils.config.design import Cell
+from nbutils.config.design import Pairing
 from nbutils.config.schema import Lora, Method, Recipe
 from nbutils.config.tiers import Pretrained, Tier, load_tier
 from nbutils.errors import ParameterError
@@ -50,7 +50,7 @@ class Plan:
         if isinstance(member, Pretrained):
             fetched = schema.FetchModel(
                 origin=member.origin,
-                content=model_sources.content(member.origin),
+                content=model_sources.content_digest(member.origin),
                 dtype=member.dtype,
                 bos=member.bos,
                 scoring_bos=member.scoring_bos,
@@ -134,7 +134,7 @@ class Plan:
         )
         return Run("sample_corpus", self._named(name), stage, {"source": writer}, labels)
 
-    def read_corpus(self, cell: Cell) -> Run:
+    def read_corpus(self, cell: Pairing) -> Run:
         """The corpus that a cell's student is trained on."""
         base = self.model(cell.student)
         name = self._named(str(cell))
@@ -160,7 +160,7 @@ class Plan:
 
     # --- Training
 
-    def _labels(self, cell: Cell) -> Labels:
+    def _labels(self, cell: Pairing) -> Labels:
         experiment = "rounds" if cell.round > 1 else "recipes" if cell.variation else "pairings"
         relation = self.tier.relation(cell.source, cell.student)
         return {
@@ -180,7 +180,7 @@ class Plan:
     def _rank(self, method: Method) -> int | None:
         return self.tier.lora.rank if method == "lora" else None
 
-    def _recipe(self, cell: Cell) -> tuple[Recipe, Lora | None]:
+    def _recipe(self, cell: Pairing) -> tuple[Recipe, Lora | None]:
         recipe, lora = self.tier.self_train, self.tier.lora
         if cell.control == "frozen":
             recipe = recipe.model_copy(update={"learning_rate": 0.0, "muon": None})
@@ -199,7 +199,7 @@ class Plan:
             lora = lora.model_copy(update=adapter)
         return recipe, lora if cell.method == "lora" else None
 
-    def self_train(self, cell: Cell) -> Run:
+    def self_train(self, cell: Pairing) -> Run:
         """Fine-tune one student on one corpus."""
         recipe, lora = self._recipe(cell)
         stage = schema.SelfTrain(
@@ -215,7 +215,7 @@ class Plan:
         inputs = {"student": base, "corpus": self.read_corpus(cell)}
         return Run("self_train", self._named(str(cell)), stage, inputs, self._labels(cell))
 
-    def trained(self, cell: Cell) -> Run:
+    def trained(self, cell: Pairing) -> Run:
         """What a cell makes of its student."""
         if cell.control != "noise":
             return self.self_train(cell)
@@ -226,7 +226,7 @@ class Plan:
         stage = schema.PerturbWeights(seed=cell.seed)
         return Run("perturb_weights", self._named(str(cell)), stage, inputs, self._labels(cell))
 
-    def trace(self, cell: Cell) -> Run:
+    def trace(self, cell: Pairing) -> Run:
         """Fine-tune one student again, and measure on the way."""
         grid = self.tier.grid
         assert grid.trajectory is not None
@@ -244,7 +244,7 @@ class Plan:
 
     # --- Measuring
 
-    def _measured(self, student: str, cell: Cell | None) -> tuple[str, dict[str, Run], Labels]:
+    def _measured(self, student: str, cell: Pairing | None) -> tuple[str, dict[str, Run], Labels]:
         """Name, inputs and labels of measuring a student: untouched where there is no cell."""
         base = self.model(student)
         if cell is None:
@@ -253,7 +253,7 @@ class Plan:
             return f"{student} untouched", {"model": base, "base": base}, labels
         return str(cell), {"model": self.trained(cell), "base": base}, self._labels(cell)
 
-    def utility(self, student: str, cell: Cell | None = None) -> Run:
+    def utility(self, student: str, cell: Pairing | None = None) -> Run:
         """Score a student on the suite."""
         name, inputs, labels = self._measured(student, cell)
         recipes = self.tier.grid.recipes
@@ -262,7 +262,7 @@ class Plan:
         stage = schema.MeasureUtility(items=few)
         return Run("measure_utility", self._named(name), stage, inputs, labels)
 
-    def extraction(self, student: str, cell: Cell | None = None) -> Run:
+    def extraction(self, student: str, cell: Pairing | None = None) -> Run:
         """Count the passages that a student gives away."""
         name, inputs, labels = self._measured(student, cell)
         stage = schema.MeasureExtraction()
@@ -362,7 +362,7 @@ class Plan:
             raise ParameterError(errors.unknown(f"run of {stage}", wanted, names, where))
         return runs[stage, wanted]
 
-    def pairing(self, cell: Cell) -> list[Run]:
+    def pairing(self, cell: Pairing) -> list[Run]:
         """Every run that the rows of one pairing take, inputs before what needs them."""
         compared = (cell.source, cell.student, cell.temperature, cell.seed)
         wanted = [self.model(cell.source), self.proxies(*compared)]
@@ -372,12 +372,12 @@ class Plan:
                 wanted.append(self.extraction(cell.student, measured))
         return each_once(wanted)
 
-    def report(self, cell: Cell) -> list[Run]:
+    def report(self, cell: Pairing) -> list[Run]:
         """Every run that the report of one pairing takes: its rows', and the diagnostics."""
         diagnosed = self.diagnose(cell.source, cell.student, cell.temperature, cell.seed)
         return each_once([*self.pairing(cell), diagnosed])
 
-    def beside(self, cell: Cell) -> list[Run]:
+    def beside(self, cell: Pairing) -> list[Run]:
         """What a tier may also measure of a pairing: diagnostics, and fidelity of the corpus."""
         found = [self.diagnose(cell.source, cell.student, cell.temperature, cell.seed)]
         judge = self.tier.judge(cell.source)
@@ -403,7 +403,7 @@ class Plan:
         return sorted(self.tier.models, key=cost, reverse=True)
 
 
-def of(name: str, root: Path) -> Plan:
+def load_plan(name: str, root: Path) -> Plan:
     """The runs of a tier, with sentence embeddings where the encoder's package is installed.
 
     Raises:

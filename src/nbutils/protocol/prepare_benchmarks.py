@@ -237,7 +237,7 @@ def _shots(folder: Path, task: str) -> Path:
     return folder / f"{task}.shots.jsonl"
 
 
-def prepare(p: PrepareBenchmarks, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run(p: PrepareBenchmarks, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *prepare benchmarks*: the rows of every task, and the texts of its items.
 
     Items are chosen among the rows of the split that lm-eval evaluates: test where a task has

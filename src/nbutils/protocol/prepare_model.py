@@ -200,7 +200,7 @@ def one_pass(
         budget = int(budget * capacity / len(rows.ids)) - length
 
 
-def prepare(p: PrepareModel, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run(p: PrepareModel, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *prepare model*: tokenizer, passages, pre-training; writes a model folder.
 
     Beside the model it writes ``passages.parquet``, ``curve.parquet`` (step, loss) and

@@ -199,7 +199,7 @@ def build(p: PrepareSuite) -> dict[str, list[Item]]:
     return tasks
 
 
-def prepare(p: PrepareSuite, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run(p: PrepareSuite, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *prepare suite*: one lm-eval task file and one JSON Lines file a task."""
     tasks = build(p)
     module = ITEMS_MODULE

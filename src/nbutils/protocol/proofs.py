@@ -95,7 +95,7 @@ class Finding:
 # ---------------------------------------------------------------- what was found before
 
 
-def of(model: PreTrainedModel) -> Shortcuts:
+def shortcuts(model: PreTrainedModel) -> Shortcuts:
     """The shortcuts that are right for a model: as found before, or found now.
 
     Raises:
@@ -171,7 +171,7 @@ def find(model: PreTrainedModel) -> Finding:
 def _try_copy(model: PreTrainedModel) -> tuple[Shortcuts, dict[str, Difference]]:
     """Try every shortcut on a small copy; none is right where there can be no copy."""
     try:
-        small = miniature.of(model)
+        small = miniature.shrunk(model)
     except ModelError as error:
         return PLAIN, dict.fromkeys(("plain", *CHECKED), Difference(math.inf, why=str(error)))
     probe = _Probe(small, LENGTHS, forward.TREE_TOKENS, 2 * models.context(model))

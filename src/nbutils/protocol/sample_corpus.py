@@ -98,7 +98,7 @@ def sample_batch(
         SamplingError: The model's output is not finite.
     """
     place = model.device
-    how = proofs.of(model)
+    how = proofs.shortcuts(model)
     reader = Reader(model, how)
     ids = torch.full((rows, max_tokens), eos, device=place)
     log_probs = torch.zeros(rows, max_tokens, dtype=torch.float64, device=place)
@@ -172,7 +172,7 @@ def read_otherwise(written: list[int], read: list[int]) -> int:
     return len(ours) - sum(block.size for block in blocks)
 
 
-def sample(p: SampleCorpus, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run(p: SampleCorpus, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *sample corpus*; writes ``corpus.parquet``, one row per document.
 
     Columns: ``doc`` (number), ``text``, ``n_tokens`` (source tokens, EOS included), ``finished``

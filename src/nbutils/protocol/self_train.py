@@ -77,7 +77,7 @@ def _unreached(model: PreTrainedModel) -> list[str]:
     it calls. The last projection of a state-space layer is one of them too, though only kernels of
     accelerators show it.
     """
-    small = miniature.of(model)
+    small = miniature.shrunk(model)
     linear = {n: m for n, m in small.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
     answers: dict[str, bool] = {}
     for name, part in linear.items():
@@ -99,7 +99,7 @@ def _is_state_space(part: nn.Module) -> bool:
     return hasattr(part, "A_log") and hasattr(part, "D")
 
 
-def train(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *self-train*: the student's next-token loss on the corpus, document by document.
 
     Writes a model folder (``full``) or an adapter folder (``lora``), both as safetensors, and

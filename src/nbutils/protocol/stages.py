@@ -66,65 +66,65 @@ def stage_function(stage: str) -> StageFunction:
         case "prepare_model":
             from nbutils.protocol import prepare_model
 
-            return prepare_model.prepare
+            return prepare_model.run
         case "fetch_model":
             from nbutils.protocol import fetch_model
 
-            return fetch_model.fetch
+            return fetch_model.run
         case "prepare_suite":
             from nbutils.protocol import prepare_suite
 
-            return prepare_suite.prepare
+            return prepare_suite.run
         case "prepare_benchmarks":
             from nbutils.protocol import prepare_benchmarks
 
-            return prepare_benchmarks.prepare
+            return prepare_benchmarks.run
         case "sample_corpus":
             from nbutils.protocol import sample_corpus
 
-            return sample_corpus.sample
+            return sample_corpus.run
         case "real_corpus":
             from nbutils.protocol import controls
 
-            return controls.real
+            return controls.run_real_corpus
         case "shuffle_corpus":
             from nbutils.protocol import controls
 
-            return controls.shuffle
+            return controls.run_shuffle_corpus
         case "self_train":
             from nbutils.protocol import self_train
 
-            return self_train.train
+            return self_train.run
         case "perturb_weights":
             from nbutils.protocol import controls
 
-            return controls.perturb
+            return controls.run_perturb_weights
         case "trace":
             from nbutils.protocol import trace
 
-            return trace.trace
+            return trace.run
         case "measure_utility":
             from nbutils.protocol import measure_utility
 
-            return measure_utility.measure
+            return measure_utility.run
         case "measure_extraction":
             from nbutils.protocol import measure_extraction
 
-            return measure_extraction.measure
+            return measure_extraction.run
         case "embed_texts":
             from nbutils.protocol import measure_proxies
 
-            return measure_proxies.embed
+            return measure_proxies.run_embed_texts
         case "measure_proxies":
             from nbutils.protocol import measure_proxies
 
-            return measure_proxies.measure
+            return measure_proxies.run
         case "measure_fidelity":
             from nbutils.protocol import measure_proxies
 
-            return measure_proxies.fidelity
+            return measure_proxies.run_measure_fidelity
         case "diagnose":
             from nbutils.protocol import diagnose
 
-            return diagnose.measure
+            return diagnose.run
     raise KeyError(stage)

@@ -10,7 +10,7 @@ from nbutils.protocol import measure_extraction, measure_utility, models, self_t
 from nbutils.runs.types import Progress
 
 
-def trace(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+def run(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *trace*: fine-tune as *self-train* does, and measure after each step of ``points``.
 
     Measuring draws no random number and leaves the weights alone, so the last point is the model

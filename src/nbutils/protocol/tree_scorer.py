@@ -156,7 +156,7 @@ class TreeScorer(Scorer):
 
 def scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, begin: bool = True) -> HFLM:
     """lm-eval's view of a model in memory; with ``begin``, contexts begin with BOS."""
-    kind = TreeScorer if proofs.of(model).tree else Scorer
+    kind = TreeScorer if proofs.shortcuts(model).tree else Scorer
     return kind(
         pretrained=model,
         tokenizer=tokenizer,

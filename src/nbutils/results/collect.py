@@ -41,7 +41,7 @@ def collect(name: str, runs: list[Run], project: Project) -> bool:
     from nbutils.analysis import gains
     from nbutils.results import corpora, rows
 
-    frames = rows.tables(project.plan(name).tier, runs, store)
+    frames = rows.of_tier(project.plan(name).tier, runs, store)
     frames |= gains.summarize(frames)
     sampled = corpora.first(runs, store)
     try:

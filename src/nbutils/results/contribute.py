@@ -14,7 +14,7 @@ import pandas as pd
 
 from nbutils.analysis.gains import ITEM, NORM, SUITE, summarize, untouched_of
 from nbutils.config import notebook_parameters, validation
-from nbutils.config.design import LABELS, Cell
+from nbutils.config.design import LABELS, Pairing
 from nbutils.errors import UserError
 from nbutils.protocol import pairing
 from nbutils.protocol.plan import Plan
@@ -23,7 +23,7 @@ from nbutils.results import collect
 from nbutils.results import tables as results_tables
 from nbutils.results.archive import Archive, pack
 from nbutils.results.project import Project
-from nbutils.results.rows import MODEL_STAGES, tables
+from nbutils.results.rows import MODEL_STAGES, of_tier
 from nbutils.results.tables import CONTRIBUTED, MANIFESTS, read_manifests
 from nbutils.runs import dag
 from nbutils.runs.fingerprint import module_digest
@@ -31,7 +31,7 @@ from nbutils.runs.store import Store
 from nbutils.runs.types import Manifest, Run
 
 PACKED = Path("runs/contributions")
-KEPT = "contributions"  # the archives behind a published tier's contributed rows
+ARCHIVES = "contributions"  # the archives behind a published tier's contributed rows
 TOLERANCE = 0.01
 """Share of its answers that one state may give otherwise on another machine: near ties."""
 OWNERS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -120,7 +120,7 @@ def contribute(reference: str, project: Project) -> Path:
     manifests = [m for m in map(store.finished, runs) if m is not None]
     place = project.root / PACKED / f"{form.tier}-{trained.key}.zip"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(pack(tables(plan.tier, runs, store), manifests))
+    place.write_bytes(pack(of_tier(plan.tier, runs, store), manifests))
     return place
 
 
@@ -181,7 +181,7 @@ def _input(of: Manifest, role: str, store: Store) -> Manifest:
     raise ContributionError(f"there is no manifest of the {role} of {of.stage} {of.key}")
 
 
-def _runs(plan: Plan, cell: Cell, store: Store) -> list[Run]:
+def _runs(plan: Plan, cell: Pairing, store: Store) -> list[Run]:
     """The runs behind a pairing's rows: what it takes, and what else was measured of it."""
     beside = [run for run in plan.beside(cell) if store.finished(run) is not None]
     return dag.each_once([*plan.pairing(cell), *beside])
@@ -238,7 +238,7 @@ def merged(given: Contribution, folder: Path, project: Project) -> dict[str, pd.
     return frames | summarize(frames)
 
 
-def _checked_runs(plan: Plan, cell: Cell, store: Packed) -> list[Run]:
+def _checked_runs(plan: Plan, cell: Pairing, store: Packed) -> list[Run]:
     """The runs that a plan asks for, each with its manifest, and no manifest beside them."""
     other = [m for m in store.all() if m.version != store.versions[m.stage]]
     if other:
@@ -378,5 +378,5 @@ def write(given: Contribution, frames: dict[str, pd.DataFrame], folder: Path) ->
         file.write(json.dumps({"archive": given.file, "runs": [m.key for m in new]}) + "\n")
     if not (folder / collect.CODE).exists():
         (folder / collect.CODE).write_text(module_digest("results.collect") + "\n", "utf-8")
-    (folder / KEPT).mkdir(exist_ok=True)
-    (folder / KEPT / given.file).write_bytes(given.archive.data)
+    (folder / ARCHIVES).mkdir(exist_ok=True)
+    (folder / ARCHIVES / given.file).write_bytes(given.archive.data)

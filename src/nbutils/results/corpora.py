@@ -45,7 +45,7 @@ def covered(texts: list[str], vocabulary: set[str]) -> float:
 
 
 CORPORA = ("sample_corpus", "real_corpus", "shuffle_corpus")
-KEPT = 5  # documents of a corpus: the first ones, as they came
+DOCUMENTS_PER_CORPUS = 5  # documents of a corpus: the first ones, as they came
 CHARACTERS = 1_000  # of a document
 COLUMNS = ("run", "document", "text", "characters")
 
@@ -60,7 +60,9 @@ def first(runs: list[Run], store: Store) -> pd.DataFrame:
         if run.stage not in CORPORA:
             continue
         folder = store.path(run)
-        texts = pd.read_parquet(folder / "corpus.parquet", columns=["text"])["text"].head(KEPT)
+        texts = pd.read_parquet(folder / "corpus.parquet", columns=["text"])["text"].head(
+            DOCUMENTS_PER_CORPUS
+        )
         values = (folder.name, range(len(texts)), texts.str.slice(0, CHARACTERS), texts.str.len())
         parts.append(pd.DataFrame(dict(zip(COLUMNS, values, strict=True))))
     return pd.concat([p for p in parts if len(p)] or parts, ignore_index=True)

@@ -43,7 +43,7 @@ class Project:
         Raises:
             ParameterError: There is no such tier, or its file is wrong.
         """
-        return plan.of(tier, self.root)
+        return plan.load_plan(tier, self.root)
 
     def wanted(self) -> set[str]:
         """Keys that tier files ask for, as they are now and by the versions of now."""

@@ -21,7 +21,7 @@ VERSION = 1
 """Of the tables: raise it when a column or a number of theirs changes for the same runs."""
 
 
-def tables(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame]:
+def of_tier(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame]:
     """Every table of a tier whose runs are all finished, without the summaries.
 
     Raises:

@@ -94,7 +94,7 @@ def available(root: Path) -> list[TierTables]:
     return found
 
 
-def found(root: Path) -> str:
+def labels(root: Path) -> str:
     """One line: which results there are to read, or what would bring some."""
     labels = ", ".join(tier.label for tier in available(root))
     return f"Results: {labels or 'none yet (run: nbutils run tiny)'}"

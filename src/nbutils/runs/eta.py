@@ -48,7 +48,7 @@ class Standing:
     size: int
 
 
-def of_stages(runs: list[Run], store: Store, known: Seconds) -> list[Standing]:
+def progress_of_stages(runs: list[Run], store: Store, known: Seconds) -> list[Standing]:
     """How far every stage is; a run that failed before and is computed again is running."""
     stages: dict[str, list[Run]] = {}
     for run in runs:
@@ -100,5 +100,5 @@ def remaining(todo: list[Run], known: Seconds, measured: Seconds, workers: int) 
 
 def failed_before(todo: list[Run], store: Store) -> list[tuple[Run, str]]:
     """The runs whose failure is kept, with its message."""
-    found = ((run, failures.of(store, run)) for run in todo)
+    found = ((run, failures.find(store, run)) for run in todo)
     return [(run, failure.message) for run, failure in found if failure]

@@ -36,7 +36,7 @@ QUIET = {
     "PYTHONWARNINGS": "ignore::FutureWarning,ignore::UserWarning",
     "TOKENIZERS_PARALLELISM": "false",
 }
-TOLD = 5  # failures that an error lists
+LISTED_FAILURES = 5  # failures that an error lists
 LOOK = 1.0  # seconds after which a runner looks again at what others have finished
 KILLED = "its process was killed from outside, perhaps for its memory"
 WORKER_MIB = 1600  # what one worker needs at most at the tiny tier, with room: no run gets less
@@ -94,7 +94,7 @@ def _work(store: Store, run: Run, compute: Compute, threads: int) -> float | Non
     except StoreError:
         raise
     except Exception as error:
-        failures.note(store, run, error)
+        failures.record(store, run, error)
         raise
     failures.forget(store, run)
     return time.monotonic() - started
@@ -169,7 +169,7 @@ def execute(
     waiting = [run for run in runs if store.finished(run) is None]
     if not waiting:
         return 0
-    before = {id(run): failures.of(store, run) for run in waiting}
+    before = {id(run): failures.find(store, run) for run in waiting}
     failed = [] if retry_failed else failed_before(waiting, store)
     waiting = [run for run in waiting if all(run is not other for other, _ in failed)]
     running = dict[Future[float | None], tuple[Run, ProcessPoolExecutor]]()
@@ -184,7 +184,7 @@ def execute(
             if not (ready or running):
                 break
             for run in islice((r for r in ready if not store.claimed(r)), len(idle)):
-                failure = failures.of(store, run)
+                failure = failures.find(store, run)
                 if failure is not None and failure != before[id(run)]:  # another runner tried
                     failed.append((run, failure.message))
                     waiting.remove(run)
@@ -225,9 +225,11 @@ def execute(
 
 def _told(failed: list[tuple[Run, str]], waiting: int, computed: int) -> str:
     """What the end of a grid says of its failures: a line each, of the first few."""
-    lines = [f"{run.stage} of {run.name} failed: {message}" for run, message in failed[:TOLD]]
-    if len(failed) > TOLD:
-        lines.append(f"and {len(failed) - TOLD} more, which `nbutils status` lists")
+    lines = [
+        f"{run.stage} of {run.name} failed: {message}" for run, message in failed[:LISTED_FAILURES]
+    ]
+    if len(failed) > LISTED_FAILURES:
+        lines.append(f"and {len(failed) - LISTED_FAILURES} more, which `nbutils status` lists")
     lines.append(
         f"{len(failed)} failed, {waiting} wait for them, {computed} were computed and are kept; "
         "run again, with --retry-failed if it was neither the disk nor a kill"

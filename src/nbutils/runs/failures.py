@@ -30,12 +30,12 @@ class Failure(BaseModel):
     created: str
 
 
-def place(store: Store, key: str) -> Path:
+def path(store: Store, key: str) -> Path:
     """Where the failure of a run is kept."""
     return store.root / "failed" / f"{key}.json"
 
 
-def note(store: Store, run: Run, error: Exception) -> None:
+def record(store: Store, run: Run, error: Exception) -> None:
     """Keep what a run said when it failed.
 
     Raises:
@@ -52,13 +52,13 @@ def note(store: Store, run: Run, error: Exception) -> None:
         traceback="".join(traceback.format_exception(error)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    path = place(store, key)
-    partial = path.with_suffix(f".{os.getpid()}")  # two runners may note the same
+    file = path(store, key)
+    partial = file.with_suffix(f".{os.getpid()}")  # two runners may note the same
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(failure.model_dump_json(indent=1), "utf-8")
         flush(partial)
-        os.replace(partial, path)
+        os.replace(partial, file)
     except OSError as second:
         raise StoreError(f"{failure.message}; this could not be kept: {second}") from error
 
@@ -67,10 +67,10 @@ def forget(store: Store, run: Run) -> None:
     """Drop what is kept of a run, which is tried again or was computed."""
     key = store.key(run)
     if key is not None:
-        place(store, key).unlink(missing_ok=True)
+        path(store, key).unlink(missing_ok=True)
 
 
-def of(store: Store, run: Run) -> Failure | None:
+def find(store: Store, run: Run) -> Failure | None:
     """The failure of a run as it is now, or None."""
     key = store.key(run)
     return None if key is None else read(store, key)
@@ -82,15 +82,15 @@ def read(store: Store, key: str) -> Failure | None:
     Raises:
         RunError: The file is damaged.
     """
-    path = place(store, key)
-    if not path.is_file():
+    file = path(store, key)
+    if not file.is_file():
         return None
     try:
-        found = Failure.model_validate_json(path.read_bytes())
+        found = Failure.model_validate_json(file.read_bytes())
     except ValidationError:
         found = None
     if found is None or found.key != key:
-        raise RunError(f"{path} is damaged: delete it and run again")
+        raise RunError(f"{file} is damaged: delete it and run again")
     return found
 
 
