@@ -28,8 +28,9 @@ from nbutils.config.tiers import load_tier
 from nbutils.errors import UserError
 from nbutils.notebooks import cloud, execute, exercises
 from nbutils.results import tables as results_tables
-from nbutils.results.tables import PUBLISHED, available, measured, without_manifest
+from nbutils.results.tables import PUBLISHED, available, measured, read_manifests, without_manifest
 from nbutils.runs import fingerprint
+from nbutils.runs.types import BEFORE_VERSIONS
 
 MAIN_TIER = "tiny"  # whose runs the stage pages show, where there is a choice
 PAGES = Path("book/pages")
@@ -160,14 +161,16 @@ def executed(name: str, parameters: dict[str, str], root: Path) -> Path:
 def stage_page(name: str, root: Path) -> Path:
     """The notebook behind a stage's page.
 
-    Your run's, which is executed here and reuses what was computed; else the published one;
-    else the source, unexecuted. A report of one pairing would compute more than a tier has: it is
-    shown as published.
+    Of a tier that has the stage: your run's, which is executed here and reuses what was computed;
+    else the published one; else the source, unexecuted. A report of one pairing would compute more
+    than a tier has: it is shown as published.
     """
-    mine_first = sorted(
+    yours_first = sorted(
         available(root), key=lambda t: (t.tier != MAIN_TIER, t.origin == "published")
     )
-    for tables in mine_first:
+    for tables in yours_first:
+        if name not in publish.pages_of(load_tier(tables.tier, root)):
+            continue
         if tables.origin != "published":
             if name == REPORT:
                 continue
@@ -175,7 +178,8 @@ def stage_page(name: str, root: Path) -> Path:
         published = tables.folder / publish.PAGES
         if (published / f"{name}.ipynb").is_file():
             return published / f"{name}.ipynb"
-        if published.is_dir() and name in publish.pages_of(load_tier(tables.tier, root)):
+        made = read_manifests(tables.folder)
+        if published.is_dir() and any(m.version > BEFORE_VERSIONS for m in made):
             raise BookError(
                 f"{published} lacks the page {name}: run `nbutils publish {tables.tier}` again"
             )

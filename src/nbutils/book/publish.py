@@ -33,11 +33,16 @@ class PublishError(UserError):
 
 
 def pages_of(tier: Tier) -> list[str]:
-    """The pages that a tier is published with.
+    """The pages that a tier is published with: of the stages that it has.
 
     A tier of pretrained models has no pre-training to show: it gives the report of one pairing.
     """
-    return [REPORT] if tier.benchmarks else [page for page in STAGES if page != REPORT]
+    if tier.benchmarks:
+        return ["fetch_model", "prepare_benchmarks", REPORT]
+    elsewhere = {"fetch_model", "prepare_benchmarks", REPORT}
+    elsewhere |= set() if tier.grid.diagnostics else {"diagnose"}
+    elsewhere |= set() if tier.grid.trajectory else {"trace"}
+    return [page for page in STAGES if page not in elsewhere]
 
 
 def stage_pages(name: str, project: Project, output: Path) -> None:

@@ -62,6 +62,25 @@ class ModelNotebook(Parameters):
     model: Annotated[Slug, Field(description="a model of the tier")] = "neox-small"
 
 
+class FetchNotebook(Parameters):
+    """Fetch one pretrained model."""
+
+    tier: TierName = "smol"
+    model: Annotated[Slug, Field(description="a pretrained model of the tier")] = "smollm2-135m"
+
+
+class SuiteNotebook(Parameters):
+    """Build the suite of a tier whose models are made here."""
+
+    tier: TierName = "tiny"
+
+
+class BenchmarksNotebook(Parameters):
+    """Write the benchmarks of a tier of pretrained models."""
+
+    tier: TierName = "smol"
+
+
 class CorpusNotebook(Parameters):
     """Sample one corpus."""
 
@@ -105,6 +124,14 @@ class ProxyNotebook(CorpusNotebook):
     student: StudentName = "neox-small"
 
 
+class TraceNotebook(ProxyNotebook):
+    """Fine-tune once more, and measure on the way."""
+
+    points: list[Annotated[int, Field(ge=1)]] = Field(
+        [], description="steps after which to measure; the tier's own if empty"
+    )
+
+
 class TablesNotebook(Parameters):
     """Read the tables of every tier."""
 
@@ -142,11 +169,16 @@ class StudentExercise(Parameters):
 
 NOTEBOOKS: dict[str, type[Parameters]] = {
     "prepare_model": ModelNotebook,
+    "fetch_model": FetchNotebook,
+    "prepare_suite": SuiteNotebook,
+    "prepare_benchmarks": BenchmarksNotebook,
     "sample_corpus": CorpusNotebook,
     "self_train": PairingNotebook,
     "measure_utility": PairingNotebook,
     "measure_extraction": PairingNotebook,
     "measure_proxies": ProxyNotebook,
+    "diagnose": ProxyNotebook,
+    "trace": TraceNotebook,
     "pairing": ReportNotebook,
     "opening": TablesNotebook,
     "relational_utility": TablesNotebook,
@@ -160,6 +192,13 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "how_sure": SimulationNotebook,
     "speed": TablesNotebook,
     "status": TablesNotebook,
+}
+EXERCISES: dict[str, type[Parameters]] = {
+    "workshop/1_sample": SampleExercise,
+    "workshop/2_train": StudentExercise,
+    "workshop/3_relations": StudentExercise,
+    "workshop/4_extraction": StudentExercise,
+    "workshop/5_predict": StudentExercise,
 }
 STAGES = [name for name, form in NOTEBOOKS.items() if "tier" in form.model_fields]
 """Notebooks that compute, or reuse, runs of a tier."""

@@ -1,1 +1,141 @@
-"""The one call that a notebook opens with: its parameters checked, its project, plan and tables."""
+"""The one call that a notebook opens with: parameters checked, project, plan and tables at hand."""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from nbutils.charts import parts, provenance, tables
+from nbutils.config.design import Pairing
+from nbutils.config.notebook_parameters import (
+    EXERCISES,
+    NOTEBOOKS,
+    ReportNotebook,
+    TablesNotebook,
+    given,
+)
+from nbutils.config.schema import Parameters
+from nbutils.protocol import reading, stages
+from nbutils.protocol.pairing import from_parameters
+from nbutils.protocol.plan import Plan
+from nbutils.results import tables as results
+from nbutils.results.project import Project
+from nbutils.runs.types import Run
+
+
+class Session:
+    """What a notebook works with: its checked parameters, a project, and ways to show things."""
+
+    def __init__(self, name: str, values: Parameters, project: Project) -> None:
+        """Open a notebook; ``values`` are its checked parameters."""
+        self.name, self.values, self.project = name, values, project
+
+    # --- Runs of a tier
+
+    @cached_property
+    def _asked(self) -> tuple[Plan, Pairing]:
+        """The plan and the pairing that the parameters ask for.
+
+        Raises:
+            ParameterError: There is no such tier or model, or the tier cannot take what was given.
+        """
+        values: Any = self.values
+        plan = self.project.plan(values.tier)
+        if isinstance(values, ReportNotebook):
+            return from_parameters(values, plan)
+        given = values.model_dump()
+        student = given.get("student", given.get("source", given.get("model")))
+        names = ("temperature", "method", "seed")
+        chosen = {name: given[name] for name in names if name in given}
+        pairing = Pairing(given.get("source", student), student, **{"temperature": 1.0} | chosen)
+        return plan, pairing
+
+    @property
+    def plan(self) -> Plan:
+        """The runs of the tier."""
+        return self._asked[0]
+
+    @property
+    def pairing(self) -> Pairing:
+        """The source and the student that the parameters name, with their settings."""
+        return self._asked[1]
+
+    def compute(self, run: Run) -> Path:
+        """Compute a run, and first whatever it needs; return its folder. What exists is reused."""
+        return self.project.compute(run, self.plan.tier.threads)
+
+    def compute_all(self, runs: Iterable[Run]) -> None:
+        """Compute several runs, and first whatever they need, side by side."""
+        self.project.compute_all(runs, self.plan.tier.threads)
+
+    def frame(self, run: Run, name: str) -> pd.DataFrame:
+        """A table that a run writes, which is computed where it does not exist."""
+        return pd.read_parquet(self.compute(run) / f"{name}.parquet")
+
+    def read_as(self, *models: str) -> HTML:
+        """How models of the tier are read: what begins with BOS, which shortcuts are right."""
+        folders = {name: self.compute(self.plan.model(name)) for name in models}
+        lines = (line for item in folders.items() for line in reading.read_as(*item))
+        return tables.sentences(lines)
+
+    def method(self, stage: str = "") -> Markdown:
+        """The core of a stage's code, as it runs; of this notebook's own stage unless named."""
+        return Markdown(f"```python\n{stages.core(stage or self.name)}```")
+
+    # --- Tables of finished tiers
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table over all tiers with results; ``results`` names the tier and whose run it is."""
+        return results.load(name, self.project.root)
+
+    @cached_property
+    def manifests(self) -> pd.DataFrame:
+        """One row per run behind the tables."""
+        return results.manifests(self.project.root)
+
+    def measured(self, name: str) -> dict[str, Any] | None:
+        """What a measurement wrote here, else what is published of it, else None."""
+        return results.measured(name, self.project.root)
+
+    # --- Showing
+
+    def show(self, frame: pd.DataFrame, digits: int = 3) -> HTML:
+        """A table for the page."""
+        return tables.table(frame, digits)
+
+    def say(self, lines: Iterable[str]) -> HTML:
+        """Computed sentences for the page."""
+        return tables.sentences(lines)
+
+    def footer(self, *runs: Run) -> HTML:
+        """What stands under this page's charts: the finished runs that they show."""
+        return provenance.footer_of_runs(runs, self.plan.name, self.project.store)
+
+    def footer_of(
+        self, *experiments: str, also: Iterable[str] = (), states: pd.DataFrame | None = None
+    ) -> HTML:
+        """The same for a page of tables: runs of some experiments, and ``also`` some keys.
+
+        ``states`` are the states among which the experiments' are looked for; all unless given.
+        """
+        among = self.table("states") if states is None else states
+        return provenance.footer(self.manifests, [*tables.runs(among, *experiments), *also])
+
+
+def open(name: str, names: Mapping[str, Any]) -> Session:
+    """Open a notebook by its name; ``names`` are its globals, which hold its parameters.
+
+    Raises:
+        ParameterError: One line per wrong value, and per name that is no parameter.
+    """
+    values = given((NOTEBOOKS | EXERCISES)[name], names)
+    parts.enable()
+    if isinstance(values, TablesNotebook):
+        project = Project(values.root)
+        print(results.labels(project.root))
+    else:
+        project = Project.here()
+    return Session(name, values, project)

@@ -3,6 +3,7 @@
 With S sources and T students the pairings cost S corpora and S x T fine-tunes for each seed.
 """
 
+import math
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -226,15 +227,18 @@ class Plan:
         stage = schema.PerturbWeights(seed=cell.seed)
         return Run("perturb_weights", self._named(str(cell)), stage, inputs, self._labels(cell))
 
-    def trace(self, cell: Pairing) -> Run:
-        """Fine-tune one student again, and measure on the way."""
-        grid = self.tier.grid
-        assert grid.trajectory is not None
+    def trace(self, cell: Pairing, points: list[int] | None = None) -> Run:
+        """Fine-tune one student again, and measure on the way: after the steps of ``points``.
+
+        These are the tier's own unless given, or a quarter, a half and all of its steps.
+        """
+        own, steps = self.tier.grid.trajectory, self.tier.self_train.steps
+        parts = sorted({math.ceil(steps / 4), math.ceil(steps / 2), steps})
         stage = schema.Trace(
             recipe=self.tier.self_train,
             seed=cell.seed,
-            points=grid.trajectory.points,
-            items=grid.trajectory.items,
+            points=points or (own.points if own else parts),
+            items=own.items if own else None,
         )
         base = self.model(cell.student)
         inputs = {"student": base, "base": base, "corpus": self.read_corpus(cell)}
