@@ -1,4 +1,4 @@
-"""errors."""
+"""Errors that a person can mend: one message, no traceback."""
 
 import difflib
 import reprlib

@@ -1,4 +1,4 @@
-"""files."""
+"""Files: digests, flushing to the disk, and folders that change whole or not at all."""
 
 import hashlib
 import json

@@ -26,8 +26,6 @@ from scipy import stats as scipy_stats
 from nbutils.analysis import inference
 from nbutils.analysis.inference import CONFIDENCE
 
-RESAMPLES = 2_000
-POWER = 0.80
 Array = NDArray[Any]
 
 
@@ -50,48 +48,6 @@ class Estimate:
     def p_value(self, threshold: float = 0.0) -> float:
         """Two-sided p-value of the hypothesis that the true value is ``threshold``."""
         return float(inference.p_values(self.value, self.error, self.degrees, threshold))
-
-
-class Resampled:
-    """Accuracy of many models on one suite, on the suite itself and on resampled documents.
-
-    ``tasks`` maps a task to its accuracies: ``point`` of shape ``[models]`` and ``draws`` of
-    shape ``[models, resamples]``. Of a task that a resample happens to miss, its draw is NaN.
-    """
-
-    def __init__(
-        self, items: pd.DataFrame, correct: Array, seed: int = 0, resamples: int = RESAMPLES
-    ) -> None:
-        """Resample documents.
-
-        ``items`` has columns ``task`` and ``document``; ``correct`` has shape
-        ``[items, models]``. Raises ``ValueError`` without an item or when the two do not fit.
-        """
-        if len(items) == 0 or len(items) != len(correct):
-            raise ValueError(
-                f"{len(items)} items and {len(correct)} answers to each: give as many, and some"
-            )
-        place, documents = pd.factorize(items["document"])
-        rng = np.random.default_rng(seed)
-        even = np.full(len(documents), 1 / len(documents))
-        times = rng.multinomial(len(documents), even, size=resamples).astype(np.float32)
-        self.point: dict[str, Array] = {}
-        self.draws: dict[str, Array] = {}
-        for task, index in items.groupby("task", sort=True).indices.items():
-            answers = np.asarray(correct[index], dtype=np.float32)
-            ones = np.ones(len(index), dtype=np.float32)
-            shape = (len(documents), len(index))
-            gather = sparse.csr_array((ones, (place[index], np.arange(len(index)))), shape=shape)
-            self.point[str(task)] = answers.mean(axis=0, dtype=np.float64)
-            counts = times @ (gather @ ones)
-            with np.errstate(invalid="ignore"):
-                self.draws[str(task)] = ((times @ (gather @ answers)) / counts[:, None]).T
-
-    @cached_property
-    def suite(self) -> tuple[Array, Array]:
-        """Accuracy on the suite, the unweighted mean of its tasks: point and draws."""
-        point = np.mean(list(self.point.values()), axis=0)
-        return point, np.nanmean(list(self.draws.values()), axis=0)
 
 
 def estimate(points: Sequence[float] | Array, draws: Array, seed: int = 0) -> Estimate:
@@ -134,3 +90,52 @@ def _between(values: Array, draws: Array) -> float:
     # What items add to the spread of seeds: the part of their noise that seeds do not share.
     alone = draws.var(axis=1, ddof=1).mean() - draws.mean(axis=0).var(ddof=1)
     return max(0.0, float(values.var(ddof=1) - alone * number / (number - 1)))
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
+RESAMPLES = 2_000
+POWER = 0.80
+
+
+class Resampled:
+    """Accuracy of many models on one suite, on the suite itself and on resampled documents.
+
+    ``tasks`` maps a task to its accuracies: ``point`` of shape ``[models]`` and ``draws`` of
+    shape ``[models, resamples]``. Of a task that a resample happens to miss, its draw is NaN.
+    """
+
+    def __init__(
+        self, items: pd.DataFrame, correct: Array, seed: int = 0, resamples: int = RESAMPLES
+    ) -> None:
+        """Resample documents.
+
+        ``items`` has columns ``task`` and ``document``; ``correct`` has shape
+        ``[items, models]``. Raises ``ValueError`` without an item or when the two do not fit.
+        """
+        if len(items) == 0 or len(items) != len(correct):
+            raise ValueError(
+                f"{len(items)} items and {len(correct)} answers to each: give as many, and some"
+            )
+        place, documents = pd.factorize(items["document"])
+        rng = np.random.default_rng(seed)
+        even = np.full(len(documents), 1 / len(documents))
+        times = rng.multinomial(len(documents), even, size=resamples).astype(np.float32)
+        self.point: dict[str, Array] = {}
+        self.draws: dict[str, Array] = {}
+        for task, index in items.groupby("task", sort=True).indices.items():
+            answers = np.asarray(correct[index], dtype=np.float32)
+            ones = np.ones(len(index), dtype=np.float32)
+            shape = (len(documents), len(index))
+            gather = sparse.csr_array((ones, (place[index], np.arange(len(index)))), shape=shape)
+            self.point[str(task)] = answers.mean(axis=0, dtype=np.float64)
+            counts = times @ (gather @ ones)
+            with np.errstate(invalid="ignore"):
+                self.draws[str(task)] = ((times @ (gather @ answers)) / counts[:, None]).T
+
+    @cached_property
+    def suite(self) -> tuple[Array, Array]:
+        """Accuracy on the suite, the unweighted mean of its tasks: point and draws."""
+        point = np.mean(list(self.point.values()), axis=0)
+        return point, np.nanmean(list(self.draws.values()), axis=0)

@@ -1,4 +1,4 @@
-"""analysis.experiments."""
+"""Rows per experiment: memorization, trajectories, rounds, temperatures, recipes."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Summaries: what the rows of items and passages add up to. ``nbutils verify`` repeats them.
+"""Gains, contrasts and falls: what the rows of items and passages add up to. ``nbutils verify`` repeats them.
 
 A *state* is a model that was measured: an untouched student, or what a fine-tune made of it. A
 *cell* is the states that differ in their seed alone.

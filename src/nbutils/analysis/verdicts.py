@@ -19,6 +19,49 @@ from nbutils.analysis import inference
 from nbutils.analysis.gains import STRONGER
 from nbutils.config.design import TEMPERATURE
 
+
+def side(low: float, high: float, threshold: float, p_value: float = 0.0) -> str:
+    """The side of the threshold on which an interval lies; ``p_value`` is the corrected one."""
+    if low > threshold:
+        return "supported"
+    return "contradicted" if high < threshold and p_value < LEVEL else "undecided"
+
+
+def combine(kinds: Iterable[str]) -> str:
+    """All must hold: supported if every part is, contradicted if any is, undecided otherwise."""
+    found = set(kinds)
+    if "contradicted" in found:
+        return "contradicted"
+    return "supported" if found == {"supported"} else "undecided"
+
+
+def judged(contrasts: pd.DataFrame, claim: str) -> pd.DataFrame:
+    """Every contrast of a claim with its threshold, corrected p-value and verdict.
+
+    Holm's correction runs over the contrasts of one result label, method and claim.
+    """
+    rows = contrasts[contrasts["claim"].eq(claim)].copy()
+    named = zip(rows["claim"], rows["first"], rows["second"], strict=True)
+    rows["threshold"] = [THRESHOLDS.get(key, -TOLERANCE) for key in named]
+    measured = (rows["value"], rows["error"], rows["degrees"])
+    rows["p_value"] = inference.p_values(*measured, rows["threshold"])
+    rows = corrected(rows, "results", "method")
+    columns = ["low", "high", "threshold", "p_value"]
+    rows["verdict"] = [side(*r) for r in rows[columns].itertuples(index=False)]
+    return rows.reset_index(drop=True)
+
+
+def corrected(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
+    """The rows with their p-values corrected for their number within ``keys`` (Holm, 1979)."""
+    rows = rows.copy()
+    for _, part in groups_of(rows, keys):
+        rows.loc[part.index, "p_value"] = inference.holm(part["p_value"])
+    return rows
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
 TOLERANCE = 0.005
 """A change of accuracy smaller than this (half a point) counts as no loss."""
 FALL = 0.95
@@ -28,7 +71,6 @@ LEVEL = 0.05
 EVERYONE = "all students"
 NOT_TOLD = "not told apart"
 """Zero, or the other one, lies inside the interval."""
-
 THRESHOLDS = {
     ("ordering", "self", "lineage"): -TOLERANCE,
     ("ordering", "lineage", "cross-family"): 0.0,
@@ -37,8 +79,6 @@ THRESHOLDS = {
     ("stranger", "self", "stronger cross-family"): 0.0,
 }
 """What the contrast of a claim must exceed; of a claim that is not here, the tolerance's loss."""
-
-
 _LOSS = f"{100 * TOLERANCE:g} points"
 _KEPT = f"the whole 95 % interval lies above a loss of {_LOSS}"
 _WRONG = f"its whole interval lies below, and p < {LEVEL:g} after Holm's correction"
@@ -82,21 +122,6 @@ def rules(claim: str) -> pd.DataFrame:
     return pd.DataFrame(RULES[claim], columns=["part", "supported when", "contradicted when"])
 
 
-def combine(kinds: Iterable[str]) -> str:
-    """All must hold: supported if every part is, contradicted if any is, undecided otherwise."""
-    found = set(kinds)
-    if "contradicted" in found:
-        return "contradicted"
-    return "supported" if found == {"supported"} else "undecided"
-
-
-def side(low: float, high: float, threshold: float, p_value: float = 0.0) -> str:
-    """The side of the threshold on which an interval lies; ``p_value`` is the corrected one."""
-    if low > threshold:
-        return "supported"
-    return "contradicted" if high < threshold and p_value < LEVEL else "undecided"
-
-
 def reading(low: float, high: float) -> str:
     """What the interval of a single gain says, without correction."""
     return "a gain" if low > 0 else "a loss" if high < 0 else NOT_TOLD
@@ -105,33 +130,6 @@ def reading(low: float, high: float) -> str:
 def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> Any:
     """The parts of a table by their keys, in the table's order."""
     return table.groupby(list(keys), sort=False, dropna=False)
-
-
-def corrected(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
-    """The rows with their p-values corrected for their number within ``keys`` (Holm, 1979)."""
-    rows = rows.copy()
-    for _, part in groups_of(rows, keys):
-        rows.loc[part.index, "p_value"] = inference.holm(part["p_value"])
-    return rows
-
-
-# ---------------------------------------------------------------- contrasts of utility
-
-
-def judged(contrasts: pd.DataFrame, claim: str) -> pd.DataFrame:
-    """Every contrast of a claim with its threshold, corrected p-value and verdict.
-
-    Holm's correction runs over the contrasts of one result label, method and claim.
-    """
-    rows = contrasts[contrasts["claim"].eq(claim)].copy()
-    named = zip(rows["claim"], rows["first"], rows["second"], strict=True)
-    rows["threshold"] = [THRESHOLDS.get(key, -TOLERANCE) for key in named]
-    measured = (rows["value"], rows["error"], rows["degrees"])
-    rows["p_value"] = inference.p_values(*measured, rows["threshold"])
-    rows = corrected(rows, "results", "method")
-    columns = ["low", "high", "threshold", "p_value"]
-    rows["verdict"] = [side(*r) for r in rows[columns].itertuples(index=False)]
-    return rows.reset_index(drop=True)
 
 
 def across_students(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Figures: a chart's specification made into what a page holds.
+"""Embedding: a chart's specification made into what a page holds.
 
 A chart is compiled when the book is built, so the page needs no compiler and draws at once. Beside
 what the page's script makes live stands a still picture: for print, for a browser without scripts,

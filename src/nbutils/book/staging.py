@@ -1,4 +1,4 @@
-"""Footers: what stands under every chart of a page: the runs behind it, and how to repeat it."""
+"""Staging: pages that are whole and say what they are, with a footer under every chart."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Cells: every fine-tune that a tier asks for.
+"""Design: every fine-tune that a tier asks for.
 
 With S sources and T students a tier's pairings are S x T cells for each seed, and never more.
 """

@@ -1,4 +1,4 @@
-"""Forms: what a person types into a notebook's parameters cell or ``nbutils notebook NAME -p``.
+"""What a person types into a notebook's parameters cell, or after ``nbutils notebook NAME -p``.
 
 They name a tier and the members of a pairing, or the project whose results are read. What is typed
 means the same afterwards: a path is made absolute where it is typed.

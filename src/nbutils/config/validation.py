@@ -1,4 +1,4 @@
-"""config.validation."""
+"""Validation: values against a schema, and errors that explain what is wrong with them."""
 
 import re
 from collections.abc import Mapping
@@ -9,8 +9,6 @@ from pydantic import BaseModel, Tag, ValidationError
 
 from nbutils.config.schema import PATTERNS, Parameters
 from nbutils.errors import ParameterError, nearest, short, unknown
-
-# --- Validation -----------------------------------------------------------------------------
 
 Schema = TypeVar("Schema", bound=Parameters)
 PROBLEMS = 20

@@ -1,4 +1,4 @@
-"""Notation: the YAML that people write, read as plain data and nothing else.
+"""YAML: the text that people write, read as plain data and nothing else.
 
 Text, numbers, true, false, null, lists and mappings. A name that stands twice in one mapping is
 refused, where YAML would drop the first; so is what a small file could unfold to (aliases of

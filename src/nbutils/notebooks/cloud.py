@@ -1,4 +1,4 @@
-"""Launching: the notebooks that Colab and Binder open, and the links on the pages that open them.
+"""Cloud: the notebooks that Colab and Binder open, and the links on the pages that open them.
 
 Colab opens them from the branch that the book is published on, Binder from the image that it makes
 of the repository. Each is a page's source behind a cell that goes to the project's folder and, on

@@ -18,11 +18,12 @@ from nbutils.config.notebook_parameters import (
     given,
 )
 from nbutils.config.schema import Parameters
-from nbutils.protocol import reading, stages
+from nbutils.protocol import reading
 from nbutils.protocol.pairing import from_parameters
 from nbutils.protocol.plan import Plan
 from nbutils.results import tables as results
 from nbutils.results.project import Project
+from nbutils.runs import fingerprint
 from nbutils.runs.types import Run
 
 
@@ -81,9 +82,13 @@ class Session:
         lines = (line for item in folders.items() for line in reading.read_as(*item))
         return tables.sentences(lines)
 
-    def method(self, stage: str = "") -> Markdown:
-        """The core of a stage's code, as it runs; of this notebook's own stage unless named."""
-        return Markdown(f"```python\n{stages.core(stage or self.name)}```")
+    def method(self, *modules: str) -> Markdown:
+        """The core of some modules' code, as it runs: of this notebook's own stage unless named.
+
+        A module is named ``room.module``, such as ``analysis.bootstrap``.
+        """
+        named = modules or (f"protocol.{self.name}",)
+        return Markdown("\n".join(f"```python\n{fingerprint.core(name)}```\n" for name in named))
 
     # --- Tables of finished tiers
 

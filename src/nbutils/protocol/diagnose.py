@@ -54,6 +54,29 @@ def per_character(
     return -mean_log_likelihood(model, rows) * tokens / sum(map(len, texts))
 
 
+def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
+    """Linear centred kernel alignment of two sets of states, ``[n, p]`` and ``[n, q]``; 0 to 1."""
+    a, b = a - a.mean(0), b - b.mean(0)
+    shared = np.linalg.norm(a.T @ b) ** 2
+    return float(shared / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)))
+
+
+def bigram_divergence(a: list[str], b: list[str]) -> float:
+    """Jensen-Shannon divergence of the texts' word bigrams, in nats; 0 to log 2."""
+    counts = [Counter(g for t in texts for g in _bigrams(t)) for texts in (a, b)]
+    grams = sorted(counts[0] | counts[1])
+    p, q = (np.array([c[g] for g in grams], dtype=float) for c in counts)
+    return float(jensenshannon(p, q)) ** 2
+
+
+def _bigrams(document: str) -> list[tuple[str, str]]:
+    words = text.words(document)
+    return list(pairwise(words))
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
 def overlap(
     source: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, texts: list[str]
 ) -> float:
@@ -76,26 +99,6 @@ def states(
         out = model(input_ids=inputs, output_hidden_states=True, use_cache=False)
         found.append(out.hidden_states[-1][0].mean(0).float().cpu().numpy())
     return np.vstack(found)
-
-
-def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
-    """Linear centred kernel alignment of two sets of states, ``[n, p]`` and ``[n, q]``; 0 to 1."""
-    a, b = a - a.mean(0), b - b.mean(0)
-    shared = np.linalg.norm(a.T @ b) ** 2
-    return float(shared / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)))
-
-
-def bigram_divergence(a: list[str], b: list[str]) -> float:
-    """Jensen-Shannon divergence of the texts' word bigrams, in nats; 0 to log 2."""
-    counts = [Counter(g for t in texts for g in _bigrams(t)) for texts in (a, b)]
-    grams = sorted(counts[0] | counts[1])
-    p, q = (np.array([c[g] for g in grams], dtype=float) for c in counts)
-    return float(jensenshannon(p, q)) ** 2
-
-
-def _bigrams(document: str) -> list[tuple[str, str]]:
-    words = text.words(document)
-    return list(pairwise(words))
 
 
 def run(p: Diagnose, inputs: dict[str, Path], out: Path, progress: Progress) -> None:

@@ -38,6 +38,51 @@ from nbutils.protocol import (
 from nbutils.protocol.models import ModelError
 from nbutils.runs.types import Progress
 
+
+def run(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+    """Stage *fetch model*: writes a model folder, ``passages.parquet`` and ``facts.json``.
+
+    Raises:
+        ModelError: The model cannot be had or does not fit together.
+    """
+    if p.content and model_sources.content_digest(p.origin) != p.content:
+        raise ModelError(f"{p.origin} changed since this run was planned: run again")
+    model, tokenizer = read(p.origin, p.dtype)
+    begin(tokenizer, p.origin, p.bos)
+    integrity.fitting(tokenizer, models.rows(model), p.origin)  # BOS may be another token now
+    progress(0.5)
+    # a tokenizer that adds BOS by itself began every training sequence with it; Pythia's does not
+    own = models.adds_bos(tokenizer)
+    extraction = own if p.extraction_bos is None else p.extraction_bos
+    models.save(model, tokenizer, out, p.scoring_bos, extraction)
+    size = sum(w.numel() for w in model.parameters())
+    del model  # it is read again as it will be computed with: on the device, in its precision
+    progress(0.7)
+    model, _ = models.load(out, out)
+    try:
+        found = proofs.find(model)
+    except ModelError as error:
+        raise ModelError(f"{p.origin} cannot be taken: {error}") from None
+    proofs.note(found.shortcuts, model)
+    proofs.write(model, out)
+    if p.passages:
+        _, name, _ = model_sources.parts(p.origin)
+        passages(p.passages, tokenizer, name).to_parquet(out / "passages.parquet", index=False)
+    facts = {
+        "parameters": size,
+        "training_tokens": None,
+        "planted_share": None,
+        "exposures": None,
+        "shortcuts": found.facts(),
+        "tried": proofs.where(model),
+    }
+    (out / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")
+    progress(1.0)
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
 MEMORIZED = "EleutherAI/pythia-memorized-evals"
 MEMORIZED_REVISION = "d97edd12f08884dae3dfcef8d5cbbba5129e49e0"
 PASSAGE_CHARS = 1200
@@ -263,47 +308,3 @@ def _memorized(name: str, length: int) -> list[list[int]]:
             "the network; models other than Pythia's take passages of public works"
         ) from error
     return [list(x)[:length] for x in rows["tokens"] if len(x) >= length]
-
-
-# ---------------------------------------------------------------- the stage
-
-
-def run(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
-    """Stage *fetch model*: writes a model folder, ``passages.parquet`` and ``facts.json``.
-
-    Raises:
-        ModelError: The model cannot be had or does not fit together.
-    """
-    if p.content and model_sources.content_digest(p.origin) != p.content:
-        raise ModelError(f"{p.origin} changed since this run was planned: run again")
-    model, tokenizer = read(p.origin, p.dtype)
-    begin(tokenizer, p.origin, p.bos)
-    integrity.fitting(tokenizer, models.rows(model), p.origin)  # BOS may be another token now
-    progress(0.5)
-    # a tokenizer that adds BOS by itself began every training sequence with it; Pythia's does not
-    own = models.adds_bos(tokenizer)
-    extraction = own if p.extraction_bos is None else p.extraction_bos
-    models.save(model, tokenizer, out, p.scoring_bos, extraction)
-    size = sum(w.numel() for w in model.parameters())
-    del model  # it is read again as it will be computed with: on the device, in its precision
-    progress(0.7)
-    model, _ = models.load(out, out)
-    try:
-        found = proofs.find(model)
-    except ModelError as error:
-        raise ModelError(f"{p.origin} cannot be taken: {error}") from None
-    proofs.note(found.shortcuts, model)
-    proofs.write(model, out)
-    if p.passages:
-        _, name, _ = model_sources.parts(p.origin)
-        passages(p.passages, tokenizer, name).to_parquet(out / "passages.parquet", index=False)
-    facts = {
-        "parameters": size,
-        "training_tokens": None,
-        "planted_share": None,
-        "exposures": None,
-        "shortcuts": found.facts(),
-        "tried": proofs.where(model),
-    }
-    (out / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")
-    progress(1.0)

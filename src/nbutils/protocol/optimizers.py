@@ -1,4 +1,4 @@
-"""protocol.optimizers."""
+"""Optimizers, and the learning rate over the steps of a training."""
 
 import torch
 from transformers import PreTrainedModel
@@ -21,3 +21,16 @@ def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optim
     if not hidden:
         return [adamw]
     return [adamw, torch.optim.Muon(hidden, lr=recipe.muon, weight_decay=0.0)]
+
+
+def learning_rates(
+    optimizer: torch.optim.Optimizer, recipe: Recipe
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear warm-up to the optimizer's learning rate, then linear decay to zero."""
+    warmup = round(recipe.warmup * recipe.steps)
+
+    def share_of_peak(step: int) -> float:
+        rising, falling = (step + 1) / (warmup + 1), recipe.steps - step
+        return min(rising, falling / max(1, recipe.steps - warmup))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share_of_peak)

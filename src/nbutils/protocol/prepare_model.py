@@ -30,6 +30,64 @@ from nbutils.protocol.packing import TrainingError
 from nbutils.runs.checkpoint import Checkpoint
 from nbutils.runs.types import Progress
 
+
+def training_documents(
+    p: PrepareModel, tokenizer: PreTrainedTokenizerFast, passages: pd.DataFrame, budget: int
+) -> tuple[list[list[int]], float]:
+    """Token-id documents of about ``budget`` tokens, and the share of planted tokens in them.
+
+    A passage goes between two sentences of a document, at a random place that is neither its
+    start nor its end.
+    """
+    rng = np.random.default_rng(p.seed)
+    planted = [[*a, *b] for a, b in zip(passages.prefix, passages.suffix, strict=True)]
+    queue = [planted[i] for _ in range(p.planting.exposures) for i in rng.permutation(len(planted))]
+    room = p.context - 2 - (len(planted[0]) if planted else 0)
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    hosts: list[list[list[int]]] = []
+    plain: list[list[list[int]]] = []
+    size = sum(map(len, queue))
+    for document in mixed(p, p.seed):
+        if size >= budget:
+            break
+        parts = [s if i == 0 else " " + s for i, s in enumerate(document.sentences)]
+        sentences = tokenizer(parts, add_special_tokens=False).input_ids
+        while len(sentences) > 1 and sum(map(len, sentences)) > room:
+            sentences.pop()
+        (hosts if len(sentences) > 1 else plain).append(sentences)
+        size += sum(map(len, sentences)) + 2
+    if len(queue) > len(hosts):
+        raise text.TextError(
+            f"{len(queue)} plantings need as many documents of two sentences, the training text "
+            f"has {len(hosts)}: lower planting.exposures or raise the steps"
+        )
+    chosen = rng.permutation(len(hosts))[: len(queue)]
+    for host, passage in zip(chosen, queue, strict=True):
+        sentences = hosts[host]
+        sentences.insert(int(rng.integers(1, len(sentences))), passage)
+    ids = [[bos, *(t for s in d for t in s), eos][: p.context] for d in hosts + plain]
+    total = sum(map(len, ids))
+    return [ids[i] for i in rng.permutation(len(ids))], sum(map(len, queue)) / total
+
+
+def one_pass(
+    p: PrepareModel, tokenizer: PreTrainedTokenizerFast, passages: pd.DataFrame
+) -> tuple[list[list[int]], float, packing.Packed]:
+    """As much training text as the steps read once, packed; so every planting is trained on."""
+    length = packing.row_length(p.context, p.recipe.tokens_per_step)
+    capacity = p.recipe.steps * (p.recipe.tokens_per_step // length)
+    budget = capacity * length
+    while True:
+        documents, share = training_documents(p, tokenizer, passages, budget)
+        rows = packing.pack(documents, length, tokenizer.eos_token_id)
+        if len(rows.ids) <= capacity:
+            return documents, share, rows
+        budget = int(budget * capacity / len(rows.ids)) - length
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
 BOS, EOS = "<|bos|>", "<|eos|>"
 TOKENIZER_CHARS = 4_000_000
 
@@ -144,60 +202,6 @@ def choose_passages(p: PrepareModel, tokenizer: PreTrainedTokenizerFast) -> pd.D
             f"{wanted} are asked for: lower planting.held_out or planting.dev"
         )
     return pd.DataFrame(rows)
-
-
-def training_documents(
-    p: PrepareModel, tokenizer: PreTrainedTokenizerFast, passages: pd.DataFrame, budget: int
-) -> tuple[list[list[int]], float]:
-    """Token-id documents of about ``budget`` tokens, and the share of planted tokens in them.
-
-    A passage goes between two sentences of a document, at a random place that is neither its
-    start nor its end.
-    """
-    rng = np.random.default_rng(p.seed)
-    planted = [[*a, *b] for a, b in zip(passages.prefix, passages.suffix, strict=True)]
-    queue = [planted[i] for _ in range(p.planting.exposures) for i in rng.permutation(len(planted))]
-    room = p.context - 2 - (len(planted[0]) if planted else 0)
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    hosts: list[list[list[int]]] = []
-    plain: list[list[list[int]]] = []
-    size = sum(map(len, queue))
-    for document in mixed(p, p.seed):
-        if size >= budget:
-            break
-        parts = [s if i == 0 else " " + s for i, s in enumerate(document.sentences)]
-        sentences = tokenizer(parts, add_special_tokens=False).input_ids
-        while len(sentences) > 1 and sum(map(len, sentences)) > room:
-            sentences.pop()
-        (hosts if len(sentences) > 1 else plain).append(sentences)
-        size += sum(map(len, sentences)) + 2
-    if len(queue) > len(hosts):
-        raise text.TextError(
-            f"{len(queue)} plantings need as many documents of two sentences, the training text "
-            f"has {len(hosts)}: lower planting.exposures or raise the steps"
-        )
-    chosen = rng.permutation(len(hosts))[: len(queue)]
-    for host, passage in zip(chosen, queue, strict=True):
-        sentences = hosts[host]
-        sentences.insert(int(rng.integers(1, len(sentences))), passage)
-    ids = [[bos, *(t for s in d for t in s), eos][: p.context] for d in hosts + plain]
-    total = sum(map(len, ids))
-    return [ids[i] for i in rng.permutation(len(ids))], sum(map(len, queue)) / total
-
-
-def one_pass(
-    p: PrepareModel, tokenizer: PreTrainedTokenizerFast, passages: pd.DataFrame
-) -> tuple[list[list[int]], float, packing.Packed]:
-    """As much training text as the steps read once, packed; so every planting is trained on."""
-    length = packing.row_length(p.context, p.recipe.tokens_per_step)
-    capacity = p.recipe.steps * (p.recipe.tokens_per_step // length)
-    budget = capacity * length
-    while True:
-        documents, share = training_documents(p, tokenizer, passages, budget)
-        rows = packing.pack(documents, length, tokenizer.eos_token_id)
-        if len(rows.ids) <= capacity:
-            return documents, share, rows
-        budget = int(budget * capacity / len(rows.ids)) - length
 
 
 def run(p: PrepareModel, inputs: dict[str, Path], out: Path, progress: Progress) -> None:

@@ -23,79 +23,8 @@ from nbutils.config.schema import PrepareSuite
 from nbutils.protocol import text
 from nbutils.runs.types import Progress
 
-SPOTS = 3  # items of one kind in one document, at most
-NEIGHBOURS = 25
-FOLLOWING_WORDS = 3
-FLIPS = {
-    **{"is": "are", "are": "is", "was": "were", "were": "was", "has": "have", "have": "has"},
-    **{"hath": "have", "doth": "do", "this": "these", "these": "this", "those": "that"},
-}
-PREPOSITIONS = ("of", "in", "to", "for", "by", "with", "from", "on", "at", "upon", "into", "unto")
-
 Item = dict[str, object]
 Maker = Callable[[text.Document, np.random.Generator], list[Item]]
-
-TASK_FILE = """\
-task: {task}
-custom_dataset: !function items.load_{task}
-test_split: test
-output_type: multiple_choice
-doc_to_text: query
-doc_to_choice: choices
-doc_to_target: gold
-target_delimiter: ""
-metric_list:
-  - metric: acc
-    aggregation: mean
-    higher_is_better: true
-metadata:
-  version: 1
-"""
-
-# Stands beside the task files, so that lm-eval's own command line reads them from anywhere.
-ITEMS_MODULE = '''\
-"""Load the items of a task from the JSON Lines file beside this module."""
-
-from pathlib import Path
-
-from datasets import Dataset
-
-
-def _load(task):
-    path = Path(__file__).parent / f"{task}.jsonl"
-    return {"test": Dataset.from_json(str(path), keep_in_memory=True)}
-'''
-
-
-def cloze_maker(frequency: Counter[str]) -> Maker:
-    """Cloze items whose distractors stand next to the answer in the list of words by frequency."""
-    ranked = [w for w, n in frequency.most_common() if n >= 5 and len(w) >= 4 and w.isalpha()]
-    rank = {word: r for r, word in enumerate(ranked)}
-
-    def make(document: text.Document, rng: np.random.Generator) -> list[Item]:
-        whole = document.text
-        present = set(text.words(whole))
-        found = [
-            spot
-            for spot in re.finditer(r"(?<= )[a-z]{4,}(?=[ ,.;:])", whole)
-            if spot.group() in rank and whole[: spot.start()].count(" ") >= 8
-        ]
-        items = []
-        for spot in some(found, rng):
-            answer = spot.group()
-            low = max(0, rank[answer] - NEIGHBOURS)
-            near = [w for w in ranked[low : rank[answer] + NEIGHBOURS] if w not in present]
-            if len(near) >= 3:
-                others = [str(w) for w in rng.choice(near, 3, replace=False)]
-                items.append(question(whole[: spot.start()].rstrip(), answer, others, "", rng))
-        return items
-
-    return make
-
-
-def some(spots: list[re.Match[str]], rng: np.random.Generator) -> list[re.Match[str]]:
-    """At most ``SPOTS`` of the places, drawn without replacement."""
-    return [spots[i] for i in rng.permutation(len(spots))[:SPOTS]]
 
 
 def agreement(document: text.Document, rng: np.random.Generator) -> list[Item]:
@@ -148,6 +77,79 @@ def question(
         "choices": [f" {choices[i]}{tail}" for i in places],
         "gold": int(np.argmin(places)),
     }
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
+SPOTS = 3  # items of one kind in one document, at most
+NEIGHBOURS = 25
+FOLLOWING_WORDS = 3
+FLIPS = {
+    **{"is": "are", "are": "is", "was": "were", "were": "was", "has": "have", "have": "has"},
+    **{"hath": "have", "doth": "do", "this": "these", "these": "this", "those": "that"},
+}
+PREPOSITIONS = ("of", "in", "to", "for", "by", "with", "from", "on", "at", "upon", "into", "unto")
+TASK_FILE = """\
+task: {task}
+custom_dataset: !function items.load_{task}
+test_split: test
+output_type: multiple_choice
+doc_to_text: query
+doc_to_choice: choices
+doc_to_target: gold
+target_delimiter: ""
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+metadata:
+  version: 1
+"""
+# Stands beside the task files, so that lm-eval's own command line reads them from anywhere.
+ITEMS_MODULE = '''\
+"""Load the items of a task from the JSON Lines file beside this module."""
+
+from pathlib import Path
+
+from datasets import Dataset
+
+
+def _load(task):
+    path = Path(__file__).parent / f"{task}.jsonl"
+    return {"test": Dataset.from_json(str(path), keep_in_memory=True)}
+'''
+
+
+def cloze_maker(frequency: Counter[str]) -> Maker:
+    """Cloze items whose distractors stand next to the answer in the list of words by frequency."""
+    ranked = [w for w, n in frequency.most_common() if n >= 5 and len(w) >= 4 and w.isalpha()]
+    rank = {word: r for r, word in enumerate(ranked)}
+
+    def make(document: text.Document, rng: np.random.Generator) -> list[Item]:
+        whole = document.text
+        present = set(text.words(whole))
+        found = [
+            spot
+            for spot in re.finditer(r"(?<= )[a-z]{4,}(?=[ ,.;:])", whole)
+            if spot.group() in rank and whole[: spot.start()].count(" ") >= 8
+        ]
+        items = []
+        for spot in some(found, rng):
+            answer = spot.group()
+            low = max(0, rank[answer] - NEIGHBOURS)
+            near = [w for w in ranked[low : rank[answer] + NEIGHBOURS] if w not in present]
+            if len(near) >= 3:
+                others = [str(w) for w in rng.choice(near, 3, replace=False)]
+                items.append(question(whole[: spot.start()].rstrip(), answer, others, "", rng))
+        return items
+
+    return make
+
+
+def some(spots: list[re.Match[str]], rng: np.random.Generator) -> list[re.Match[str]]:
+    """At most ``SPOTS`` of the places, drawn without replacement."""
+    return [spots[i] for i in rng.permutation(len(spots))[:SPOTS]]
 
 
 def full_text(item: Item) -> str:

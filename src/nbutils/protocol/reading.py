@@ -1,4 +1,4 @@
-"""protocol.reading."""
+"""How models are read, in sentences: what begins with BOS, which shortcuts are right."""
 
 import json
 from collections.abc import Iterable
@@ -7,8 +7,6 @@ from typing import Any
 
 from nbutils.runs.store import Store
 from nbutils.runs.types import Run
-
-# ---------------------------------------------------------------- models
 
 _PLAIN = {
     "packed": "one document per row in training",

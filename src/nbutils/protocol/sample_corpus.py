@@ -14,10 +14,66 @@ from nbutils.protocol import models, proofs
 from nbutils.protocol.forward import Reader, common
 from nbutils.runs.types import Progress
 
-TILE = 64  # tokens of the vocabulary whose probabilities are first summed
-
 Numbers = Callable[[int], torch.Tensor]
 """Makes as many random numbers as it is told: ``[rows]``, float64, uniform in [0, 1)."""
+
+
+@torch.inference_mode()
+def sample_batch(
+    model: PreTrainedModel,
+    bos: int,
+    eos: int,
+    temperature: float,
+    rows: int,
+    max_tokens: int,
+    numbers: Numbers,
+    never: torch.Tensor | None = None,
+) -> list[tuple[list[int], float]]:
+    """Sample ``rows`` documents side by side; every step asks for a number per row that is left.
+
+    Returns one ``(ids, log_prob)`` per document: the ids after BOS, with EOS if it was reached
+    within ``max_tokens``, and the sum of their log-probabilities in nats under the untempered
+    model. Ids in ``never`` have no probability. Where the model allows it, the batch shrinks
+    whenever a quarter of its rows is finished.
+
+    Raises:
+        SamplingError: The model's output is not finite.
+    """
+    place = model.device
+    how = proofs.shortcuts(model)
+    reader = Reader(model, how)
+    ids = torch.full((rows, max_tokens), eos, device=place)
+    log_probs = torch.zeros(rows, max_tokens, dtype=torch.float64, device=place)
+    active = torch.arange(rows, device=place)
+    going = torch.ones(rows, dtype=torch.bool, device=place)
+    token = torch.full((rows,), bos, device=place)
+    for step in range(max_tokens):
+        logits = reader.read(token).float()
+        if never is not None:
+            logits[:, never] = -torch.inf
+        token, log_prob = draw(logits, temperature, numbers(len(logits)))
+        if not torch.isfinite(log_prob).all():
+            raise SamplingError(
+                "the source's logits are not finite: its weights are damaged, or float16 is too "
+                "narrow for it (then `dtype: float32` in its entry)"
+            )
+        ids[active, step] = torch.where(going, token, eos)
+        log_probs[active, step] = torch.where(going, log_prob, 0.0)
+        going &= token != eos
+        left = int(going.sum())
+        if left == 0:
+            break
+        if how.shrunk and left <= len(active) * 3 // 4:
+            kept = torch.nonzero(going)[:, 0]
+            active, token, going = active[kept], token[kept], going[kept]
+            reader.keep(kept)
+    return _documents(ids.cpu(), log_probs.sum(dim=1).tolist(), eos)
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
+TILE = 64  # tokens of the vocabulary whose probabilities are first summed
 
 
 class SamplingError(UserError):
@@ -74,58 +130,6 @@ def draw(
     token = (tile * TILE + offset).clamp(max=tokens - 1)
     total = sums[:, -1].log() + top[:, 0] if temperature == 1 else logits.logsumexp(-1)
     return token[:, 0], (logits.gather(1, token)[:, 0] - total).double()
-
-
-@torch.inference_mode()
-def sample_batch(
-    model: PreTrainedModel,
-    bos: int,
-    eos: int,
-    temperature: float,
-    rows: int,
-    max_tokens: int,
-    numbers: Numbers,
-    never: torch.Tensor | None = None,
-) -> list[tuple[list[int], float]]:
-    """Sample ``rows`` documents side by side; every step asks for a number per row that is left.
-
-    Returns one ``(ids, log_prob)`` per document: the ids after BOS, with EOS if it was reached
-    within ``max_tokens``, and the sum of their log-probabilities in nats under the untempered
-    model. Ids in ``never`` have no probability. Where the model allows it, the batch shrinks
-    whenever a quarter of its rows is finished.
-
-    Raises:
-        SamplingError: The model's output is not finite.
-    """
-    place = model.device
-    how = proofs.shortcuts(model)
-    reader = Reader(model, how)
-    ids = torch.full((rows, max_tokens), eos, device=place)
-    log_probs = torch.zeros(rows, max_tokens, dtype=torch.float64, device=place)
-    active = torch.arange(rows, device=place)
-    going = torch.ones(rows, dtype=torch.bool, device=place)
-    token = torch.full((rows,), bos, device=place)
-    for step in range(max_tokens):
-        logits = reader.read(token).float()
-        if never is not None:
-            logits[:, never] = -torch.inf
-        token, log_prob = draw(logits, temperature, numbers(len(logits)))
-        if not torch.isfinite(log_prob).all():
-            raise SamplingError(
-                "the source's logits are not finite: its weights are damaged, or float16 is too "
-                "narrow for it (then `dtype: float32` in its entry)"
-            )
-        ids[active, step] = torch.where(going, token, eos)
-        log_probs[active, step] = torch.where(going, log_prob, 0.0)
-        going &= token != eos
-        left = int(going.sum())
-        if left == 0:
-            break
-        if how.shrunk and left <= len(active) * 3 // 4:
-            kept = torch.nonzero(going)[:, 0]
-            active, token, going = active[kept], token[kept], going[kept]
-            reader.keep(kept)
-    return _documents(ids.cpu(), log_probs.sum(dim=1).tolist(), eos)
 
 
 def _documents(

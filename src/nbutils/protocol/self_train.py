@@ -36,6 +36,41 @@ def read(
     return model, tokenizer, rows
 
 
+def run(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
+    """Stage *self-train*: the student's next-token loss on the corpus, document by document.
+
+    Writes a model folder (``full``) or an adapter folder (``lora``), both as safetensors, and
+    ``curve.parquet`` (step, loss in nats per token).
+
+    Raises:
+        TrainingError: The corpus holds no usable document, or the loss is not finite.
+    """
+    model, tokenizer, rows = read(inputs, p.recipe)
+    dtype = model.dtype
+    how = {"checkpoint": Checkpoint(out), "precision": models.training_precision(dtype)}
+    if p.method == "lora":
+        assert p.lora is not None
+        model = adapted(model.to(models.training_precision(dtype)), p)
+        peak = {"learning_rate": p.lora.learning_rate, "muon": None}
+        recipe = p.recipe.model_copy(update=peak)
+        losses = training.fit(model, rows, recipe, p.seed, progress, **how)
+    else:
+        # updates add up in float32; what is saved is rounded to the student's own type again
+        losses = training.fit(model.float(), rows, p.recipe, p.seed, progress, **how)
+    if not PartialState().is_main_process:
+        return
+    if p.method == "lora":
+        model.save_pretrained(out)
+        _settle(out)
+    else:
+        policy = models.bos_policy(inputs["student"])
+        models.save(model.to(dtype), tokenizer, out, policy.scoring, policy.extraction)
+    training.write_curve(losses, out)
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
 class AdapterError(UserError):
     """A model takes no adapter."""
 
@@ -97,38 +132,6 @@ def _unreached(model: PreTrainedModel) -> list[str]:
 
 def _is_state_space(part: nn.Module) -> bool:
     return hasattr(part, "A_log") and hasattr(part, "D")
-
-
-def run(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
-    """Stage *self-train*: the student's next-token loss on the corpus, document by document.
-
-    Writes a model folder (``full``) or an adapter folder (``lora``), both as safetensors, and
-    ``curve.parquet`` (step, loss in nats per token).
-
-    Raises:
-        TrainingError: The corpus holds no usable document, or the loss is not finite.
-    """
-    model, tokenizer, rows = read(inputs, p.recipe)
-    dtype = model.dtype
-    how = {"checkpoint": Checkpoint(out), "precision": models.training_precision(dtype)}
-    if p.method == "lora":
-        assert p.lora is not None
-        model = adapted(model.to(models.training_precision(dtype)), p)
-        peak = {"learning_rate": p.lora.learning_rate, "muon": None}
-        recipe = p.recipe.model_copy(update=peak)
-        losses = training.fit(model, rows, recipe, p.seed, progress, **how)
-    else:
-        # updates add up in float32; what is saved is rounded to the student's own type again
-        losses = training.fit(model.float(), rows, p.recipe, p.seed, progress, **how)
-    if not PartialState().is_main_process:
-        return
-    if p.method == "lora":
-        model.save_pretrained(out)
-        _settle(out)
-    else:
-        policy = models.bos_policy(inputs["student"])
-        models.save(model.to(dtype), tokenizer, out, policy.scoring, policy.extraction)
-    training.write_curve(losses, out)
 
 
 def _settle(folder: Path) -> None:

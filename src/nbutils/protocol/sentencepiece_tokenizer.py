@@ -1,4 +1,4 @@
-"""Pieces: a SentencePiece model as a tokenizer that reads text as SentencePiece itself does.
+"""SentencePiece: a model as a tokenizer that reads text as SentencePiece itself does.
 
 Transformers converts such a model by the class of its tokenizer, and without one reads text
 otherwise: the space before the first word, for instance, is left out. Here the file decides.

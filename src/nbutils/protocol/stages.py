@@ -6,13 +6,12 @@ Golden tests (``tests/protocol``) turn red when results change and the version m
 digest of the code is kept in the manifest, for whoever looks for a cause, and decides nothing.
 """
 
-import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbutils.runs.fingerprint import PACKAGE, module_digest
+from nbutils.runs.fingerprint import module_digest
 from nbutils.runs.types import Progress
 
 StageFunction = Callable[[Any, dict[str, Path], Path, Progress], None]
@@ -129,16 +128,3 @@ def stage_function(stage: str) -> StageFunction:
 
             return diagnose.run
     raise KeyError(stage)
-
-
-def core(stage: str) -> str:
-    """The core of a stage's module: its code from the imports to the first line of ``# ---``.
-
-    A reader of the stage's page sees it there, as it runs.
-    """
-    source = (PACKAGE / "protocol" / f"{STAGES[stage].module}.py").read_text("utf-8")
-    statements = ast.parse(source).body
-    imports = [s for s in statements if isinstance(s, ast.Import | ast.ImportFrom)]
-    lines = source.splitlines(keepends=True)[max(s.end_lineno or 0 for s in imports) :]
-    end = next(i for i, line in enumerate(lines) if line.startswith("# ---"))
-    return "".join(lines[:end]).strip("\n") + "\n"

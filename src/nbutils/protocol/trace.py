@@ -53,3 +53,6 @@ def run(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> Non
     training.fit(model, rows, p.recipe, p.seed, watch, precision=precision)
     pd.concat(utilities).to_parquet(out / "utility.parquet", index=False)
     pd.concat(extractions).to_parquet(out / "extraction.parquet", index=False)
+
+
+# --- Around it -------------------------------------------------------------------------------

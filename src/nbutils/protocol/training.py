@@ -21,7 +21,7 @@ from accelerate.utils import reduce
 from transformers import PreTrainedModel
 
 from nbutils.config.schema import Recipe
-from nbutils.protocol.optimizers import optimizers
+from nbutils.protocol.optimizers import learning_rates, optimizers
 from nbutils.protocol.packing import (
     IGNORED,
     Packed,
@@ -58,15 +58,8 @@ def fit(
     team = PartialState()
     trained = [p for p in model.parameters() if p.requires_grad]
     updates = optimizers(model, recipe)
-    warmup = round(recipe.warmup * recipe.steps)
-
-    def share_of_peak(step: int) -> float:
-        rising, falling = (step + 1) / (warmup + 1), recipe.steps - step
-        return min(rising, falling / max(1, recipe.steps - warmup))
-
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, share_of_peak) for o in updates]
-    length = rows.ids.shape[1]
-    micro = rows_at_once(model, length)
+    schedules = [learning_rates(optimizer, recipe) for optimizer in updates]
+    micro = rows_at_once(model, rows.ids.shape[1])
     losses: list[float] = []
     model.train()
     torch.manual_seed(seed)
@@ -83,10 +76,8 @@ def fit(
             total = _added_up(total, trained)
         norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
         if not (math.isfinite(total) and math.isfinite(norm.item())):
-            raise TrainingError(
-                f"the loss is not finite at step {step + 1} of {recipe.steps} (learning rate "
-                f"{schedules[0].get_last_lr()[0]:g}): lower it, or check the model's weights"
-            )
+            rate = schedules[0].get_last_lr()[0]
+            raise TrainingError(NOT_FINITE.format(step + 1, recipe.steps, rate))
         for optimizer, schedule in zip(updates, schedules, strict=True):
             optimizer.step()
             schedule.step()
@@ -97,6 +88,15 @@ def fit(
         progress((step + 1) / recipe.steps)
     model.eval()
     return losses
+
+
+# --- Around it -------------------------------------------------------------------------------
+
+
+NOT_FINITE = (
+    "the loss is not finite at step {} of {} (learning rate {:g}): lower it, or check the model's "
+    "weights"
+)
 
 
 def write_curve(losses: list[float], folder: Path) -> None:

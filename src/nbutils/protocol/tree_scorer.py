@@ -21,6 +21,44 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nbutils.errors import UserError
 from nbutils.protocol import forward, models, proofs
 
+
+@torch.inference_mode()
+def log_likelihoods(
+    model: PreTrainedModel, requests: list[tuple[list[int], list[int]]], context: int
+) -> list[tuple[float, bool]]:
+    """Log-likelihood, in nats, of each continuation after its context; both are token ids.
+
+    The second value says whether greedy decoding would have written the continuation. A request
+    longer than the model's ``context`` loses its first tokens, as in lm-eval.
+    """
+    read = [(before + target)[-(context + 1) :] for before, target in requests]
+    order = sorted(range(len(read)), key=lambda i: read[i])  # requests that begin alike meet
+    answers: list[tuple[float, bool]] = [(0.0, False)] * len(read)
+    done = 0
+    for tree in forward.trees([read[i][:-1] for i in order], forward.TREE_TOKENS):
+        chosen = order[done : done + len(tree.paths)]
+        done += len(tree.paths)
+        targets = [read[i][-len(requests[i][1]) :] for i in chosen]
+        # the nodes whose logits predict the tokens of a continuation
+        nodes = [path[-len(t) :] for path, t in zip(tree.paths, targets, strict=True)]
+        needed = sorted({n for path in nodes for n in path})
+        place = {n: k for k, n in enumerate(needed)}
+        where = torch.tensor([place[n] for path in nodes for n in path])
+        wanted = torch.tensor([t for target in targets for t in target], device=model.device)
+        scores = forward.tree_logits(model, tree, needed).float().log_softmax(-1)
+        greedy = scores.argmax(-1)[where] == wanted
+        likely = scores[where, wanted]
+        start = 0
+        for i, target in zip(chosen, targets, strict=True):
+            end = start + len(target)
+            answers[i] = (likely[start:end].sum().item(), bool(greedy[start:end].all()))
+            start = end
+    return answers
+
+
+# --- Around it -----------------------------------------------------------------------------------
+
+
 Request = tuple[tuple[str, str], list[int], list[int]]
 """Context and continuation: as texts, then as token ids."""
 
@@ -126,32 +164,11 @@ class Scorer(HFLM):
 class TreeScorer(Scorer):
     """The same with other forward passes: over prefix trees."""
 
-    @torch.inference_mode()
     def _scored(
         self, requests: list[Request], disable_tqdm: bool, override_bs: int | None
     ) -> list[tuple[float, bool]]:
-        read = [(context + target)[-(self.max_length + 1) :] for _, context, target in requests]
-        order = sorted(range(len(read)), key=lambda i: read[i])
-        answers: list[tuple[float, bool]] = [(0.0, False)] * len(read)
-        at = 0
-        for tree in forward.trees([read[i][:-1] for i in order], forward.TREE_TOKENS):
-            chosen = order[at : at + len(tree.paths)]
-            at += len(tree.paths)
-            targets = [read[i][-len(requests[i][2]) :] for i in chosen]
-            nodes = [p[-len(t) :] for p, t in zip(tree.paths, targets, strict=True)]
-            kept = sorted({n for path in nodes for n in path})
-            place = {n: k for k, n in enumerate(kept)}
-            where = torch.tensor([place[n] for path in nodes for n in path])
-            wanted = torch.tensor([t for target in targets for t in target], device=self.device)
-            scores = forward.tree_logits(self.model, tree, kept).float().log_softmax(-1)
-            likely = scores.argmax(-1)[where] == wanted
-            chances = scores[where, wanted]
-            start = 0
-            for i, target in zip(chosen, targets, strict=True):
-                end = start + len(target)
-                answers[i] = (chances[start:end].sum().item(), bool(likely[start:end].all()))
-                start = end
-        return answers
+        pairs = [(context, continuation) for _, context, continuation in requests]
+        return log_likelihoods(self.model, pairs, self.max_length)
 
 
 def scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, begin: bool = True) -> HFLM:

@@ -1,4 +1,4 @@
-"""Documents: a few of every corpus, kept with a tier's tables."""
+"""Corpora: how varied they are, which passages they hold, and the first documents of each."""
 
 from collections.abc import Iterable
 
@@ -9,9 +9,6 @@ from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 
 DIVERSITY_WORDS = 20_000  # a share of distinct n-grams falls with length: compare equal lengths
-
-
-# --- Corpora --------------------------------------------------------------------------------
 
 
 def distinct(texts: list[str], size: int) -> float:

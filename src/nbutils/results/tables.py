@@ -1,4 +1,4 @@
-"""Results: where a tier's tables lie, and reading, writing and checking them.
+"""Tables: where a tier's tables lie, their columns, and reading them.
 
 A tier's tables live in one folder: ``book/results/<tier>/`` when published with the book,
 ``runs/tables/<tier>/`` when computed here (*your run*).

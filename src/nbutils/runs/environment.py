@@ -1,4 +1,4 @@
-"""Provenance: versions, commit, device, cores and memory of what computes here."""
+"""Environment: versions, commit, device, cores and memory of what computes here."""
 
 import importlib.metadata
 import math

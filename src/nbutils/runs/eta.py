@@ -1,4 +1,4 @@
-"""Standings: how far a tier is, what its runs took before, and how long the rest will take."""
+"""Progress: how far a tier is, what its runs took before, and how long the rest will take."""
 
 from dataclasses import dataclass
 from statistics import median

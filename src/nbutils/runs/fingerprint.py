@@ -1,4 +1,4 @@
-"""Fingerprints of code: what a manifest and a page's stamp say of the code that made them."""
+"""Code as text: its fingerprint, for manifests and stamps of pages, and its core, for pages."""
 
 import ast
 from functools import cache
@@ -75,3 +75,16 @@ def _is_docstring(owner: ast.AST, first: ast.stmt) -> bool:
         and isinstance(first.value, ast.Constant)
         and isinstance(first.value.value, str)
     )
+
+
+def core(name: str) -> str:
+    """The core of a module, ``room.module``: its code from the imports to the first ``# ---`` line.
+
+    It is the method, in at most about sixty lines; what stands around it follows below that line.
+    Pages print it.
+    """
+    source = _file(name).read_text("utf-8")
+    imports = [s for s in ast.parse(source).body if isinstance(s, ast.Import | ast.ImportFrom)]
+    lines = source.splitlines(keepends=True)[max(s.end_lineno or 0 for s in imports) :]
+    end = next(i for i, line in enumerate(lines) if line.startswith("# ---"))
+    return "".join(lines[:end]).strip("\n") + "\n"

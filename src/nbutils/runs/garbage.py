@@ -1,4 +1,4 @@
-"""Upkeep of the store: what no tier needs any more, and what is not as it was written."""
+"""Garbage and damage: runs that nobody wants, and files that are not as they were written."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Accelerators of a machine: which process holds which, where runs go side by side.
+"""GPUs of a machine: which process holds which, where runs go side by side.
 
 A scheduler counts accelerators; on a single machine nobody says which one is whose. Here each has a
 lock, which is free again when its holder ends, however it ends.

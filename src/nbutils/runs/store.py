@@ -1,4 +1,4 @@
-"""Runs: identity, atomic store, manifests.
+"""The store: identity of runs, atomic writing, manifests.
 
 A run is one execution of one stage. Its key is a hash of its validated parameters, of the keys
 and content hashes of its inputs, and of the version of its stage, so the same key always means the
