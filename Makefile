@@ -22,7 +22,7 @@ pdf: html ## print the book into one PDF, with Chromium
 	$(BIN)/nbutils pdf
 
 serve: html ## build the book and serve it on this machine
-	$(BIN)/nbutils serve
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory book/_build/html 8000
 
 workshop: $(READY) ## write the workshop's notebooks, and rehearse it with times
 	$(BIN)/nbutils workshop --rehearse

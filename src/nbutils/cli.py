@@ -376,16 +376,6 @@ def pdf() -> None:
     build.pdf(project_root())
 
 
-@app.command()
-def serve(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="port on this machine")] = 8000,
-) -> None:
-    """Serve the built book on this machine."""
-    from nbutils.book import build
-
-    build.serve(project_root(), port)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; what a person can mend is one message and exit status 1."""
     try:

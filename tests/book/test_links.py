@@ -1,10 +1,15 @@
-"""Dead links of a built site are found, and nothing else is."""
+"""No link of the built book is dead; dead links of a site are found, and nothing else is."""
 
 from pathlib import Path
 
 import pytest
 
-from nbutils.book import links
+from nbutils.book import build
+from support import links
+
+
+def test_no_link_of_the_book_is_dead(built: Path) -> None:
+    assert links.dead(built / build.HTML) == []
 
 
 def site(folder: Path, body: str) -> Path:

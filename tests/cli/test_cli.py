@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -197,19 +196,9 @@ def test_a_path_on_the_command_line_is_of_where_it_is_given(
     assert (status, errors, "fetch_model" in said) == (0, "", True)
 
 
-def test_a_port_that_is_taken(project: Path, run: Callable[..., Answer]) -> None:
-    page = project / "book/_build/html/index.html"
-    page.parent.mkdir(parents=True)
-    page.touch()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        status, _, errors = run("serve", "--port", port)
-    assert status == 1
-    assert f"port {port}" in errors
-    assert "--port" in errors
-
-
-@pytest.mark.parametrize("arguments", [["plan"], ["no-such-command"], ["serve", "--port", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["plan"], ["no-such-command"], ["run", "tiny", "--hold", "-1"]]
+)
 def test_wrong_usage_is_status_two(arguments: list[str], run: Callable[..., Answer]) -> None:
     status, _, errors = run(*arguments)
     assert status == 2

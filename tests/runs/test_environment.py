@@ -1,7 +1,6 @@
 """What is written down of the machine: the memory of one run, and what a container may use."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ MIB = 2**20
 WATCHED = """
 import json
 import numpy as np
-from nbutils.provenance import PeakMemory
+from nbutils.runs.environment import PeakMemory
 first = PeakMemory()
 start = first.mib()
 much = np.ones(300 * 2**20, dtype=np.uint8)
@@ -43,19 +42,9 @@ def test_the_peak_is_that_of_what_was_watched() -> None:
 def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of 64 cores and 100 GiB, and the folder where its container's limits stand."""
     monkeypatch.setattr(environment, "CONTROL_GROUP", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     free = SimpleNamespace(available=100 * 1024 * MIB)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("quota", "cores"),
-    [("200000 100000", 2), ("150000 100000", 1), ("50000 100000", 1), ("max 100000", 64), ("", 64)],
-)
-def test_cores_are_those_of_the_container(quota: str, cores: int, container: Path) -> None:
-    (container / "cpu.max").write_text(f"{quota}\n")
-    assert environment.cores() == cores
 
 
 @pytest.mark.parametrize(
@@ -78,5 +67,4 @@ def test_files_kept_in_memory_are_free(container: Path) -> None:
 
 
 def test_a_machine_without_control_groups_has_no_limits(container: Path) -> None:
-    assert environment.cores() == 64
     assert environment.free_memory_mib() == 100 * 1024

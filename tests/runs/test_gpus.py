@@ -15,7 +15,7 @@ from nbutils.runs.types import RunError
 
 HOLDER = """
 import sys, time
-from nbutils.accelerators import held
+from nbutils.runs.gpus import held
 print("asks", flush=True)
 with held(int(sys.argv[1])) as own:
     print(",".join(own), flush=True)

@@ -1,4 +1,6 @@
-"""Gains, contrasts and falls: what the rows of items and passages add up to. ``nbutils verify`` repeats them.
+"""Gains, contrasts and falls: what the rows of items and passages add up to.
+
+``nbutils verify`` computes them again.
 
 A *state* is a model that was measured: an untouched student, or what a fine-tune made of it. A
 *cell* is the states that differ in their seed alone.

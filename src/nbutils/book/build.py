@@ -5,7 +5,6 @@ Everything generated lies in git-ignored places: ``book/pages/`` (notebooks to r
 """
 
 import hashlib
-import http.server
 import json
 import re
 import shutil
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import nbformat
 import pandas as pd
 import vl_convert
 
-from nbutils.book import embed, explore, links, publish, staging
+from nbutils.book import embed, explore, publish, staging
 from nbutils.charts import parts, speed
 from nbutils.config.notebook_parameters import FINDINGS, REPORT, STAGES
 from nbutils.config.tiers import load_tier
@@ -41,7 +39,6 @@ ONE_PAGE = Path("book/_build/singlehtml/book/pages/opening.html")
 FOR_PAPER = Path("book/_build/singlehtml/book.html")
 PAPER = Path("book/_build/book.pdf")
 DRAWN = "figures"  # below the staged pages: charts that were compiled before
-ICON = re.compile(r"\bfa-[\w-]+")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WORKERS = 2
 
@@ -54,8 +51,7 @@ def build(root: Path) -> Path:
     """Build the whole book under the project's root and return the path of its first page.
 
     Findings whose source, tables and code are unchanged are not executed again. Raises
-    ``BookError`` with Sphinx's own lines when the build warns about anything, and with the dead
-    links of the pages where there are some.
+    ``BookError`` with Sphinx's own lines when the build warns about anything.
     """
     start = time.monotonic()
     for tables in available(root):
@@ -82,9 +78,6 @@ def build(root: Path) -> Path:
     stage_workshop(root)
     render(root)
     staging.check_site(place, root / HTML / PAGES)
-    dead = links.dead(root / HTML)
-    if dead:
-        raise BookError("the book has dead links:\n" + "\n".join(dead))
     print(f"The book is built ({time.monotonic() - start:.0f} s): {root / HTML / 'index.html'}")
     return root / HTML / "index.html"
 
@@ -230,24 +223,10 @@ def render(root: Path, builder: str = "html") -> None:
     command += ["--builder", builder]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=root)
     if done.returncode == 0:
-        slim(root / HTML)
         return
     plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
     told = [line for line in plain.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
     raise BookError("the book was not built:\n" + "\n".join(told or plain.splitlines()[-20:]))
-
-
-def slim(site: Path) -> None:
-    """Take the icons that no page uses out of the theme's style sheet: a fifth of it."""
-    sheet = site / "_static/styles/pydata-sphinx-theme.css"
-    users = [*site.rglob("*.html"), *site.glob("_static/**/*.js"), site / "_static/book.css"]
-    used = {name for path in users for name in ICON.findall(path.read_text("utf-8"))}
-
-    def kept(rule: re.Match[str]) -> str:
-        return rule[0] if used & set(ICON.findall(rule[0])) else ""
-
-    rules = re.sub(r"(?:\.fa-[\w-]+:before,?)+\{content:[^}]*\}", kept, sheet.read_text("utf-8"))
-    sheet.write_text(rules, "utf-8")
 
 
 def pdf(root: Path) -> Path:
@@ -276,21 +255,3 @@ def pdf(root: Path) -> Path:
         raise BookError("the book was not printed:\n" + done.stderr[-1000:])
     print(f"The book is printed: {paper}")
     return paper
-
-
-def serve(root: Path, port: int = 8000) -> None:
-    """Serve the built book on this machine until interrupted.
-
-    Raises:
-        BookError: It was never built, or the port is taken.
-    """
-    if not (root / HTML / "index.html").is_file():
-        raise BookError("there is no built book: run make html first")
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(root / HTML))
-    try:
-        opened = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
-    except OSError as error:
-        raise BookError(f"port {port}: {error.strerror}; choose another with --port") from error
-    with opened as server:
-        print(f"The book is at http://127.0.0.1:{server.server_port}/ (Ctrl-C stops)", flush=True)
-        server.serve_forever()

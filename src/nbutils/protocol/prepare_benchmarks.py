@@ -20,7 +20,6 @@ from typing import Any
 import lm_eval
 import numpy as np
 import pyarrow as pa
-import yaml
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Kind
 
@@ -267,7 +266,8 @@ def task_files(folder: Path, into: Path) -> list[str]:
             "test_split": None,
             "fewshot_split": "shots" if source.shots else None,
         }
-        (into / f"{task}.yaml").write_text(yaml.safe_dump(content), "utf-8")
+        # JSON is YAML, too
+        (into / f"{task}.yaml").write_text(json.dumps(content), "utf-8")
     return list(plan)
 
 

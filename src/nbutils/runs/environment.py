@@ -1,8 +1,6 @@
-"""Environment: versions, commit, device, cores and memory of what computes here."""
+"""Environment: versions, commit, device, and memory of what computes here."""
 
 import importlib.metadata
-import math
-import os
 import platform
 import resource
 import subprocess
@@ -98,14 +96,6 @@ def _resident() -> float:
 def _highest(who: int) -> float:
     peak = resource.getrusage(who).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def cores() -> int:
-    """Cores that this process may use: of its affinity, and of its container's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota, _, period = _limit("cpu.max").partition(" ")
-    allowed = int(quota) // int(period) if quota.isdecimal() else math.inf
-    return max(1, int(min(count or 1, allowed)))
 
 
 def free_memory_mib() -> int:

@@ -50,12 +50,13 @@ def jobs(threads: int, memory: float) -> int:
 
     ``memory`` is what a run is known to need, MiB. An accelerator takes one run at a time.
     """
-    import torch  # heavy, and needed only where something is to run
+    import joblib  # heavy, and needed only where something is to run
+    import torch
 
     if torch.cuda.is_available():
         return 1
     room = environment.free_memory_mib() // max(WORKER_MIB, memory)
-    return max(1, min(environment.cores() // threads, int(room)))
+    return max(1, min(joblib.cpu_count() // threads, int(room)))
 
 
 def _attempt(
