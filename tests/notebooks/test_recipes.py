@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md, followed word for word in a copy of the project."""
+"""The recipes of the page Extend, followed word for word in a copy of the project."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def follow(heading: str, root: Path) -> str:
     paths = {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(root / "src")}
     tools = {"diff": ["git", "apply", "--recount", "-"], "console": ["bash", "-euo", "pipefail"]}
     printed = ""
-    for language, text in blocks(heading):
+    for language, text in blocks(heading, "book/extend.md"):
         done = subprocess.run(
             tools[language],
             input=text,
@@ -49,7 +49,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_model(root: Path) -> None:
-    printed = follow("### A model", root)
+    printed = follow("## A model", root)
     assert "llama-small ← llama-large" in printed  # made here: a lineage of a student
     assert "smollm2-135m ← qwen2-5-0-5b" in printed  # pretrained: a source for the student
     (facts,) = root.glob("runs/store/prepare_model/*/facts.json")
@@ -58,7 +58,7 @@ def test_a_model(root: Path) -> None:
 
 
 def test_a_text(root: Path) -> None:
-    follow("### A text", root)
+    follow("## A text", root)
     (suite,) = root.glob("runs/store/prepare_suite/*/")
     kinds = {path.stem for path in suite.glob("manuals_*.jsonl")}
     assert kinds == {"manuals_cloze", "manuals_agreement", "manuals_preposition"}
@@ -67,7 +67,7 @@ def test_a_text(root: Path) -> None:
 
 
 def test_a_benchmark(root: Path) -> None:
-    follow("### A benchmark", root)
+    follow("## A benchmark", root)
     tables = [pd.read_parquet(p) for p in root.glob("runs/store/measure_utility/*/*.parquet")]
     assert len(tables) == 2  # before and after
     for table in tables:

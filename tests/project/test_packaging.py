@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from support.guide import table
+from support.guide import section, table
 from support.tiny import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
@@ -76,10 +76,23 @@ def test_every_dependency_is_justified() -> None:
     assert justified == {canonicalize_name(each.name) for each in wanted}
 
 
-def test_the_order_of_modules_is_the_one_that_the_linter_checks() -> None:
+def test_the_rooms_are_drawn_in_the_order_that_the_linter_checks() -> None:
     contract = PROJECT["tool"]["importlinter"]["contracts"][0]
-    layers = [layer.split(" : ") for layer in contract["layers"]]
-    assert table("## Architecture") == layers[::-1]
+    layers = [layer.split(" | ") for layer in contract["layers"]]
+    drawing = section("## The rooms").split("```")[1]
+    names = [re.findall(r"[a-z]+", line[:28]) for line in drawing.splitlines()]
+    assert [row for row in names if row] == layers
+    rooms = {path.parent.name for path in (REPOSITORY / "src/nbutils").glob("*/__init__.py")}
+    assert rooms <= {name for layer in layers for name in layer}
+
+
+def test_no_exception_is_made_of_the_import_rules() -> None:
+    contracts = PROJECT["tool"]["importlinter"]["contracts"]
+    assert not any("ignore_imports" in contract for contract in contracts)
+
+
+def test_how_to_contribute_is_read_in_one_sitting() -> None:
+    assert len((REPOSITORY / "CONTRIBUTING.md").read_text("utf-8").splitlines()) <= 250
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -19,7 +19,7 @@ DIGITS = 18  # of a whole number
 PREFIX = "tag:yaml.org,2002:"
 KINDS = {PREFIX + kind for kind in ("str", "int", "float", "bool", "null", "seq", "map", "merge")}
 BROKEN = (YAMLError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
-"""What reading a text that is no YAML may raise, of the library's errors and by its mistakes."""
+"""What the library may raise where a text is no YAML, on purpose or by mistake."""
 
 
 def read(text: str, where: str) -> Any:
