@@ -18,11 +18,11 @@ import pytest
 
 from nbutils.config import tiers
 from nbutils.config.schema import Parameters, PrepareSuite, SampleCorpus, SuiteSize
+from nbutils.errors import ParameterError
 from nbutils.protocol import prepare_suite, sample_corpus, stages
 from nbutils.protocol.compute import compute
 from nbutils.protocol.text import TextError
 from nbutils.runs import fingerprint, types
-from nbutils.runs import store as runs_store
 from nbutils.runs.store import MANIFEST
 from nbutils.runs.types import Run, RunError
 from support.project import open_store
@@ -50,7 +50,7 @@ def prepare(p, inputs, out, progress):
         time.sleep(0.01)
     (out / "whole.txt").write_text("whole")
 
-prepare_suite.prepare = prepare
+prepare_suite.run = prepare
 size = SuiteSize(cloze=1, agreement=1, preposition=1)
 run = Run("prepare_suite", "a suite", PrepareSuite(size=size, max_chars=240))
 (root / sys.argv[2]).touch()
@@ -427,6 +427,6 @@ def test_project_root_is_the_nearest_folder_with_tiers(
 
 def test_no_project_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs_store, "__file__", str(tmp_path / "a" / "b" / "c.py"))
-    with pytest.raises(RunError, match="no folder notebooks/tiers"):
+    monkeypatch.setattr(tiers, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
+    with pytest.raises(ParameterError, match="no folder notebooks/tiers"):
         tiers.project_root()
