@@ -16,7 +16,7 @@ DURABLE = {
     "lock in runs.store.claimed",
     "make folder in runs.store.execute",
     "write in runs.store._compute",
-    "write table in runs.store._compute",
+    "write table in protocol.compute.compute",
     "fsync in runs.store._compute",
     "rename in runs.store.execute",
     "fsync in runs.store.execute",

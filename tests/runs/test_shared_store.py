@@ -11,6 +11,7 @@ import pytest
 
 from nbutils.config.schema import Parameters
 from nbutils.protocol import compute as actual
+from nbutils.protocol import stages
 from nbutils.protocol.packing import TrainingError
 from nbutils.runs import dag, failures, garbage, store
 from nbutils.runs.checkpoint import FILE, Checkpoint
@@ -234,7 +235,8 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(
             Checkpoint(out).save({"losses": [2.0, 1.0]})
         raise TrainingError("the loss is not finite at step 3 of 9: lower it")
 
-    monkeypatch.setattr("nbutils.protocol.controls.run_real_corpus", diverge)
+    functions = {"real_corpus": diverge}
+    monkeypatch.setattr(stages, "stage_function", lambda name: functions.get(name, toy.compute))
     real = grid.runs[1]
     key = grid.store.key(real)
     path = grid.store.root / "partial" / f"{key}.checkpoint" / FILE
