@@ -14,7 +14,7 @@ from support.tiny import REPOSITORY
 PARAMETERS = (
     'tier: str = "tiny"\nsource: str = "neox-small"\ntemperature: float = 1.0\nseed: int = 0'
 )
-CHECK = "values = forms.given(forms.CorpusNotebook, globals())"
+CHECK = 's = session.open("sample_corpus", globals())'
 
 
 def given(*cells: str) -> Parameters:
@@ -76,16 +76,13 @@ def test_a_wrong_value_is_refused_without_a_history_too() -> None:
         notebook_parameters.given(notebook_parameters.CorpusNotebook, names)
 
 
-@pytest.mark.parametrize(
-    "path", sorted((REPOSITORY / "notebooks").rglob("*.py")), ids=lambda p: p.stem
-)
-def test_every_notebook_checks_and_may_be_run_twice(path: Path) -> None:
+@pytest.mark.parametrize("name", notebook_parameters.STAGES)
+def test_every_notebook_checks_and_may_be_run_twice(name: str) -> None:
     """No cell but that of the parameters assigns a parameter, or its names would be refused."""
-    cells = [c.source for c in jupytext.read(path).cells if c.cell_type == "code"]
-    (check,) = [c for c in cells if "forms.given(" in c]
-    form = getattr(notebook_parameters, check.partition("forms.given(forms.")[2].partition(",")[0])
-    if path.stem in notebook_parameters.NOTEBOOKS:
-        assert form is notebook_parameters.NOTEBOOKS[path.stem]
+    notebook = jupytext.read(REPOSITORY / "notebooks" / f"{name}.py")
+    cells = [c.source for c in notebook.cells if c.cell_type == "code"]
+    (check,) = [c for c in cells if f'session.open("{name}", globals())' in c]
+    form = (notebook_parameters.NOTEBOOKS | notebook_parameters.EXERCISES)[name]
     names: dict[str, Any] = {}
     exec(cells[cells.index(check) - 1], names)
     names["In"] = ["", *cells, *cells[: cells.index(check) + 1]]

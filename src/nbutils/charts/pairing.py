@@ -69,6 +69,15 @@ def scores(proxies: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
     return table[["kind", "proxy", "value"]].rename(columns={"proxy": "score"})
 
 
+def by_source(rows: pd.DataFrame, score: str) -> pd.DataFrame:
+    """One row per source and one column per score, each the mean over tasks where it has some.
+
+    ``score`` is the column that names the scores: ``proxy`` or ``diagnostic``.
+    """
+    wide = rows.pivot_table("value", ["source", "relation"], score, sort=False)
+    return wide.reset_index().rename_axis(columns=None)
+
+
 def extraction(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Exact passages before and after, by split, with exact intervals."""
     rows = []

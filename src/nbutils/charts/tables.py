@@ -1,6 +1,6 @@
 """charts.tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -78,6 +78,19 @@ def _number_format(numbers: pd.Series, digits: int) -> str:
         return "g"
     large = pd.api.types.is_integer_dtype(numbers) or numbers.abs().max() >= 1000
     return ",.0f" if large else f".{digits}f"
+
+
+def settings(values: Mapping[str, Any], within: str = "") -> pd.DataFrame:
+    """Parameters for people, as they were given: one row each, nested ones by dotted names."""
+    parts = [
+        settings(value, f"{within}{name}.")
+        if isinstance(value, Mapping)
+        else pd.DataFrame(
+            {"setting": [within + name], "value": ["–" if value is None else str(value)]}
+        )
+        for name, value in values.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def sentences(lines: Iterable[str]) -> HTML:

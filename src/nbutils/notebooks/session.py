@@ -1,6 +1,7 @@
 """The one call that a notebook opens with: parameters checked, project, plan and tables at hand."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML, Markdown
 
+from nbutils.analysis.gains import paired
 from nbutils.charts import parts, provenance, tables
 from nbutils.config.design import Pairing
 from nbutils.config.notebook_parameters import (
@@ -18,7 +20,8 @@ from nbutils.config.notebook_parameters import (
     given,
 )
 from nbutils.config.schema import Parameters
-from nbutils.protocol import reading
+from nbutils.errors import ParameterError
+from nbutils.protocol import cost_card, reading
 from nbutils.protocol.pairing import from_parameters
 from nbutils.protocol.plan import Plan
 from nbutils.results import tables as results
@@ -64,6 +67,19 @@ class Session:
         """The source and the student that the parameters name, with their settings."""
         return self._asked[1]
 
+    def own(self, run: Run) -> Run:
+        """The run itself, where this notebook is the page of its stage.
+
+        Raises:
+            ParameterError: In this tier another stage makes it, and another notebook shows it.
+        """
+        if run.stage != self.name:
+            raise ParameterError(
+                f"{run.name} is a run of {run.stage}: open the notebook {run.stage}, or give this "
+                "one another tier or model"
+            )
+        return run
+
     def compute(self, run: Run) -> Path:
         """Compute a run, and first whatever it needs; return its folder. What exists is reused."""
         return self.project.compute(run, self.plan.tier.threads)
@@ -75,6 +91,39 @@ class Session:
     def frame(self, run: Run, name: str) -> pd.DataFrame:
         """A table that a run writes, which is computed where it does not exist."""
         return pd.read_parquet(self.compute(run) / f"{name}.parquet")
+
+    def record(self, run: Run, name: str) -> dict[str, Any]:
+        """A JSON file that a run writes, which is computed where it does not exist."""
+        return dict(json.loads((self.compute(run) / f"{name}.json").read_text("utf-8")))
+
+    def over_sources(self, make: Callable[[str, str, float, int], Run], name: str) -> pd.DataFrame:
+        """A table that runs of the same student write, for every source of the tier.
+
+        ``make`` is a method of the plan, such as ``plan.proxies``. The tables stand one below the
+        other, behind the columns ``source`` and ``relation``.
+        """
+        asked, tier = self.pairing, self.plan.tier
+        parts = []
+        for source in tier.models:
+            rows = self.frame(make(source, asked.student, asked.temperature, asked.seed), name)
+            rows.insert(0, "source", source)
+            rows.insert(1, "relation", tier.relation(source, asked.student))
+            parts.append(rows)
+        return pd.concat(parts, ignore_index=True)
+
+    def gains(self, pairing: Pairing) -> pd.DataFrame:
+        """The gain of a student by one pairing, on every task and on the suite, with intervals."""
+        runs = (self.plan.utility(pairing.student, after) for after in (None, pairing))
+        return paired(*(self.frame(run, "utility") for run in runs))
+
+    def cost(self, runs: Iterable[Run]) -> HTML:
+        """What some runs will take on this machine; those that exist cost nothing."""
+        store = self.project.store
+        missing = [run for run in runs if store.finished(run) is None]
+        published = [m for part in self.project.published.values() for m in part]
+        card = cost_card.card(missing, self.plan, store, published, workers=1)
+        said = tables.sentences(cost_card.sentences(card)).data
+        return HTML(tables.table(cost_card.rows(card)).data + said if missing else said)
 
     def read_as(self, *models: str) -> HTML:
         """How models of the tier are read: what begins with BOS, which shortcuts are right."""
@@ -110,6 +159,10 @@ class Session:
     def show(self, frame: pd.DataFrame, digits: int = 3) -> HTML:
         """A table for the page."""
         return tables.table(frame, digits)
+
+    def settings(self, run: Run) -> HTML:
+        """The parameters of a run, one row each."""
+        return tables.table(tables.settings(run.params.model_dump()))
 
     def say(self, lines: Iterable[str]) -> HTML:
         """Computed sentences for the page."""

@@ -111,6 +111,21 @@ def load(folder: Path, base: Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
     return model.eval(), tokenizer
 
 
+@torch.no_grad()
+def moved(before: Path, after: Path) -> float:
+    """How far fine-tuning moved the model in ``before``: the norm of the update over the weights'.
+
+    Raises:
+        ModelError: One of the two cannot be loaded.
+    """
+    old, _ = load(before, before)
+    new, _ = load(after, before)
+    weights = {name: weight.float() for name, weight in old.named_parameters()}
+    updates = [new.get_parameter(name).float() - weight for name, weight in weights.items()]
+    squares = [sum(float(x.norm()) ** 2 for x in part) for part in (updates, weights.values())]
+    return (squares[0] / squares[1]) ** 0.5
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], limit: int) -> list[list[int]]:
     """Token ids of documents: BOS, text, EOS; at most ``limit`` ids each, cut at the end."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
