@@ -105,10 +105,11 @@ s.show(counts.rename_axis("items").reset_index(name="number"))
 # lm-eval asks the model for the log-likelihood of every choice behind its context, and takes the highest.
 # The code keeps its record of each item as one row, so that two models can be compared on the same
 # items, and adds the chance of a guess and the margin. The task files beside the items are lm-eval's own
-# format, so its command line gives the same answers.
+# format, so its command line gives the same answers. The second function answers what lm-eval asks:
+# requests that begin alike share one forward pass.
 
 # %%
-s.method()
+s.method("protocol.measure_utility", "protocol.tree_scorer")
 
 # %% [markdown]
 # ## Where this comes from

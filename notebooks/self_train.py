@@ -98,10 +98,11 @@ s.show(pd.DataFrame(files), digits=1)
 # The code reads the corpus with the student's tokenizer, puts BOS before and EOS after every document,
 # and packs documents into rows in which no document attends to another. It then minimises the
 # next-token loss, with AdamW or, where the recipe gives a rate for it, with Muon on the hidden matrices.
-# It trains all weights, or an adapter on every linear layer.
+# It trains all weights, or an adapter on every linear layer. The second function is the training itself,
+# step by step; pre-training runs through it, too.
 
 # %%
-s.method()
+s.method("protocol.self_train", "protocol.training")
 
 # %% [markdown]
 # ## Where this comes from
