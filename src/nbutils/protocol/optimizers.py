@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 from nbutils.config.schema import Recipe
 
 
-def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def build(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW over every trained weight, or over those that Muon leaves (see ``Recipe``)."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     hidden = [p for n, p in named if recipe.muon and p.ndim == 2 and "embed" not in n]
