@@ -76,11 +76,8 @@ def _before_after(pairings: pd.DataFrame, chosen: str, pick: alt.Parameter) -> C
     accuracy, extraction = "accuracy on the suite", "held-out extraction"
     base = pairings["base_accuracy"]
     unknown = pd.Series(np.nan, index=pairings.index)
-    after = (
-        pairings["accuracy"],
-        base + pairings["low"],
-        base + pairings["high"],
-    )  # that of the change
+    # the interval of an accuracy is that of its change
+    after = (pairings["accuracy"], base + pairings["low"], base + pairings["high"])
 
     def shares(name: str) -> tuple[pd.Series, pd.Series, pd.Series]:
         return pairings[name], pairings[f"{name}_low"], pairings[f"{name}_high"]
