@@ -13,7 +13,7 @@ from nbutils.runs import fingerprint
 from support import tiny
 from support.project import Answer, nbutils, new_project
 
-pytest_plugins = ["support.built", "support.contributed"]
+pytest_plugins = ["support.built", "support.contributed", "support.specs"]
 
 
 @pytest.fixture(autouse=True, scope="session")

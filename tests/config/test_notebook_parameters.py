@@ -76,12 +76,15 @@ def test_a_wrong_value_is_refused_without_a_history_too() -> None:
         notebook_parameters.given(notebook_parameters.CorpusNotebook, names)
 
 
-@pytest.mark.parametrize("name", notebook_parameters.STAGES)
-def test_every_notebook_checks_and_may_be_run_twice(name: str) -> None:
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "notebooks").rglob("*.py")), ids=lambda p: p.stem
+)
+def test_every_notebook_checks_and_may_be_run_twice(path: Path) -> None:
     """No cell but that of the parameters assigns a parameter, or its names would be refused."""
-    notebook = jupytext.read(REPOSITORY / "notebooks" / f"{name}.py")
-    cells = [c.source for c in notebook.cells if c.cell_type == "code"]
-    (check,) = [c for c in cells if f'session.open("{name}", globals())' in c]
+    cells = [c.source for c in jupytext.read(path).cells if c.cell_type == "code"]
+    (check,) = [c for c in cells if "session.open(" in c]
+    name = path.relative_to(REPOSITORY / "notebooks").with_suffix("").as_posix()
+    assert f's = session.open("{name}", globals())' in check
     form = (notebook_parameters.NOTEBOOKS | notebook_parameters.EXERCISES)[name]
     names: dict[str, Any] = {}
     exec(cells[cells.index(check) - 1], names)

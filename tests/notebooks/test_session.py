@@ -1,61 +1,79 @@
-"""A session: what a notebook asks it for, in a project whose stages make numbers up."""
+"""A session: what one call opens, and what a page of tables is shown by it."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nbutils.analysis.gains import SUITE
-from nbutils.config.notebook_parameters import NOTEBOOKS
+from nbutils.analysis import verdicts
 from nbutils.errors import ParameterError
-from nbutils.notebooks.session import Session
-from nbutils.results.project import Project
-from support import contributed
-
-MODELS = {"source": "llama-small", "student": "neox-small"}
+from nbutils.notebooks import session
+from nbutils.results import tables
+from support.synthetic import write_tables
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, stages: None) -> Path:
-    return contributed.project(tmp_path_factory.mktemp("session"))
+@pytest.fixture
+def published(project: Path) -> Path:
+    """A project with one published tier, and no runs."""
+    write_tables(project / tables.PUBLISHED / "tiny")
+    return project
 
 
-def opened(name: str, root: Path, **values: Any) -> Session:
-    form = NOTEBOOKS[name].model_validate({"tier": contributed.TIER} | values)
-    return Session(name, form, Project(root))
+def test_a_page_of_tables_says_which_results_it_reads(
+    published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    s = session.open("rounds", {"root": "."})
+    assert capsys.readouterr().out == "Results: tiny · published\n"
+    assert s.project.root == published
+    assert set(s.table("gains")["results"]) == {"tiny · published"}
 
 
-def test_a_table_of_every_source_says_whose_it_is(root: Path) -> None:
-    s = opened("diagnose", root, **MODELS)
-    found = s.over_sources(s.plan.diagnose, "diagnostics")
-    relations = {"llama-small": "cross-family", "neox-small": "self"}
-    assert dict(zip(found["source"], found["relation"], strict=True)) == relations
-    assert {"diagnostic", "value"} <= set(found)
+def test_a_page_of_a_measurement_reads_no_results(
+    published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    s = session.open("speed", {"root": "."})
+    assert capsys.readouterr().out == ""
+    assert s.measured("bench.json") is None
 
 
-def test_gains_are_those_of_the_pairing(root: Path) -> None:
-    s = opened("measure_utility", root, **MODELS)
-    assert s.gains(s.pairing)["task"].tolist() == [*sorted(contributed.TASKS), SUITE]
+def test_the_footer_names_the_runs_of_some_experiments_and_further_keys(published: Path) -> None:
+    s = session.open("rounds", {"root": "."})
+    states, corpora = s.table("states"), s.table("corpora")
+    rounds = states.loc[states["experiment"].eq("rounds"), "state"].iloc[0].partition("@")[0]
+    pairing = states.loc[states["experiment"].eq("pairings"), "state"].iloc[0].partition("@")[0]
+    page = str(s.footer_of("rounds", also=corpora["run"]).data)
+    assert rounds[:10] in page
+    assert corpora["run"].iloc[0][:10] in page
+    assert pairing[:10] not in page
+    assert "No runs" in str(s.footer_of("rounds", states=states.head(0)).data)
 
 
-def test_runs_that_exist_cost_nothing(root: Path) -> None:
-    s = opened("pairing", root, **MODELS)
-    runs = s.plan.report(s.pairing)
-    for run in runs:
-        s.compute(run)
-    assert "Nothing is to be computed" in str(s.cost(runs).data)
+def test_contrasts_show_verdicts_and_what_had_to_be_exceeded(published: Path) -> None:
+    s = session.open("rounds", {"root": "."})
+    judged = verdicts.judged(s.table("contrasts"), "rounds")
+    page = str(s.contrasts(judged).data)
+    assert page.count('class="nbutils-badge') == len(judged)
+    assert "<th>to exceed</th>" in page
+    assert "<th>corrected p</th>" not in str(s.contrasts(verdicts.across_students(judged)).data)
 
 
-def test_what_a_run_wrote_as_json_is_read(root: Path) -> None:
-    s = opened("prepare_model", root, model="neox-small")
-    assert s.record(s.plan.model("neox-small"), "facts")["training_tokens"] == 9
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("rounds", {"root": "nowhere"}, "'root'"),
+        ("proxies_fail", {"root": ".", "seed": -1}, "'seed' is -1"),
+        ("workshop/2_train", {"tier": "workshop", "student": 3, "seed": 0}, "'student' is 3"),
+    ],
+)
+def test_a_wrong_parameter_opens_nothing(
+    name: str, given: dict[str, Any], message: str, published: Path
+) -> None:
+    with pytest.raises(ParameterError, match=message):
+        session.open(name, given)
 
 
-def test_a_run_of_another_stage_is_refused(root: Path) -> None:
-    s = opened("prepare_benchmarks", root)
-    with pytest.raises(
-        ParameterError, match="run of prepare_suite: open the notebook prepare_suite"
-    ):
-        s.own(s.plan.suite())
-    suite = opened("prepare_suite", root)
-    assert suite.own(suite.plan.suite()).stage == "prepare_suite"
+def test_an_exercise_names_its_tier_and_its_students_self_pairing(published: Path) -> None:
+    given = {"tier": "workshop", "student": "qwen-small", "seed": 3}
+    s = session.open("workshop/4_extraction", given)
+    assert s.plan.name == "workshop"
+    assert str(s.pairing) == "qwen-small ← qwen-small T=1 full s3"

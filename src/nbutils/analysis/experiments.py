@@ -1,37 +1,12 @@
-"""Rows per experiment: memorization, trajectories, rounds, temperatures, recipes."""
+"""Experiments: the rows that a page's chart and tables are made of, from the summary tables."""
 
 import numpy as np
 import pandas as pd
 
 from nbutils.analysis import inference
-from nbutils.analysis.gains import SUITE
+from nbutils.analysis.gains import with_memory
 from nbutils.analysis.verdicts import LEVEL, NOT_TOLD, corrected, groups_of
-from nbutils.config.design import LABELS, TEMPERATURE
-
-# ---------------------------------------------------------------- memorization
-
-
-def with_memory(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
-    """One row a trained cell: its suite gain beside its held-out extraction, before and after."""
-    suite = gains[gains["task"].eq(SUITE)]
-    held_out = falls[falls["split"].eq("held_out")]
-    columns = ["share", "share_low", "share_high"]
-    plain = held_out[held_out["experiment"].eq("untouched")].set_index(["results", "student"])
-    memory = held_out.rename(columns={"low": "fall_low", "high": "fall_high"})
-    counts = ["passages", "before", "after", *columns, "fall", "fall_low", "fall_high"]
-    keys = ["results", *LABELS]
-    rows = suite.merge(memory[[*keys, *counts]], on=keys)
-    return rows.join(plain[columns].add_prefix("before_"), on=["results", "student"])
-
-
-def decoupling_pairings(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
-    """``with_memory`` for the pairings and the controls of students that can forget.
-
-    Students that extract nothing before training cannot, and are left out.
-    """
-    rows = with_memory(gains, falls)
-    kinds = rows["experiment"].isin(["pairings", "controls"])
-    return rows[kinds & rows["before"].gt(0)].reset_index(drop=True)
+from nbutils.config.design import TEMPERATURE
 
 
 def stopping_rule(falls: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
@@ -59,18 +34,15 @@ def stopping_rule(falls: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     return chosen.astype({"step": "Int64"}).merge(path[[*on, *columns]], on=on)
 
 
-# ---------------------------------------------------------------- temperature and recipes
-
-
 def temperature_rows(
     corpora: pd.DataFrame, gains: pd.DataFrame, falls: pd.DataFrame
 ) -> pd.DataFrame:
-    """One row a self pairing and temperature: coverage, fidelity, gain and extraction share.
+    """One row per self pairing and temperature: coverage, fidelity, gain and extraction share.
 
     What describes a corpus is a mean over seeds; ``_low`` and ``_high`` are their range.
     """
-    cells = with_memory(gains, falls)
-    own = cells[cells["experiment"].eq("pairings") & cells["relation"].eq("self")]
+    rows = with_memory(gains, falls)
+    own = rows[rows["experiment"].eq("pairings") & rows["relation"].eq("self")]
     columns = [
         *("distinct_1", "distinct_2", "distinct_3", "benchmark_words", "mean_log_prob"),
         *("fidelity", "passage_hits", "documents"),
@@ -82,51 +54,29 @@ def temperature_rows(
     return own.merge(corpus.reset_index(), on=keys)
 
 
-def temperature_trades(corpora: pd.DataFrame) -> pd.DataFrame:
-    """Whether, for every source, coverage rises and fidelity falls at each step of temperature.
-
-    Fidelity is judged by a larger relative where the source has one, else by the source itself.
-    """
-    rows = []
-    base = corpora[corpora["round"].eq(1)]
-    for keys, part in base.groupby(["results", "source"], sort=False):
-        judge = "fidelity" if part["fidelity"].notna().any() else "mean_log_prob"
-        steps = part.groupby("temperature")[["distinct_2", "benchmark_words", judge]].mean()
-        steps = steps.dropna().sort_index()
-        if len(steps) < 2:
-            continue
-        grows = bool((steps["distinct_2"].diff().dropna() > 0).all())
-        falls = bool((steps[judge].diff().dropna() < 0).all())
-        reason = (
-            f"coverage {'rises' if grows else 'does not always rise'}, "
-            f"fidelity {'falls' if falls else 'does not always fall'}"
-        )
-        rows.append((*keys, len(steps), "yes" if grows and falls else "no", reason))
-    return pd.DataFrame(rows, columns=["results", "source", "temperatures", "trade", "reason"])
-
-
-def recipe_gains(cells: pd.DataFrame) -> pd.DataFrame:
+def recipe_gains(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
     """Every recipe's gain on the suite, with a p-value against zero, corrected by Holm.
 
-    ``cells`` are rows of ``with_memory``. One seed each: intervals speak about other items alone.
+    Each has one seed, so its interval speaks about other items alone.
     """
-    rows = cells[cells["experiment"].eq("recipes")].copy()
+    rows = with_memory(gains, falls)
+    rows = rows[rows["experiment"].eq("recipes")].copy()
     rows["p_value"] = inference.p_values(rows["gain"], rows["error"], rows["degrees"])
     rows = corrected(rows, "results")
-    told = rows["p_value"].lt(LEVEL)
-    rows["effect"] = np.where(told, np.where(rows["gain"] > 0, "gain", "loss"), NOT_TOLD)
+    found = rows["p_value"].lt(LEVEL)
+    rows["effect"] = np.where(found, np.where(rows["gain"] > 0, "gain", "loss"), NOT_TOLD)
     rows["update"] = ["full" if pd.isna(rank) else f"LoRA, rank {rank}" for rank in rows["rank"]]
     return rows.reset_index(drop=True)
 
 
 def trajectories(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
-    """The rows of every trajectory, for ``frontier``."""
+    """The rows of every trajectory, one per measured step."""
     rows = with_memory(gains, falls)
     return rows[rows["experiment"].eq("trajectories")].reset_index(drop=True)
 
 
 def round_rows(gains: pd.DataFrame, falls: pd.DataFrame, corpora: pd.DataFrame) -> pd.DataFrame:
-    """One row a student and round: gain, extraction and the corpus that the round read."""
+    """One row per student and round: gain, extraction and the corpus that the round read."""
     rows = with_memory(gains, falls)
     later = rows[rows["experiment"].eq("rounds")]
     keys = ["results", "student"]

@@ -321,3 +321,19 @@ def summarize(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
         "contrasts": contrasts(measured, states, tables["models"]),
         "falls": falls(tables["extraction"], states),
     }
+
+
+def with_memory(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
+    """One row per trained pairing: its suite gain beside its held-out extraction.
+
+    ``before_share`` and its limits are those of the untouched student.
+    """
+    suite = gains[gains["task"].eq(SUITE)]
+    held_out = falls[falls["split"].eq("held_out")]
+    columns = ["share", "share_low", "share_high"]
+    plain = held_out[held_out["experiment"].eq("untouched")].set_index(["results", "student"])
+    memory = held_out.rename(columns={"low": "fall_low", "high": "fall_high"})
+    counts = ["passages", "before", "after", *columns, "fall", "fall_low", "fall_high"]
+    keys = ["results", *LABELS]
+    rows = suite.merge(memory[[*keys, *counts]], on=keys)
+    return rows.join(plain[columns].add_prefix("before_"), on=["results", "student"])

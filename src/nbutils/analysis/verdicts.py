@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from nbutils.analysis import inference
-from nbutils.analysis.gains import STRONGER
+from nbutils.analysis.gains import STRONGER, with_memory
 from nbutils.config.design import TEMPERATURE
 
 
@@ -135,7 +135,7 @@ def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> Any:
 def across_students(rows: pd.DataFrame) -> pd.DataFrame:
     """Each judged contrast as a mean over students, who are a sample: random effects.
 
-    There is one mean a contrast, judged without correction. Students without any uncertainty are
+    There is one mean per contrast, judged without correction. Students without any uncertainty are
     left out, and contrasts of a single student.
     """
     found = []
@@ -169,17 +169,27 @@ def overall(rows: pd.DataFrame) -> pd.DataFrame:
     return by(rows, "results", "method")
 
 
-def decoupling_verdicts(cells: pd.DataFrame) -> pd.DataFrame:
+def decoupling_pairings(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
+    """One row per pairing and control, with both changes: of utility and of extraction.
+
+    Students that extract nothing before training cannot forget, and are left out.
+    """
+    rows = with_memory(gains, falls)
+    kinds = rows["experiment"].isin(["pairings", "controls"])
+    return rows[kinds & rows["before"].gt(0)].reset_index(drop=True)
+
+
+def decoupling_verdicts(pairings: pd.DataFrame) -> pd.DataFrame:
     """Judge every compatible pairing (self, lineage) at temperature 1: kept *and* forgotten.
 
     Kept: the gain's interval lies above the tolerance's loss. Forgotten: the interval of the fall
     lies above ``FALL``. A pairing is contradicted when either lies on the wrong side; for the gain
     by a p-value corrected over the pairings of one result label and method.
     """
-    rows = cells[
-        cells["experiment"].eq("pairings")
-        & cells["temperature"].eq(TEMPERATURE)
-        & cells["relation"].isin(["self", "lineage"])
+    rows = pairings[
+        pairings["experiment"].eq("pairings")
+        & pairings["temperature"].eq(TEMPERATURE)
+        & pairings["relation"].isin(["self", "lineage"])
     ].copy()
     rows["p_value"] = inference.p_values(rows["gain"], rows["error"], rows["degrees"], -TOLERANCE)
     rows = corrected(rows, "results", "method")
@@ -191,7 +201,7 @@ def decoupling_verdicts(cells: pd.DataFrame) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def control_implications(contrasts: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+def control_implications(contrasts: pd.DataFrame, pairings: pd.DataFrame) -> pd.DataFrame:
     """What each control of a student says about self-training, by rules on intervals.
 
     *Utility*: self minus control, better, worse or not told apart. *Forgetting*: the control
@@ -200,10 +210,10 @@ def control_implications(contrasts: pd.DataFrame, cells: pd.DataFrame) -> pd.Dat
     forgets, and self is surely no better by more than the tolerance.
     """
     keys = ["results", "method", "student"]
-    at_one = cells["temperature"].eq(TEMPERATURE) & cells["relation"].eq("self")
-    own = cells[cells["experiment"].eq("pairings") & at_one]
+    at_one = pairings["temperature"].eq(TEMPERATURE) & pairings["relation"].eq("self")
+    own = pairings[pairings["experiment"].eq("pairings") & at_one]
     fall = ["fall", "fall_low", "fall_high"]
-    rows = cells[cells["experiment"].eq("controls")].merge(
+    rows = pairings[pairings["experiment"].eq("controls")].merge(
         own[[*keys, *fall]], on=keys, suffixes=("", "_self")
     )
     against = contrasts[contrasts["claim"].eq("controls")].rename(columns={"second": "source"})

@@ -37,12 +37,14 @@ def corpora(given: Any, temperatures: Sequence[float]) -> str:
     for temperature, corpus in found.items():
         if not isinstance(corpus, pd.DataFrame) or "mean_log_prob" not in corpus:
             raise GapError(
-                f"`corpora[{temperature}]` is not the table of documents: `grid.compute` returns a "
-                "folder, and `pd.read_parquet(folder / 'corpus.parquet')` reads the table in it"
+                f"`corpora[{temperature}]` is not the table of documents: `s.compute(run)` returns "
+                "a folder, and `s.frame(run, 'corpus')` the table in it"
             )
     means = [_weighted(found[t]) for t in sorted(temperatures)]
     if means[0] == means[-1]:
-        raise GapError("all corpora hold the same documents: give the temperature to `plan.corpus`")
+        raise GapError(
+            "all corpora hold the same documents: give the temperature to `s.plan.corpus`"
+        )
     if means[0] < means[-1]:
         raise GapError(
             "the coldest corpus is the least likely text, so the corpora seem to be swapped: "
@@ -103,13 +105,12 @@ def _wrong_means(corpus: pd.DataFrame, sign: int) -> answers.Mistakes:
 
 
 def self_pairing(given: Any, student: str, seed: int) -> str:
-    """The cell of a student's self pairing."""
-    answers.filled(given, "cell", "the self pairing, `cells.Cell(...)`,")
+    """A student's self pairing."""
+    answers.filled(given, "pairing", "the self pairing, `Pairing(...)`,")
     right = Pairing(student, student, 1.0, "full", seed)
     reason = "in a self pairing source and student are the same model"
-    answers.cell_like(
-        given, "cell", right, {"source": reason, "student": "the notebook's parameters name it"}
-    )
+    wrong = {"source": reason, "student": "the notebook's parameters name it"}
+    answers.pairing_like(given, "pairing", right, wrong)
     return f"Right: {given}."
 
 
@@ -181,36 +182,36 @@ def relations(given: Any, tier: Tier, student: str) -> str:
 
 
 def pairings(given: Any, tier: Tier, student: str, seed: int) -> str:
-    """Source to cell, all else equal."""
-    meant = "a dictionary from each source to its cell"
+    """Source to pairing, all else equal."""
+    meant = "a dictionary from each source to its pairing"
     found = answers.keyed(given, "pairings", list(tier.models), meant)
     wrong = {
-        "source": "the key names the source, and the source comes first in a cell",
+        "source": "the key names the source, and the source comes first in `Pairing(...)`",
         "student": "every corpus is read by the same student",
     }
-    for source, cell in found.items():
+    for source, pairing in found.items():
         right = Pairing(source, student, 1.0, "full", seed)
-        answers.cell_like(cell, f"pairings[{source!r}]", right, wrong)
-    return f"Right: {len(found)} cells that differ in their source alone."
+        answers.pairing_like(pairing, f"pairings[{source!r}]", right, wrong)
+    return f"Right: {len(found)} pairings that differ in their source alone."
 
 
 def control(given: Any, student: str, seed: int) -> str:
     """The shuffled control of the self pairing."""
-    answers.filled(given, "control", "the cell of the shuffled control")
+    answers.filled(given, "control", "the shuffled control, `Pairing(...)`,")
     right = Pairing(student, student, 1.0, "full", seed, control="shuffled")
     wrong = {
         "source": "the source of a control is the student",
         "control": 'without `control="shuffled"` the tokens keep their order',
     }
-    answers.cell_like(given, "control", right, wrong)
+    answers.pairing_like(given, "control", right, wrong)
     return f"Right: {given} has the words of {replace(given, control=None)}, but not their order."
 
 
 def contrast(given: Any, own: pd.DataFrame, stranger: pd.DataFrame, untouched: pd.DataFrame) -> str:
     """Gains from the answers after a stranger's text to those after own text."""
-    answers.filled(given, "contrast", "the table that `summaries.paired` returns")
+    answers.filled(given, "contrast", "the table that `s.paired` returns")
     if not isinstance(given, pd.DataFrame) or "gain" not in given:
-        raise GapError("`contrast` is not a table of gains: `summaries.paired(first, second)` is")
+        raise GapError("`contrast` is not a table of gains: `s.paired(first, second)` is")
     value = float(given.loc[given["task"].eq(SUITE), "gain"].iloc[0])
 
     def between(first: pd.DataFrame, second: pd.DataFrame) -> float:
@@ -286,20 +287,20 @@ def fall(given: Any, first: pd.DataFrame, after: pd.DataFrame) -> str:
     start = int((first["exact"] & held_out).sum())
     if start == 0:
         return "There is no fall to speak of: nothing was extracted before."
-    kept = int((first["exact"] & after["exact"] & held_out).sum())
+    survivors = int((first["exact"] & after["exact"] & held_out).sum())
     later = int((after["exact"] & held_out).sum())
     everywhere = int((first["exact"] & after["exact"]).sum()) / int(first["exact"].sum())
     mistakes = {
-        "that is the share that survives: the fall is one less it": kept / start,
+        "that is the share that survives: the fall is one less it": survivors / start,
         "it counts every passage that is extracted after, but only those extracted before, too, "
         "survive": 1 - later / start,
         "it counts the passages of the split `dev`, too": 1 - everywhere,
         "divide by the number extracted before, not by that of all passages": (
-            1 - kept / int(held_out.sum())
+            1 - survivors / int(held_out.sum())
         ),
     }
-    answers.number(given, "fall", 1 - kept / start, mistakes)
-    return f"Right: survivors are {kept} of the {start} passages extracted before."
+    answers.number(given, "fall", 1 - survivors / start, mistakes)
+    return f"Right: survivors are {survivors} of the {start} passages extracted before."
 
 
 # ---------------------------------------------------------------- 5: predict, then measure
@@ -361,5 +362,5 @@ def regret(given: Any, brought: Mapping[str, float], predicted: Mapping[str, str
         }
         answers.number(found[proxy], f"regret[{proxy!r}]", best - gained, mistakes)
     best_chosen = [proxy for proxy, source in predicted.items() if brought[source] == best]
-    told = f"{' and '.join(best_chosen) or 'no proxy'} chose best here"
-    return f"Right: {told}, of {len(brought)} sources."
+    which = " and ".join(best_chosen) or "no proxy"
+    return f"Right: {which} chose best here, of {len(brought)} sources."

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from altair.typing import ChartType
 from IPython.display import HTML, Markdown
 
 from nbutils.analysis.gains import paired
-from nbutils.charts import parts, provenance, tables
+from nbutils.charts import losses, pairing, parts, provenance, tables
 from nbutils.config.design import Pairing
 from nbutils.config.notebook_parameters import (
     EXERCISES,
     NOTEBOOKS,
+    ProjectNotebook,
     ReportNotebook,
     TablesNotebook,
     given,
@@ -139,6 +141,24 @@ class Session:
         named = modules or (f"protocol.{self.name}",)
         return Markdown("\n".join(f"```python\n{fingerprint.core(name)}```\n" for name in named))
 
+    # --- One pairing, measured
+
+    def paired(self, before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+        """The gain from one table of answers to another, paired per item: each task, the suite."""
+        return paired(before, after)
+
+    def gain_table(self, gains: pd.DataFrame) -> HTML:
+        """The gains of ``paired`` for the page, in points."""
+        return tables.table(pairing.gain_table(gains))
+
+    def gain_chart(self, gains: pd.DataFrame) -> ChartType:
+        """The gain of one student from each of several sources: a row per source."""
+        return pairing.gains(gains)
+
+    def loss_curve(self, curve: pd.DataFrame) -> ChartType:
+        """The training loss of one run over its steps."""
+        return losses.loss_curve(curve)
+
     # --- Tables of finished tiers
 
     def table(self, name: str) -> pd.DataFrame:
@@ -168,6 +188,10 @@ class Session:
         """Computed sentences for the page."""
         return tables.sentences(lines)
 
+    def contrasts(self, judged: pd.DataFrame) -> HTML:
+        """Judged contrasts for the page: the difference in points, and what it had to exceed."""
+        return tables.table(tables.contrast_table(judged), digits=4)
+
     def footer(self, *runs: Run) -> HTML:
         """What stands under this page's charts: the finished runs that they show."""
         return provenance.footer_of_runs(runs, self.plan.name, self.project.store)
@@ -180,7 +204,11 @@ class Session:
         ``states`` are the states among which the experiments' are looked for; all unless given.
         """
         among = self.table("states") if states is None else states
-        return provenance.footer(self.manifests, [*tables.runs(among, *experiments), *also])
+        return provenance.footer(self.manifests, [*provenance.keys_of(among, *experiments), *also])
+
+    def note(self, text: str) -> HTML:
+        """The same for a page whose charts no run is behind: what they were made from instead."""
+        return provenance.note(text)
 
 
 def open(name: str, names: Mapping[str, Any]) -> Session:
@@ -191,9 +219,7 @@ def open(name: str, names: Mapping[str, Any]) -> Session:
     """
     values = given((NOTEBOOKS | EXERCISES)[name], names)
     parts.enable()
+    project = Project(values.root) if isinstance(values, ProjectNotebook) else Project.here()
     if isinstance(values, TablesNotebook):
-        project = Project(values.root)
         print(results.labels(project.root))
-    else:
-        project = Project.here()
     return Session(name, values, project)
