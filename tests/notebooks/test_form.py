@@ -6,13 +6,13 @@ import jupytext
 import pytest
 from nbformat import NotebookNode
 
-from nbutils.config.notebook_parameters import EXERCISES, FINDINGS
+from nbutils.config.notebook_parameters import EXERCISES, FINDINGS, STAGES
 from nbutils.notebooks.exercises import GAP
 from support.tiny import REPOSITORY
 
 NAMES, CELLS, LINES = 3, 20, 15
 """The most names of this package that a notebook imports, cells of code, and lines in one."""
-NOTEBOOKS = [*FINDINGS, *EXERCISES]
+NOTEBOOKS = [*STAGES, *FINDINGS, *EXERCISES]
 
 
 def notebook(name: str) -> NotebookNode:
@@ -51,3 +51,10 @@ def test_prose_stands_between_cells_of_code(name: str) -> None:
     ]  # fmt: skip
     pictures = [i for i in places if "figure" in shown[i + 1].metadata.get("mystnb", {})]
     assert places == pictures
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_opens_its_session_behind_its_parameters(name: str) -> None:
+    cells = code(name)
+    (place,) = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", ())]
+    assert cells[place + 1].source.splitlines()[0] == f's = session.open("{name}", globals())'

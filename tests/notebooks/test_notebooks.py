@@ -1,12 +1,9 @@
 """Every notebook: its form, and its execution by Papermill at the smoke tier."""
 
-import ast
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
-import jupytext
 import nbformat
 import pytest
 
@@ -16,16 +13,8 @@ from nbutils.protocol import stages
 from support.project import nbutils
 from support.tiny import REPOSITORY
 
-FORMED = notebook_parameters.STAGES
-"""Notebooks whose form is checked: those that open a session."""
 OF_PRETRAINED = {"fetch_model", "prepare_benchmarks"}
 """Notebooks that no tier has whose models are made here; see ``test_pretrained``."""
-
-
-def code(name: str) -> list[str]:
-    """The code cells of a notebook's source."""
-    cells = jupytext.read(REPOSITORY / "notebooks" / f"{name}.py").cells
-    return [cell.source for cell in cells if cell.cell_type == "code"]
 
 
 def test_every_stage_with_a_module_of_its_own_has_a_notebook() -> None:
@@ -33,37 +22,6 @@ def test_every_stage_with_a_module_of_its_own_has_a_notebook() -> None:
     assert len(pages) == 11
     assert set(pages) | {notebook_parameters.REPORT} == set(notebook_parameters.STAGES)
     assert set(pages) <= execute.sources(REPOSITORY).keys()
-
-
-@pytest.mark.parametrize("name", FORMED)
-def test_a_notebook_imports_at_most_three_names_of_the_package(name: str) -> None:
-    names: list[str] = []
-    for line in ast.walk(ast.parse("\n".join(code(name)))):
-        if isinstance(line, ast.ImportFrom) and (line.module or "").split(".")[0] == "nbutils":
-            names += [alias.name for alias in line.names]
-        if isinstance(line, ast.Import):
-            names += [a.name for a in line.names if a.name.split(".")[0] == "nbutils"]
-    assert len(names) <= 3, names
-
-
-@pytest.mark.parametrize("name", FORMED)
-def test_a_notebook_has_few_and_short_cells_of_code_between_prose(name: str) -> None:
-    assert len(code(name)) <= 20
-    assert max(len(cell.splitlines()) for cell in code(name)) <= 15
-    cells = jupytext.read(REPOSITORY / "notebooks" / f"{name}.py").cells
-    kinds = [cell.cell_type for cell in cells]
-    assert ("code", "code") not in pairwise(kinds)
-
-
-@pytest.mark.parametrize("name", FORMED)
-def test_a_notebook_opens_its_session_behind_its_parameters(name: str) -> None:
-    cells = jupytext.read(REPOSITORY / "notebooks" / f"{name}.py").cells
-    tagged = [
-        number for number, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", ())
-    ]
-    assert len(tagged) == 1
-    first = next(cell.source for cell in cells[tagged[0] + 1 :] if cell.cell_type == "code")
-    assert first.splitlines()[0] == f's = session.open("{name}", globals())'
 
 
 @pytest.mark.parametrize("name", [n for n in notebook_parameters.STAGES if n not in OF_PRETRAINED])
