@@ -154,7 +154,7 @@ EDITS = {
         "tokenizer.bos_token or bos",
     ),
     "the first passages": Edit(
-        "fetch_model", fetch_model, "rng.permutation(len(ids))[:wanted]", "range(wanted)"
+        "fetch_model", fetch_model, "rng.permutation(len(ids))[:number]", "range(number)"
     ),
     # prepare_suite
     "one neighbour fewer": Edit(
@@ -210,7 +210,7 @@ EDITS = {
         "self_train-llama", training, "(trained, 1.0)", "(trained, 0.5)"
     ),
     "documents see each other": Edit(
-        "self_train-qwen3", packing, "= range(len(document))", "= range(at, end)"
+        "self_train-qwen3", packing, "= range(len(document))", "= range(start, end)"
     ),
     "EOS is not learnt": Edit("self_train-qwen3", models, "[bos, *ids, eos]", "[bos, *ids]"),
     "an adapter of another scale": Edit(
@@ -235,7 +235,7 @@ EDITS = {
         "True",
     ),
     "the worst of the wrong choices": Edit(
-        "measure_utility", measure_utility, "right - max(scores)", "right - min(scores)"
+        "measure_utility", measure_utility, "right_score - max(scores)", "right_score - min(scores)"
     ),
     "accuracy for accuracy by length": Edit(
         "measure_utility-benchmarks", measure_utility, 'record["acc_norm"])', 'record["acc"])'
