@@ -273,7 +273,9 @@ EDITS = {
     "EOS does not count": Edit("measure_fidelity", models, "[bos, *ids, eos]", "[bos, *ids]"),
     "blank texts count": Edit("measure_fidelity", measure_proxies, " if t.strip()", ""),
     # diagnose
-    "nats per token": Edit("diagnose", diagnose, "* tokens / sum(map(len, texts))", ""),
+    "nats per token": Edit(
+        "diagnose", diagnose, "* tokens / _characters_read(model, tokenizer, texts)", ""
+    ),
     "states of the last token": Edit("diagnose", diagnose, "[0].mean(0)", "[0][-1]"),
     "a distance for its square": Edit("diagnose", diagnose, "(p, q)) ** 2", "(p, q))"),
 }

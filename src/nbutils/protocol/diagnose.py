@@ -53,7 +53,7 @@ def per_character(
     """Negative log-likelihood in nats per character, which is comparable across tokenizers."""
     rows = packing.read(model, tokenizer, texts)
     tokens = int((rows.labels != packing.IGNORED).sum())
-    return -mean_log_likelihood(model, rows) * tokens / sum(map(len, texts))
+    return -mean_log_likelihood(model, rows) * tokens / _characters_read(model, tokenizer, texts)
 
 
 def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
@@ -77,6 +77,17 @@ def _bigrams(document: str) -> list[tuple[str, str]]:
 
 
 # --- Supporting code -------------------------------------------------------------------------
+
+
+def _characters_read(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> int:
+    """Characters of texts up to the model's context, where documents are truncated."""
+    documents = zip(texts, models.encode(tokenizer, texts, models.context(model)), strict=True)
+    return sum(
+        len(whole if ids[-1] == tokenizer.eos_token_id else tokenizer.decode(ids[1:]))
+        for whole, ids in documents
+    )
 
 
 def overlap(

@@ -45,7 +45,7 @@ STAGES = {
         Stage("embed_texts", "measure_proxies", version=1),
         Stage("measure_proxies", "measure_proxies", version=1),
         Stage("measure_fidelity", "measure_proxies", version=1),
-        Stage("diagnose", "diagnose", version=1),
+        Stage("diagnose", "diagnose", version=2),
     )
 }
 
