@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nbutils import cli
-from nbutils.runs import fingerprint
+from nbutils.runs import source_code
 from support import tiny
 from support.project import Answer, nbutils, new_project
 
@@ -24,7 +24,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _fresh_code_digest() -> Iterator[None]:
     yield
-    fingerprint.module_digest.cache_clear()
+    source_code.module_digest.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from nbutils.errors import ParameterError
 from nbutils.protocol import prepare_suite, sample_corpus, stages
 from nbutils.protocol.compute import compute
 from nbutils.protocol.text import TextError
-from nbutils.runs import fingerprint, types
+from nbutils.runs import source_code, types
 from nbutils.runs.store import MANIFEST
 from nbutils.runs.types import Run, RunError
 from support.project import open_store
@@ -176,9 +176,9 @@ def test_key_changes_with_the_version_of_the_stage(
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the package's sources, whose code is digested instead of the installed one."""
     folder = tmp_path / "package"
-    shutil.copytree(fingerprint.PACKAGE, folder)
-    monkeypatch.setattr(fingerprint, "PACKAGE", folder)
-    fingerprint.module_digest.cache_clear()
+    shutil.copytree(source_code.PACKAGE, folder)
+    monkeypatch.setattr(source_code, "PACKAGE", folder)
+    source_code.module_digest.cache_clear()
     return folder
 
 
@@ -197,13 +197,13 @@ def test_a_renamed_or_moved_function_changes_no_key(
     (package / "protocol" / "elsewhere.py").write_text(renamed, "utf-8")
     moved = replace(made, module="elsewhere")
     monkeypatch.setitem(stages.STAGES, stage, moved)
-    fingerprint.module_digest.cache_clear()
+    source_code.module_digest.cache_clear()
     assert stages.code_digest(stage) != code
     assert open_store(tmp_path).key(run) == before
 
 
 def every_digest() -> dict[str, str]:
-    fingerprint.module_digest.cache_clear()
+    source_code.module_digest.cache_clear()
     return {stage: stages.code_digest(stage) for stage in stages.STAGES}
 
 
@@ -236,7 +236,7 @@ match said(1):
 
 def test_the_digest_of_code_is_that_of_every_version_of_python() -> None:
     """The tests run in the oldest and in the newest version that is supported."""
-    assert fingerprint.code_digest(NEWER_SYNTAX)[:16] == "8a26858baabda3dd"
+    assert source_code.code_digest(NEWER_SYNTAX)[:16] == "8a26858baabda3dd"
 
 
 def test_comments_docstrings_and_layout_are_no_code(package: Path) -> None:

@@ -27,7 +27,7 @@ from nbutils.errors import UserError
 from nbutils.notebooks import cloud, execute, exercises
 from nbutils.results import tables as results_tables
 from nbutils.results.tables import PUBLISHED, available, measured, read_manifests, without_manifest
-from nbutils.runs import fingerprint
+from nbutils.runs import source_code
 from nbutils.runs.types import BEFORE_VERSIONS
 
 MAIN_TIER = "tiny"  # whose runs the stage pages show, where there is a choice
@@ -111,7 +111,7 @@ def stamp(name: str, parameters: dict[str, str], root: Path) -> str:
     digest = hashlib.sha256(json.dumps([name, parameters]).encode())
     source = execute.sources(root)[name]
     digest.update(execute.source_digest(source).encode())
-    digest.update(fingerprint.code_digest(source.read_text("utf-8")).encode())
+    digest.update(source_code.code_digest(source.read_text("utf-8")).encode())
     digest.update(tables_digest(root).encode())
     return digest.hexdigest()
 
@@ -132,7 +132,7 @@ def tables_digest(root: Path) -> str:
 def explored(root: Path) -> None:
     """Write the explore page's data unless they were made of the same tables by the same code."""
     place, mark = root / GENERATED / "explore", root / EXECUTED / "explore.stamp"
-    wanted = tables_digest(root) + fingerprint.module_digest("book.explore")
+    wanted = tables_digest(root) + source_code.module_digest("book.explore")
     if not (place.is_dir() and mark.exists() and mark.read_text("utf-8") == wanted):
         mark.unlink(missing_ok=True)
         explore.write(root, place)

@@ -28,7 +28,7 @@ from nbutils.protocol.pairing import from_parameters
 from nbutils.protocol.plan import Plan
 from nbutils.results import tables as results
 from nbutils.results.project import Project
-from nbutils.runs import fingerprint
+from nbutils.runs import source_code
 from nbutils.runs.types import Run
 
 
@@ -139,7 +139,7 @@ class Session:
         A module is named ``room.module``, such as ``analysis.bootstrap``.
         """
         named = modules or (f"protocol.{self.name}",)
-        return Markdown("\n".join(f"```python\n{fingerprint.core(name)}```\n" for name in named))
+        return Markdown("\n".join(f"```python\n{source_code.core(name)}```\n" for name in named))
 
     # --- One pairing, measured
 

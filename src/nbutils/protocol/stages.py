@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbutils.runs.fingerprint import module_digest
+from nbutils.runs.source_code import module_digest
 from nbutils.runs.types import Progress
 
 StageFunction = Callable[[Any, dict[str, Path], Path, Progress], None]

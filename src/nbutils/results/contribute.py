@@ -26,7 +26,7 @@ from nbutils.results.project import Project
 from nbutils.results.rows import MODEL_STAGES, of_tier
 from nbutils.results.tables import CONTRIBUTED, MANIFESTS, read_manifests
 from nbutils.runs import dag
-from nbutils.runs.fingerprint import module_digest
+from nbutils.runs.source_code import module_digest
 from nbutils.runs.store import Store
 from nbutils.runs.types import Manifest, Run
 
