@@ -9,7 +9,7 @@ import pytest
 from nbutils.analysis import gains, inference
 from nbutils.config.design import Pairing
 from nbutils.config.tiers import load_tier
-from nbutils.notebooks import answers, checks
+from nbutils.notebooks import checks, gaps
 from support.tiny import REPOSITORY
 
 TIER = load_tier("workshop", REPOSITORY)
@@ -126,7 +126,7 @@ def test_the_right_answer_passes_and_is_told_why(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_dots_are_a_gap(name: str) -> None:
-    with pytest.raises(answers.GapError, match=f"`{name}` is still a gap: put .* place of the dot"):
+    with pytest.raises(gaps.GapError, match=f"`{name}` is still a gap: put .* place of the dot"):
         CHECKS[name][0](...)
 
 
@@ -199,14 +199,14 @@ WRONG: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("name", "answer", "message"), WRONG)
 def test_a_wrong_answer_is_explained(name: str, answer: Any, message: str) -> None:
-    with pytest.raises(answers.GapError, match=message):
+    with pytest.raises(gaps.GapError, match=message):
         CHECKS[name][0](answer)
 
 
 def test_a_clear_gain_or_loss_must_be_called_so() -> None:
     clear = GAINS.assign(low=0.1, high=0.9)
     assert checks.reading("a gain", clear).startswith("Right")
-    with pytest.raises(answers.GapError, match="whole interval lies above zero"):
+    with pytest.raises(gaps.GapError, match="whole interval lies above zero"):
         checks.reading("not told apart", clear)
 
 
@@ -216,4 +216,4 @@ def test_without_extraction_before_there_is_no_fall() -> None:
 
 
 def test_a_notebook_shows_the_explanation_alone() -> None:
-    assert answers.GapError("Do this.")._render_traceback_() == ["Not yet. Do this."]
+    assert gaps.GapError("Do this.")._render_traceback_() == ["Not yet. Do this."]

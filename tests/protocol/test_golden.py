@@ -27,6 +27,7 @@ from nbutils.protocol import (
     diagnose,
     fetch_model,
     forward,
+    lora,
     measure_extraction,
     measure_proxies,
     measure_utility,
@@ -37,7 +38,6 @@ from nbutils.protocol import (
     prepare_model,
     prepare_suite,
     sample_corpus,
-    self_train,
     trace,
     training,
     tree_scorer,
@@ -214,10 +214,10 @@ EDITS = {
     ),
     "EOS is not learnt": Edit("self_train-qwen3", models, "[bos, *ids, eos]", "[bos, *ids]"),
     "an adapter of another scale": Edit(
-        "self_train-gpt_neox", self_train, "=p.lora.alpha", "=1.01 * p.lora.alpha"
+        "self_train-gpt_neox", lora, "=p.lora.alpha", "=1.01 * p.lora.alpha"
     ),
     "an adapter that begins elsewhere": Edit(
-        "self_train-gpt_neox", self_train, "manual_seed(p.seed)", "manual_seed(0)"
+        "self_train-gpt_neox", lora, "manual_seed(p.seed)", "manual_seed(0)"
     ),
     # perturb_weights, trace
     "noise that is 1 % larger": Edit(
