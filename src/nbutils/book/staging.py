@@ -110,7 +110,8 @@ def check(notebook: NotebookNode, name: str, keys: set[str]) -> None:
 def introduce(notebook: NotebookNode, name: str, root: Path, manifests: pd.DataFrame) -> None:
     """Say so under the title of a page that is not what its source, or its stages, make now.
 
-    ``manifests`` are rows of ``results.manifests``.
+    The opening page answers first: there it stands below the chart. ``manifests`` are rows of
+    ``tables.manifests``.
     """
     if all(c.get("execution_count") is None for c in notebook.cells if c.cell_type == "code"):
         notes = [
@@ -124,27 +125,29 @@ def introduce(notebook: NotebookNode, name: str, root: Path, manifests: pd.DataF
                 "The source of this page was edited after it was executed. Text, code and results "
                 "below are those of its execution."
             )
-    for number, note in enumerate(notes):
-        content = f":::{{note}}\n{note}\n:::"
-        cell = nbformat.v4.new_markdown_cell(content, id=f"introduction-{number}")
-        notebook.cells.insert(1 + number, cell)
+    if notes:
+        content = ":::{note}\n" + "\n\n".join(notes) + "\n:::"
+        prose = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "markdown"]
+        place = prose[1] if name == "opening" else 1
+        note = nbformat.v4.new_markdown_cell(content, id="introduction")
+        notebook.cells.insert(place, note)
 
 
 def _of_earlier_versions(notebook: NotebookNode, manifests: pd.DataFrame) -> list[str]:
-    """A sentence per tier behind a page whose stages would give other results now."""
+    """A sentence on the results behind a page that its stages would not give now, if any are."""
     if manifests.empty:
         return []
     behind = manifests[manifests["key"].str[:10].isin(_named(notebook))]
     every = manifests.groupby("results")["stage"].nunique()
-    notes = []
+    labels: dict[str, list[str]] = {}
     for label, stages in history.earlier(behind).items():
-        which = "all its stages" if len(stages) == every[label] else ", ".join(stages)
-        tier = label.partition(" ")[0]
-        notes.append(
-            f"The results of *{label}* are of earlier versions of {which}: they stand as they were "
-            f"measured then, and `nbutils run {tier}` computes them as the stages are now."
-        )
-    return notes
+        whole = len(stages) == every[label]
+        labels.setdefault("all stages" if whole else ", ".join(stages), []).append(f"*{label}*")
+    return [
+        f"The results of {', '.join(names)} are of earlier versions of {stages}: they stand as "
+        "they were measured then. `nbutils run TIER` computes a tier as the stages are now."
+        for stages, names in labels.items()
+    ]
 
 
 def _named(notebook: NotebookNode) -> set[str]:

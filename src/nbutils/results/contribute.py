@@ -281,7 +281,10 @@ def _check_rows(rows: dict[str, pd.DataFrame], runs: list[Run], store: Store) ->
     extraction = {run.name: store.key(run) for run in runs if run.stage == "measure_extraction"}
     expected = {store.key(r): extraction[r.name] for r in runs if r.stage == "measure_utility"}
     states, utility, passages = rows["states"], rows["utility"], rows["extraction"]
-    asked = {tuple(part["passage"]) for _, part in passages.groupby("state")}
+    asked = {
+        tuple(zip(part["passage"], part["split"], strict=True))
+        for _, part in passages.groupby("state")
+    }
     plain = {*ITEM, *expected}
     normed = _by_norm(utility, states["state"])
     if (
