@@ -191,6 +191,7 @@ def stage(source: Path, target: Path, manifests: pd.DataFrame, root: Path) -> No
         staging.check(notebook, name, keys)
     cloud.introduce(notebook, cloud.buttons(name, root))
     staging.introduce(notebook, name, root, manifests)
+    staging.show_method(notebook, name, root)
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             spec = output.get("data", {}).pop(parts.MIME, None)

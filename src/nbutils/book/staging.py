@@ -17,6 +17,9 @@ from nbutils.errors import UserError
 from nbutils.escaping import for_page
 from nbutils.notebooks import execute
 from nbutils.results import history
+from nbutils.runs import source_code
+
+METHOD = "s.method("
 
 
 class FooterError(UserError):
@@ -161,6 +164,32 @@ def _source(notebook: NotebookNode) -> str | None:
     """Digest of the source that a notebook was converted from."""
     digest: str | None = notebook.metadata.get("nbutils", {}).get("source_sha256")
     return digest
+
+
+def show_method(notebook: NotebookNode, name: str, root: Path) -> None:
+    """Print the method on a stage's page that has not printed it: the core of its module, as it is.
+
+    A page that nobody executed has a cell for it. One that was executed before its source had that
+    cell gets it, and the prose before it, in front of its last section.
+    """
+    source = nbformat.read(execute.convert(name, root), as_version=4)
+    calls = [i for i, cell in enumerate(source.cells) if cell.source.startswith(METHOD)]
+    if not calls:
+        return
+    prose, call = source.cells[calls[0] - 1 : calls[0] + 1]
+    there = [cell for cell in notebook.cells if cell.source.startswith(METHOD)]
+    if not there:
+        titles = ("## Where this comes from", "## Runs behind")
+        last = (i for i, cell in enumerate(notebook.cells) if cell.source.startswith(titles))
+        place = next(last, len(notebook.cells))
+        prose["id"], call["id"] = "method-prose", "method-code"  # others may have theirs
+        notebook.cells[place:place] = [prose, call]
+        there = [call]
+    for cell in there:
+        if not cell.outputs:
+            modules = re.findall(r'"([\w.]+)"', cell.source) or [f"protocol.{name}"]
+            shown = {"text/markdown": source_code.printed(*modules)}
+            cell.outputs = [nbformat.v4.new_output("display_data", shown)]
 
 
 def check_site(pages: Path, site: Path) -> None:

@@ -138,8 +138,7 @@ class Session:
 
         A module is named ``room.module``, such as ``analysis.bootstrap``.
         """
-        named = modules or (f"protocol.{self.name}",)
-        return Markdown("\n".join(f"```python\n{source_code.core(name)}```\n" for name in named))
+        return Markdown(source_code.printed(*(modules or (f"protocol.{self.name}",))))
 
     # --- One pairing, measured
 

@@ -89,3 +89,8 @@ def core(name: str) -> str:
     ends = (i for i, line in enumerate(lines) if line.startswith("# ---"))
     end = next(ends, len(lines))
     return "".join(lines[:end]).strip("\n") + "\n"
+
+
+def printed(*names: str) -> str:
+    """The cores of some modules as Markdown, one block of code each."""
+    return "\n".join(f"```python\n{core(name)}```\n" for name in names)
