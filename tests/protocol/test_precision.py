@@ -77,7 +77,7 @@ def test_activations_are_computed_again_where_one_row_does_not_fit(
             raise torch.OutOfMemoryError
         return real(model, rows, index)
 
-    monkeypatch.setattr(packing, "loss_sum", small)
+    monkeypatch.setattr(training, "loss_sum", small)
     with pytest.warns(UserWarning, match="going on with gradient checkpointing"):
         found = training.fit(model, packed, tiny.recipe(steps=3), 0, tiny.silent)
     assert found == pytest.approx(whole, rel=1e-5)
