@@ -49,6 +49,12 @@ def project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project
 
 
+@pytest.mark.parametrize("profile", sorted((REPOSITORY / PROFILES).glob("*/config.yaml")))
+def test_a_profile_names_a_snakefile_that_is_there(profile: Path) -> None:
+    snakefile = yaml.safe_load(profile.read_text("utf-8"))["snakefile"]
+    assert (REPOSITORY / snakefile).is_file()
+
+
 def call(project: Path, *arguments: str | Path, **environment: str) -> tuple[int, str]:
     """Run a command in a project; its status, and all that it said."""
     said = subprocess.run(
