@@ -9,11 +9,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nbutils import cli
+from nbutils.config import tiers
+from nbutils.protocol.plan import Plan
 from nbutils.runs import source_code
 from support import tiny
 from support.project import Answer, nbutils, new_project
 
-pytest_plugins = ["support.built", "support.contributed", "support.specs"]
+pytest_plugins = ["support.built", "support.contributed", "support.small_runs", "support.specs"]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,6 +32,12 @@ def _fresh_code_digest() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     return tiny.tokenizer()
+
+
+@pytest.fixture
+def plan(project: Path) -> Plan:
+    """The runs of the tier smoke, in a project of its own."""
+    return Plan("smoke", tiers.load_tier("smoke", project), encoder=True)
 
 
 @pytest.fixture(params=tiny.ARCHITECTURES)

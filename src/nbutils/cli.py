@@ -63,9 +63,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="print what it will cost
 
 def _print_card(runs: list[Run], planned: Plan, project: Project, workers: int) -> None:
     """Print what the missing ones among some runs will cost."""
-    todo = [run for run in runs if project.store.finished(run) is None]
-    published = [m for part in project.published.values() for m in part]
-    card = cost_card.card(todo, planned, project.store, published, workers)
+    card = project.card(runs, planned, workers)
     rows = cost_card.rows(card)
     table = Table(*rows.columns, box=None, pad_edge=False)
     for row in rows.itertuples(index=False):

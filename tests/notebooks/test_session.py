@@ -63,6 +63,8 @@ def test_contrasts_show_verdicts_and_what_had_to_be_exceeded(published: Path) ->
         ("rounds", {"root": "nowhere"}, "'root'"),
         ("proxies_fail", {"root": ".", "seed": -1}, "'seed' is -1"),
         ("workshop/2_train", {"tier": "workshop", "student": 3, "seed": 0}, "'student' is 3"),
+        ("self_train", {"tier": "tinny"}, "'tinny'.*'tiny'\\?"),
+        ("pairing", {"tier": "smoke", "source": "neo-small"}, "'neo-small'.*'neox-small'\\?"),
     ],
 )
 def test_a_wrong_parameter_opens_nothing(
@@ -77,3 +79,13 @@ def test_an_exercise_names_its_tier_and_its_students_self_pairing(published: Pat
     s = session.open("workshop/4_extraction", given)
     assert s.plan.name == "workshop"
     assert str(s.pairing) == "qwen-small ← qwen-small T=1 full s3"
+
+
+def test_a_page_of_one_model_pairs_it_with_itself(published: Path) -> None:
+    s = session.open("prepare_model", {"tier": "smoke", "model": "llama-small"})
+    assert str(s.pairing) == "llama-small ← llama-small T=1 full s0"
+
+
+def test_an_exercise_of_two_sources_pairs_the_first_with_itself(published: Path) -> None:
+    given = {"tier": "workshop", "source": "neox-small", "other": "llama-small", "seed": 0}
+    assert session.open("workshop/1_sample", given).pairing.student == "neox-small"

@@ -1,5 +1,6 @@
 """A session: what a notebook asks it for, in a project whose stages make numbers up."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from nbutils.config.notebook_parameters import NOTEBOOKS
 from nbutils.errors import ParameterError
 from nbutils.notebooks.session import Session
 from nbutils.results.project import Project
+from nbutils.runs import executor
+from nbutils.runs.types import RunError
 from support import contributed
 
 MODELS = {"source": "llama-small", "student": "neox-small"}
@@ -59,3 +62,23 @@ def test_a_run_of_another_stage_is_refused(root: Path) -> None:
         s.own(s.plan.suite())
     suite = opened("prepare_suite", root)
     assert suite.own(suite.plan.suite()).stage == "prepare_suite"
+
+
+def test_runs_that_are_computed_together_fit_by_what_published_ones_took(
+    ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that has computed none yet, their memory says how many fit side by side."""
+    shutil.rmtree(ours / "runs")
+    s = opened("self_train", ours, **MODELS)
+    published = s.project.published[contributed.TIER]
+    asked: list[float] = []
+
+    def jobs(threads: int, memory: float) -> int:
+        asked.append(memory)
+        raise RunError("enough")
+
+    monkeypatch.setattr(executor, "jobs", jobs)
+    with pytest.raises(RunError, match="enough"):
+        s.compute_all([s.plan.self_train(s.pairing)])
+    stages = {"prepare_model", "sample_corpus", "self_train"}
+    assert asked == [max(m.peak_memory_mib for m in published if m.stage in stages)]

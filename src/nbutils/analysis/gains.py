@@ -149,7 +149,7 @@ def gains(measured: Accuracy, states: pd.DataFrame) -> pd.DataFrame:
 
     The suite's accuracy is the unweighted mean over its tasks. ``low`` and ``high`` limit the
     95 % interval over documents and seeds, ``detectable`` is the smallest true gain that a test
-    at 5 % finds with 80 % power (see ``resampling``). Of a task that defines ``acc_norm``, the same
+    at 5 % finds with 80 % power (see ``bootstrap``). Of a task that defines ``acc_norm``, the same
     numbers by it stand in the columns named with ``NORM`` behind; the suite is of ``acc`` alone.
     """
     before = untouched_of(states)

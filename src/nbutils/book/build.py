@@ -182,8 +182,11 @@ def stage_page(name: str, root: Path) -> Path:
 def stage(source: Path, target: Path, manifests: pd.DataFrame, root: Path) -> None:
     """Copy a notebook to the book's pages, its charts turned into what the page can draw.
 
-    ``manifests`` are rows of ``results.manifests``. Raises ``PageError`` for a hollow or stale
-    page, and ``FooterError`` where a chart has no runs.
+    ``manifests`` are rows of ``tables.manifests``.
+
+    Raises:
+        PageError: The page is hollow or stale.
+        FooterError: A chart has no runs behind it.
     """
     notebook, name = nbformat.read(source, as_version=4), target.stem
     if source.parent != root / execute.CONVERTED:  # a source that no tier has executed

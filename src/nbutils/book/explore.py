@@ -42,8 +42,8 @@ Choices = Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]
 class TierData:
     """Everything that is known of one tier, ready to be asked for one cell.
 
-    ``tables`` are those of ``results.read``, ``choices`` what ``measured`` makes of them,
-    ``manifests`` rows of ``results.manifests``, ``sampled`` the documents or None where none were
+    ``tables`` are those of ``tables.read``, ``choices`` what ``measured`` makes of them,
+    ``manifests`` rows of ``tables.manifests``, ``sampled`` the documents or None where none were
     published, ``origins`` where models come from that the pairing notebook does not know by name.
     """
 

@@ -19,7 +19,13 @@ from nbutils.notebooks import execute
 from nbutils.results import history
 from nbutils.runs import source_code
 
-METHOD = "s.method("
+METHOD = "s.method("  # how the cell begins that prints the method
+KEY = re.compile(r"<code>([0-9a-f]{10})</code>")  # as a footer shows the key of a run
+REMEDY = "execute it again (nbutils publish TIER for a published one)"
+
+
+class PageError(UserError):
+    """A page is hollow or stale."""
 
 
 class FooterError(UserError):
@@ -41,7 +47,7 @@ def add(notebook: NotebookNode, name: str, tiers: Iterable[str]) -> int:
     if drawn and not said:
         raise FooterError(
             f"page {name} has a chart and says nothing of the runs behind it: end it with "
-            "charts.provenance or charts.made_by, or footers.note where there are no runs"
+            "s.footer or s.footer_of, or s.note where there are no runs"
         )
     for data in drawn:
         data["text/html"] += said[-1] + _repeat(commands(notebook, name, tiers, said[-1]))
@@ -49,7 +55,7 @@ def add(notebook: NotebookNode, name: str, tiers: Iterable[str]) -> int:
 
 
 def commands(notebook: NotebookNode, name: str, tiers: Iterable[str], said: str) -> list[str]:
-    """What a person types to make a page's charts again, one command a tier that it speaks of."""
+    """What a person types to make a page's charts again, one command per tier that it names."""
     given = [f"-p {key} {shlex.quote(str(value))}" for key, value in parameters(notebook).items()]
     once = " ".join([f"nbutils notebook {name}", *given])
     spoken = [tier for tier in dict.fromkeys(tiers) if f">{for_page(tier)} · " in said]
@@ -76,16 +82,6 @@ def _repeat(lines: Iterable[str]) -> str:
     )
 
 
-KEY = re.compile(r"<code>([0-9a-f]{10})</code>")  # as charts.provenance shows it
-
-
-_REMEDY = "execute it again (nbutils publish TIER for a published one)"
-
-
-class PageError(UserError):
-    """A page is hollow or stale."""
-
-
 def check(notebook: NotebookNode, name: str, keys: set[str]) -> None:
     """Raise unless a page may be shown. ``keys`` are those of all runs with a manifest.
 
@@ -100,13 +96,13 @@ def check(notebook: NotebookNode, name: str, keys: set[str]) -> None:
     if skipped or failed or not outputs:
         why = f"a cell failed with {failed[0]}" if failed else "no cell printed anything"
         why = f"{skipped} of {len(code)} cells were not executed" if skipped else why
-        raise PageError(f"page {name} is hollow, {why}: {_REMEDY}")
+        raise PageError(f"page {name} is hollow, {why}: {REMEDY}")
     named = _named(notebook)
     # a report of one pairing measures more than its tier, so some may be of no table
     if named and named.isdisjoint(key[:10] for key in keys):
         raise PageError(
             f"page {name} is stale, none of the runs that it names has rows in a table, for "
-            f"instance {min(named)}: {_REMEDY}"
+            f"instance {min(named)}: {REMEDY}"
         )
 
 

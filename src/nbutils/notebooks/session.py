@@ -33,41 +33,36 @@ from nbutils.runs.types import Run
 
 
 class Session:
-    """What a notebook works with: its checked parameters, a project, and ways to show things."""
+    """What a notebook works with: a project, the runs it asks for, and ways to show things.
+
+    ``plan`` holds the runs of the tier that its parameters name, ``pairing`` their source and their
+    student with the settings. A page of tables has neither.
+    """
+
+    plan: Plan
+    pairing: Pairing
 
     def __init__(self, name: str, values: Parameters, project: Project) -> None:
-        """Open a notebook; ``values`` are its checked parameters."""
-        self.name, self.values, self.project = name, values, project
-
-    # --- Runs of a tier
-
-    @cached_property
-    def _asked(self) -> tuple[Plan, Pairing]:
-        """The plan and the pairing that the parameters ask for.
+        """Open a notebook; ``values`` are its checked parameters.
 
         Raises:
             ParameterError: There is no such tier or model, or the tier cannot take what was given.
         """
-        values: Any = self.values
-        plan = self.project.plan(values.tier)
+        self.name, self.project = name, project
+        chosen: dict[str, Any] = values.model_dump()
+        if "tier" not in chosen:  # a page of tables
+            return
+        self.plan = project.plan(chosen["tier"])
+        models = [chosen[role] for role in ("source", "student", "model") if role in chosen]
         if isinstance(values, ReportNotebook):
-            return from_parameters(values, plan)
-        given = values.model_dump()
-        student = given.get("student", given.get("source", given.get("model")))
-        names = ("temperature", "method", "seed")
-        chosen = {name: given[name] for name in names if name in given}
-        pairing = Pairing(given.get("source", student), student, **{"temperature": 1.0} | chosen)
-        return plan, pairing
+            self.plan, self.pairing = from_parameters(values, self.plan)
+        elif models:  # a page of one model pairs it with itself
+            settings = {"temperature": 1.0} | {
+                key: chosen[key] for key in ("temperature", "method", "seed") if key in chosen
+            }
+            self.pairing = Pairing(models[0], models[-1], **settings)
 
-    @property
-    def plan(self) -> Plan:
-        """The runs of the tier."""
-        return self._asked[0]
-
-    @property
-    def pairing(self) -> Pairing:
-        """The source and the student that the parameters name, with their settings."""
-        return self._asked[1]
+    # --- Runs of a tier
 
     def own(self, run: Run) -> Run:
         """The run itself, where this notebook is the page of its stage.
@@ -120,12 +115,10 @@ class Session:
 
     def cost(self, runs: Iterable[Run]) -> HTML:
         """What some runs will take on this machine; those that exist cost nothing."""
-        store = self.project.store
-        missing = [run for run in runs if store.finished(run) is None]
-        published = [m for part in self.project.published.values() for m in part]
-        card = cost_card.card(missing, self.plan, store, published, workers=1)
+        card = self.project.card(runs, self.plan, workers=1)
         said = tables.sentences(cost_card.sentences(card)).data
-        return HTML(tables.table(cost_card.rows(card)).data + said if missing else said)
+        empty = card.stages.empty
+        return HTML(said if empty else tables.table(cost_card.rows(card)).data + said)
 
     def read_as(self, *models: str) -> HTML:
         """How models of the tier are read: what begins with BOS, which shortcuts are right."""

@@ -1,7 +1,7 @@
 """Scoring for lm-eval: requests that begin alike share their tokens in one forward pass.
 
 The choices of an item share its context, and the items of a document share what stands before
-them. Sorted, the requests form prefix trees (see ``passes``), so a shared prefix is read once and
+them. Sorted, the requests form prefix trees (see ``forward``), so a shared prefix is read once and
 no token is padding. A model for which trees are not right reads its requests one by one.
 
 The numbers are those of lm-eval's own passes with ``logits_cache=False``. Its cache (version

@@ -189,7 +189,7 @@ def read_manifests(content: bytes) -> list[Manifest]:
 
 
 def _table(name: str, content: bytes) -> pd.DataFrame:
-    """A table with the columns and types that ``tables.tables`` gives it."""
+    """A table with the columns and types that ``rows.of_tier`` gives it."""
     columns = COLUMNS[name]
     kinds = {c: "text" if c in TEXT else "numbers" for c in columns}
     kinds |= {column: "True or False" for table, column in FLAGS if table == name}

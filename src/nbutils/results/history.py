@@ -11,7 +11,7 @@ from nbutils.runs.eta import duration
 def tiers(manifests: pd.DataFrame) -> pd.DataFrame:
     """One row a result label: runs, days, machines, time spent and the commits that ran.
 
-    ``manifests`` are rows of ``results.manifests``.
+    ``manifests`` are rows of ``tables.manifests``.
     """
     return _by(manifests, "results", _tier)
 

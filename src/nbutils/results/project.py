@@ -5,11 +5,13 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from nbutils.config.tiers import project_root
-from nbutils.protocol import plan, stages
+from nbutils.protocol import cost_card, plan, stages
 from nbutils.protocol.compute import compute
+from nbutils.protocol.cost_card import Card
 from nbutils.protocol.plan import Plan
 from nbutils.results import tables
 from nbutils.runs import executor
+from nbutils.runs.dag import each_once
 from nbutils.runs.executor import Report
 from nbutils.runs.store import Store
 from nbutils.runs.types import Manifest, Run
@@ -78,5 +80,21 @@ class Project:
         return executor.compute_one(run, self.store, compute, threads)
 
     def compute_all(self, runs: Iterable[Run], threads: int) -> None:
-        """Compute several runs side by side, and first whatever they need."""
-        executor.compute_all(runs, self.store, compute, threads)
+        """Compute several runs side by side, after what they need, and print a line for each.
+
+        Runs that failed before are tried again.
+
+        Raises:
+            RunError: Some run failed; the others are finished.
+        """
+
+        def report(done: Run, seconds: float, count: int, total: int, left: float | None) -> None:
+            print(f"{count}/{total} {done.stage} · {done.name} ({seconds:.0f} s)")
+
+        self.execute(each_once(list(runs)), threads, report, retry_failed=True)
+
+    def card(self, runs: Iterable[Run], plan: Plan, workers: int) -> Card:
+        """What those of some runs that are missing will cost on this machine."""
+        missing = [run for run in runs if self.store.finished(run) is None]
+        published = [m for part in self.published.values() for m in part]
+        return cost_card.card(missing, plan, self.store, published, workers)

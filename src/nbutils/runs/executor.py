@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from nbutils.errors import UserError
 from nbutils.runs import environment, failures, garbage
-from nbutils.runs.dag import each_once, with_inputs
+from nbutils.runs.dag import with_inputs
 from nbutils.runs.eta import Seconds, durations, failed_before, peak_memory, remaining
 from nbutils.runs.store import Store
 from nbutils.runs.types import (
@@ -133,22 +133,6 @@ def compute_one(run: Run, store: Store, compute: Compute, threads: int) -> Path:
                     store, needed, compute, threads, lambda s: bar.update(int(100 * s) - bar.n)
                 )
     return store.path(run)
-
-
-def compute_all(wanted: Iterable[Run], store: Store, compute: Compute, threads: int) -> None:
-    """Compute several runs in parallel, after their inputs, and print one line per run.
-
-    Runs that failed before are retried.
-
-    Raises:
-        RunError: Some run failed; the others are finished.
-    """
-
-    def report(done: Run, seconds: float, count: int, total: int, left: float | None) -> None:
-        print(f"{count}/{total} {done.stage} · {done.name} ({seconds:.0f} s)")
-
-    runs = each_once(list(wanted))
-    execute(runs, store, compute, threads, store.all(), report, retry_failed=True)
 
 
 def execute(
