@@ -83,9 +83,9 @@ def test_the_relational_rules_find_the_planted_effect(
 def test_the_decoupling_rule_finds_the_planted_effect(planted: tuple[Tables, str]) -> None:
     """Kept and forgotten, lost and remembered, or in between."""
     tables, effect = planted
-    cells = experiments.decoupling_pairings(tables["gains"], tables["falls"])
-    assert cells["fall_low"].le(cells["fall"]).all()
-    judged = verdicts.decoupling_verdicts(cells)
+    pairings = experiments.decoupling_pairings(tables["gains"], tables["falls"])
+    assert pairings["fall_low"].le(pairings["fall"]).all()
+    judged = verdicts.decoupling_verdicts(pairings)
     assert full(judged) == effect
     assert len(memorization_decoupling.decoupling_table(judged)) == len(judged)
 
@@ -93,8 +93,8 @@ def test_the_decoupling_rule_finds_the_planted_effect(planted: tuple[Tables, str
 def test_controls_tell_what_self_training_adds(planted: tuple[Tables, str]) -> None:
     """Planted: controls halve extraction; rate zero leaves everything as it was."""
     tables, effect = planted
-    cells = experiments.decoupling_pairings(tables["gains"], tables["falls"])
-    implied = verdicts.control_implications(tables["contrasts"], cells)
+    pairings = experiments.decoupling_pairings(tables["gains"], tables["falls"])
+    implied = verdicts.control_implications(tables["contrasts"], pairings)
     frozen = implied[implied["source"].eq("rate zero")]
     assert frozen[["gain", "fall"]].eq(0).all(axis=None)
     assert frozen["forgets"].eq("less").all()
@@ -123,8 +123,8 @@ def test_a_control_that_does_the_work_is_told(low: float, planted: tuple[Tables,
     falls = tables["falls"].copy()
     noise = falls["source"].eq("noise") & falls["experiment"].eq("controls")
     falls.loc[noise, ["fall", "low", "high"]] = [1.0, low, 1.0]
-    cells = experiments.decoupling_pairings(tables["gains"], falls)
-    implied = verdicts.control_implications(tables["contrasts"], cells)
+    pairings = experiments.decoupling_pairings(tables["gains"], falls)
+    implied = verdicts.control_implications(tables["contrasts"], pairings)
     said = memorization_decoupling.special(implied).set_index("control")["reason"]
     does = effect == "contradicted" and low == 1
     assert ("does not need the direction" in said["noise"]) == does
@@ -210,23 +210,23 @@ def test_rules_say_nothing_of_nothing(tmp_path: Path) -> None:
     """Without tables every rule gives an empty table, not an error."""
     tables = load(tmp_path)
     gains, falls, contrasts = tables["gains"], tables["falls"], tables["contrasts"]
-    cells = experiments.decoupling_pairings(gains, falls)
+    pairings = experiments.decoupling_pairings(gains, falls)
     points = predictors.pairing_points(tables["proxies"], gains)
     judged = verdicts.judged(contrasts, "ordering")
     stops = experiments.stopping_rule(falls, gains)
-    implied = verdicts.control_implications(contrasts, cells)
+    implied = verdicts.control_implications(contrasts, pairings)
     recipes = experiments.recipe_gains(experiments.with_memory(gains, falls))
     left_out = predictors.useful(predictors.left_out(points))
     rounds = experiments.round_rows(gains, falls, tables["corpora"])
     frames = [
         judged, contrast_table(judged), verdicts.across_students(judged), verdicts.overall(judged),
-        contrast_table(verdicts.across_students(judged)), cells, implied, stops, recipes,
+        contrast_table(verdicts.across_students(judged)), pairings, implied, stops, recipes,
         predictors.proxy_verdicts(predictors.proxy_correlations(points)), left_out, rounds,
-        verdicts.decoupling_verdicts(cells), experiments.temperature_trades(tables["corpora"]),
+        verdicts.decoupling_verdicts(pairings), experiments.temperature_trades(tables["corpora"]),
         experiments.temperature_rows(tables["corpora"], gains, falls),
         relational_utility.by_domain(gains, tables["models"]),
         memorization_decoupling.controls_table(implied),
-        memorization_decoupling.decoupling_table(verdicts.decoupling_verdicts(cells)),
+        memorization_decoupling.decoupling_table(verdicts.decoupling_verdicts(pairings)),
         memorization_decoupling.special(implied),
         pd.DataFrame(relational_utility.seeds(gains)), relational_utility.starts(gains),
         trajectories.stops_table(stops),

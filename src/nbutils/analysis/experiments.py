@@ -1,33 +1,37 @@
-"""Rows per experiment: memorization, trajectories, rounds, temperatures, recipes."""
+"""Rows of each experiment: memorization, trajectories, rounds, temperatures, recipes."""
 
 import numpy as np
 import pandas as pd
 
 from nbutils.analysis import inference
 from nbutils.analysis.gains import SUITE
-from nbutils.analysis.verdicts import LEVEL, NOT_TOLD, corrected, groups_of
+from nbutils.analysis.verdicts import LEVEL, NOT_DISTINGUISHED, corrected, groups_of
 from nbutils.config.design import LABELS, TEMPERATURE
 
 # ---------------------------------------------------------------- memorization
 
 
 def with_memory(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
-    """One row a trained cell: its suite gain beside its held-out extraction, before and after."""
+    """One row per pairing or control: the suite's gain, and held-out extraction before and after.
+
+    The fall and its limits are ``fall``, ``fall_low`` and ``fall_high``. The extraction of the
+    untouched student is ``before_share``, with limits ``before_share_low`` and ``_high``.
+    """
     suite = gains[gains["task"].eq(SUITE)]
     held_out = falls[falls["split"].eq("held_out")]
     columns = ["share", "share_low", "share_high"]
-    plain = held_out[held_out["experiment"].eq("untouched")].set_index(["results", "student"])
+    untouched = held_out[held_out["experiment"].eq("untouched")].set_index(["results", "student"])
     memory = held_out.rename(columns={"low": "fall_low", "high": "fall_high"})
     counts = ["passages", "before", "after", *columns, "fall", "fall_low", "fall_high"]
     keys = ["results", *LABELS]
     rows = suite.merge(memory[[*keys, *counts]], on=keys)
-    return rows.join(plain[columns].add_prefix("before_"), on=["results", "student"])
+    return rows.join(untouched[columns].add_prefix("before_"), on=["results", "student"])
 
 
 def decoupling_pairings(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
-    """``with_memory`` for the pairings and the controls of students that can forget.
+    """``with_memory`` for the pairings and controls of students that have something to forget.
 
-    Students that extract nothing before training cannot, and are left out.
+    Students that extract no passage before training are left out.
     """
     rows = with_memory(gains, falls)
     kinds = rows["experiment"].isin(["pairings", "controls"])
@@ -35,11 +39,11 @@ def decoupling_pairings(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFram
 
 
 def stopping_rule(falls: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
-    """For every trajectory the step at which to stop, chosen on the dev passages alone.
+    """One row per trajectory: the step at which to stop, chosen on the dev passages only.
 
-    It is the first measured step after which no dev passage is extracted, or the last step where
-    some always are. What it brings is reported on the held-out passages. Trajectories whose
-    student extracts no dev passage have nothing to choose by and are left out.
+    This is the first measured step at which no dev passage is extracted, or the last step if there
+    is none. Gain and fall at this step are reported, the fall on the held-out passages.
+    Trajectories whose untouched student extracts no dev passage offer no choice and are left out.
     """
     rows = []
     keys = ["results", "student", "source", "relation"]
@@ -51,12 +55,12 @@ def stopping_rule(falls: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
         gone = dev[dev["after"].eq(0)]
         step = int((gone if len(gone) else dev.tail(1))["step"].iloc[0])
         rows.append((*names, int(dev["before"].iloc[0]), step, len(gone) > 0))
-    chosen = pd.DataFrame(rows, columns=[*keys, "dev_before", "step", "all_gone"])
+    stops = pd.DataFrame(rows, columns=[*keys, "dev_before", "step", "all_gone"])
     path = with_memory(gains, falls)
     path = path[path["experiment"].eq("trajectories")]
     on = ["results", "student", "source", "step"]
     columns = ["before", "after", "fall", "fall_low", "fall_high", "gain", "low", "high"]
-    return chosen.astype({"step": "Int64"}).merge(path[[*on, *columns]], on=on)
+    return stops.astype({"step": "Int64"}).merge(path[[*on, *columns]], on=on)
 
 
 # ---------------------------------------------------------------- temperature and recipes
@@ -65,12 +69,12 @@ def stopping_rule(falls: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
 def temperature_rows(
     corpora: pd.DataFrame, gains: pd.DataFrame, falls: pd.DataFrame
 ) -> pd.DataFrame:
-    """One row a self pairing and temperature: coverage, fidelity, gain and extraction share.
+    """One row per self pairing and temperature: coverage, fidelity, gain and extraction share.
 
-    What describes a corpus is a mean over seeds; ``_low`` and ``_high`` are their range.
+    Columns about the corpus are means over seeds; ``_low`` and ``_high`` are the range over seeds.
     """
-    cells = with_memory(gains, falls)
-    own = cells[cells["experiment"].eq("pairings") & cells["relation"].eq("self")]
+    pairings = with_memory(gains, falls)
+    own = pairings[pairings["experiment"].eq("pairings") & pairings["relation"].eq("self")]
     columns = [
         *("distinct_1", "distinct_2", "distinct_3", "benchmark_words", "mean_log_prob"),
         *("fidelity", "passage_hits", "documents"),
@@ -83,62 +87,63 @@ def temperature_rows(
 
 
 def temperature_trades(corpora: pd.DataFrame) -> pd.DataFrame:
-    """Whether, for every source, coverage rises and fidelity falls at each step of temperature.
+    """One row per source: whether coverage rises and fidelity falls with each higher temperature.
 
-    Fidelity is judged by a larger relative where the source has one, else by the source itself.
+    Fidelity is measured by a larger relative where the source has one, else by the source itself.
     """
     rows = []
     base = corpora[corpora["round"].eq(1)]
     for keys, part in base.groupby(["results", "source"], sort=False):
-        judge = "fidelity" if part["fidelity"].notna().any() else "mean_log_prob"
-        steps = part.groupby("temperature")[["distinct_2", "benchmark_words", judge]].mean()
+        fidelity = "fidelity" if part["fidelity"].notna().any() else "mean_log_prob"
+        steps = part.groupby("temperature")[["distinct_2", "benchmark_words", fidelity]].mean()
         steps = steps.dropna().sort_index()
         if len(steps) < 2:
             continue
-        grows = bool((steps["distinct_2"].diff().dropna() > 0).all())
-        falls = bool((steps[judge].diff().dropna() < 0).all())
+        rises = bool((steps["distinct_2"].diff().dropna() > 0).all())
+        falls = bool((steps[fidelity].diff().dropna() < 0).all())
         reason = (
-            f"coverage {'rises' if grows else 'does not always rise'}, "
+            f"coverage {'rises' if rises else 'does not always rise'}, "
             f"fidelity {'falls' if falls else 'does not always fall'}"
         )
-        rows.append((*keys, len(steps), "yes" if grows and falls else "no", reason))
+        rows.append((*keys, len(steps), "yes" if rises and falls else "no", reason))
     return pd.DataFrame(rows, columns=["results", "source", "temperatures", "trade", "reason"])
 
 
-def recipe_gains(cells: pd.DataFrame) -> pd.DataFrame:
-    """Every recipe's gain on the suite, with a p-value against zero, corrected by Holm.
+def recipe_gains(pairings: pd.DataFrame) -> pd.DataFrame:
+    """One row per recipe: its gain on the suite, with a p-value corrected for their number (Holm).
 
-    ``cells`` are rows of ``with_memory``. One seed each: intervals speak about other items alone.
+    ``pairings`` are rows of ``with_memory``. Recipes have one seed each, so their intervals cover
+    other items but not other seeds.
     """
-    rows = cells[cells["experiment"].eq("recipes")].copy()
+    rows = pairings[pairings["experiment"].eq("recipes")].copy()
     rows["p_value"] = inference.p_values(rows["gain"], rows["error"], rows["degrees"])
     rows = corrected(rows, "results")
-    told = rows["p_value"].lt(LEVEL)
-    rows["effect"] = np.where(told, np.where(rows["gain"] > 0, "gain", "loss"), NOT_TOLD)
+    sign = np.where(rows["gain"] > 0, "gain", "loss")
+    rows["effect"] = np.where(rows["p_value"].lt(LEVEL), sign, NOT_DISTINGUISHED)
     rows["update"] = ["full" if pd.isna(rank) else f"LoRA, rank {rank}" for rank in rows["rank"]]
     return rows.reset_index(drop=True)
 
 
 def trajectories(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
-    """The rows of every trajectory, for ``frontier``."""
+    """One row per trajectory and step: ``with_memory`` for trajectories."""
     rows = with_memory(gains, falls)
     return rows[rows["experiment"].eq("trajectories")].reset_index(drop=True)
 
 
 def round_rows(gains: pd.DataFrame, falls: pd.DataFrame, corpora: pd.DataFrame) -> pd.DataFrame:
-    """One row a student and round: gain, extraction and the corpus that the round read."""
+    """One row per student and round: gain, extraction, and the corpus it was trained on."""
     rows = with_memory(gains, falls)
     later = rows[rows["experiment"].eq("rounds")]
     keys = ["results", "student"]
-    again = later[keys].drop_duplicates()
+    students = later[keys].drop_duplicates()
     first = rows[
         rows["experiment"].eq("pairings")
         & rows["relation"].eq("self")
         & rows["temperature"].eq(TEMPERATURE)
         & rows["method"].eq("full")
-    ].merge(again, on=keys)
+    ].merge(students, on=keys)
     at_one = corpora[corpora["temperature"].eq(TEMPERATURE)]
     by = ["results", "source", "round"]
     columns = ["distinct_1", "distinct_2", "distinct_3", "benchmark_words", "passage_hits"]
-    read = at_one.groupby(by, as_index=False)[[*columns, "mean_log_prob"]].mean()
-    return pd.concat([first, later], ignore_index=True).merge(read, on=by)
+    corpus = at_one.groupby(by, as_index=False)[[*columns, "mean_log_prob"]].mean()
+    return pd.concat([first, later], ignore_index=True).merge(corpus, on=by)

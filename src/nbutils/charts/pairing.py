@@ -8,7 +8,7 @@ from altair.typing import ChartType
 
 from nbutils.analysis.gains import SUITE
 from nbutils.analysis.inference import exact_interval
-from nbutils.analysis.verdicts import NOT_TOLD, reading
+from nbutils.analysis.verdicts import NOT_DISTINGUISHED, reading
 from nbutils.charts.parts import (
     GAIN,
     SIZE,
@@ -57,7 +57,7 @@ def gain_sentence(gains: pd.DataFrame, name: str) -> str:
     suite = gains[gains["task"].eq(SUITE)]
     low, high = suite[["low", "high"]].iloc[0]
     told = reading(low, high)
-    than = " from no change" if told == NOT_TOLD else ""
+    than = " from no change" if told == NOT_DISTINGUISHED else ""
     return f"{name}: {with_limits(suite)[0]} points on the suite, {told}{than}"
 
 

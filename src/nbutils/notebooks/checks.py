@@ -140,7 +140,7 @@ def gain(given: Any, before: pd.DataFrame, after: pd.DataFrame) -> str:
     return f"Right: {moved} of {len(change)} items changed sides, and only they say anything."
 
 
-READINGS = ("a gain", "a loss", verdicts.NOT_TOLD)
+READINGS = ("a gain", "a loss", verdicts.NOT_DISTINGUISHED)
 
 
 def reading(given: Any, gains: pd.DataFrame) -> str:
@@ -152,7 +152,7 @@ def reading(given: Any, gains: pd.DataFrame) -> str:
     right = verdicts.reading(low, high)
     if given == right:
         return f"Right: [{100 * low:+.2f}, {100 * high:+.2f}] points on the suite: {right}."
-    if right == verdicts.NOT_TOLD:
+    if right == verdicts.NOT_DISTINGUISHED:
         raise GapError(
             f"`reading` is {given!r}, but zero lies inside [{low:.4f}, {high:.4f}]: with other "
             "items the sign could have been the other"
