@@ -97,13 +97,13 @@ def run(
     planned = project.plan(tier)
     runs = [planned.named(*only)] if only else planned.all()
     if dry_run:
-        workers = executor.jobs(planned.tier.threads, eta.largest(project.recorded(runs)))
+        workers = executor.jobs(planned.tier.threads, eta.peak_memory(project.recorded(runs)))
         return _print_card(runs, planned, project, workers)
     with gpus.held(hold):
         if only:
             return _run_one(runs[0], project, planned.tier.threads, retry_failed)
         computed = _with_progress(runs, project, planned.tier.threads, retry_failed)
-    with garbage.blamed(project.store, project.store.all()):
+    with garbage.damage_reported(project.store, project.store.all()):
         written = collect.collect(tier, runs, project)
     place = tables.YOURS / tier
     if computed == 0 and not written:
@@ -149,7 +149,7 @@ def status() -> None:
     for tier in project.tiers():
         try:
             runs = project.plan(tier).all()
-            stages = eta.progress_of_stages(runs, store, eta.taken(project.recorded(runs)))
+            stages = eta.progress_of_stages(runs, store, eta.durations(project.recorded(runs)))
         except errors.UserError as error:  # of one tier: its file, or a model out of reach
             out.print(f"{tier} cannot be planned: {escape(str(error))}")
             continue

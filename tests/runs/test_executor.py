@@ -382,7 +382,7 @@ def test_what_another_runner_saw_fail_is_not_tried_again(
 
 def test_a_grid_lists_few_failures_and_says_how_many_more() -> None:
     failed = [(named("a", str(i)), "no disk") for i in range(executor.LISTED_FAILURES + 2)]
-    lines = executor._told(failed, 3, 4).splitlines()
+    lines = executor._failure_message(failed, 3, 4).splitlines()
     assert len(lines) == executor.LISTED_FAILURES + 2
     assert lines[-2] == "and 2 more, which `nbutils status` lists"
     assert lines[-1].startswith("7 failed, 3 wait for them, 4 were computed and are kept")

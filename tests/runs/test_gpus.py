@@ -28,7 +28,7 @@ def _two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with two accelerators that nobody else uses."""
     monkeypatch.setenv(VISIBLE, "4,7")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(gpus, "POLL", 0.01)
+    monkeypatch.setattr(gpus, "POLL_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -60,8 +60,8 @@ def failed(grid: Grid) -> list[Run]:
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        (0, "No space left on device; finished runs are kept: mend this and run again"),
-        (toy.STEPS, "): make space on the disk and run again, which goes on from the last check"),
+        (0, "No space left on device; finished runs are kept: make space or allow writing there"),
+        (toy.STEPS, "): make space on the disk and run again, which resumes from the last check"),
     ],
 )
 def test_a_full_disk_is_told_and_loses_nothing(
@@ -193,7 +193,7 @@ def test_a_damaged_table_of_an_input_is_named(grid: Grid, compute: Compute) -> N
 
 def test_an_error_that_is_not_of_the_files_is_raised_as_it_is(grid: Grid) -> None:
     done = grid.store.execute(grid.runs[0], actual.compute, 1, lambda share: None)
-    with pytest.raises(KeyError), garbage.blamed(grid.store, [done]):
+    with pytest.raises(KeyError), garbage.damage_reported(grid.store, [done]):
         raise KeyError("mine")
 
 

@@ -51,7 +51,7 @@ def new(root: Path, monkeypatch: pytest.MonkeyPatch, copies: int = 1) -> Grid:
     """A grid of toys, two side by side: every stage is the toy's in the processes it forks."""
     monkeypatch.setattr(stages, "stage_function", lambda stage: compute)
     monkeypatch.setattr(executor, "jobs", lambda *_: 2)
-    monkeypatch.setattr(executor, "LOOK", 0.05)
+    monkeypatch.setattr(executor, "POLL_SECONDS", 0.05)
     root.mkdir(exist_ok=True)
     wanted = runs(copies)
     return Grid(root, wanted, lambda: collect(wanted, root))

@@ -1,1 +1,1 @@
-"""The engine: identity, store and execution of runs; it knows no stage, no tier and no model."""
+"""The engine: identity, store and execution of runs, independent of stages, tiers and models."""

@@ -1,7 +1,7 @@
-"""Checkpoints inside a run: a killed training goes on where it was, to the same bits.
+"""Checkpoints inside a run: a killed training resumes from the last one, with the same result.
 
-A checkpoint lies beside the run's unread scratch folder and goes when the run is finished. It is
-written beside its place and renamed in, so a kill leaves the old one or the new one.
+A checkpoint lies beside the run's scratch folder and is deleted when the run is finished. It is
+written to a temporary file and renamed, so a kill leaves the old checkpoint or the new one.
 """
 
 import time
@@ -14,9 +14,9 @@ from nbutils.errors import UserError, first_line
 from nbutils.files import flush
 
 SECONDS = 60.0
-"""A training of less than this leaves no checkpoint; a longer one loses at most this much."""
+"""Seconds between checkpoints: a killed training loses at most this much."""
 QUICK = 3.0
-"""A save of more seconds is made as much less often: it takes a twentieth of the time at most."""
+"""Slower saves, in seconds, are made less often, so that they take at most 5 % of the time."""
 FILE = "checkpoint.pt"
 
 
@@ -25,13 +25,13 @@ class CheckpointError(UserError):
 
 
 class Checkpoint:
-    """The last state of one training, saved every ``SECONDS`` seconds, or less often if slow."""
+    """The last state of one training, saved every ``SECONDS`` seconds, less often if slow."""
 
     def __init__(self, out: Path) -> None:
         """Use the folder beside ``out``, the scratch folder of a run; creates nothing."""
         self.folder = out.with_name(f"{out.name}.checkpoint")
         self._saved = time.monotonic()
-        self._took = 0.0  # seconds of the last save: of large models, many
+        self._save_seconds = 0.0
 
     def load(self) -> dict[str, Any] | None:
         """The last saved state, or None.
@@ -52,12 +52,12 @@ class Checkpoint:
         return state
 
     def due(self) -> bool:
-        """Whether the last save is long enough ago."""
-        wait = SECONDS * max(1.0, self._took / QUICK)
+        """Whether it is time for the next save."""
+        wait = SECONDS * max(1.0, self._save_seconds / QUICK)
         return time.monotonic() - self._saved >= wait
 
     def save(self, state: dict[str, Any]) -> None:
-        """Put a state in the place of the one before.
+        """Replace the saved state.
 
         Raises:
             CheckpointError: The file cannot be written.
@@ -67,13 +67,13 @@ class Checkpoint:
         partial = self.folder / f"{FILE}.partial"
         try:
             torch.save(state, partial)
-        except RuntimeError as error:  # torch's own writer does not say that the disk is full
+        except RuntimeError as error:  # torch's writer does not name a full disk as the cause
             raise CheckpointError(
                 f"the checkpoint {partial} cannot be written ({first_line(error)}): make space on "
-                "the disk and run again, which goes on from the last checkpoint"
+                "the disk and run again, which resumes from the last checkpoint"
             ) from error
         flush(partial)
         partial.replace(self.folder / FILE)
         flush(self.folder)
         self._saved = time.monotonic()
-        self._took = self._saved - started
+        self._save_seconds = self._saved - started

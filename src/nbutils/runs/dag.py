@@ -1,4 +1,4 @@
-"""Runs and what they need: in order, with their state and why."""
+"""Runs and their inputs, in the order of execution, with the state of each and the reason."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,24 +11,24 @@ from nbutils.runs.types import Manifest, Run
 
 
 def with_inputs(run: Run) -> Iterator[Run]:
-    """A run after everything that it needs."""
+    """All inputs of a run, direct and indirect, and then the run itself."""
     for source in run.inputs.values():
         yield from with_inputs(source)
     yield run
 
 
 def each_once(wanted: list[Run]) -> list[Run]:
-    """The runs that are wanted, and what they need before them, each once."""
-    found: dict[tuple[str, str], Run] = {}
+    """The wanted runs and all their inputs, each once, inputs before the runs that read them."""
+    ordered: dict[tuple[str, str], Run] = {}
     for run in wanted:
         for needed in with_inputs(run):
-            found.setdefault((needed.stage, needed.name), needed)
-    return list(found.values())
+            ordered.setdefault((needed.stage, needed.name), needed)
+    return list(ordered.values())
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run and its state: ``done``, ``ready`` (inputs finished) or ``waiting``; and why."""
+    """A run, its state (``done``; ``ready``, with inputs done; ``waiting``), and the reason."""
 
     run: Run
     state: str
@@ -37,16 +37,16 @@ class Planned:
 
 
 def plan(runs: list[Run], store: Store) -> list[Planned]:
-    """What exists and what would run, with the reason for each run that is missing."""
+    """The state of each run in the store, with the reason for each one that is missing."""
     earlier = {(m.stage, m.name): m for m in store.all()}
     return [_planned(run, store, earlier.get((run.stage, run.name))) for run in runs]
 
 
 def as_data(planned: list[Planned]) -> list[dict[str, Any]]:
-    """Planned runs as another scheduler reads them.
+    """Planned runs as JSON for another scheduler, one object per run.
 
-    ``id`` names a run among them whatever its state, and ``needs`` lists the ids of its inputs;
-    ``processes`` is the number of accelerators that it shares its work among.
+    ``id`` identifies a run in any state, ``needs`` lists the ids of its inputs, and ``processes``
+    is the number of accelerators that the run uses.
     """
     return [
         {
@@ -64,7 +64,7 @@ def as_data(planned: list[Planned]) -> list[dict[str, Any]]:
 
 
 def _identifier(run: Run) -> str:
-    """Names a run of a tier in file names: its key is not known before its inputs are finished."""
+    """A file name for a run; its key is unknown until its inputs are finished."""
     return files.sha256(f"{run.stage}\n{run.name}")[:16]
 
 
@@ -81,14 +81,17 @@ def _planned(run: Run, store: Store, earlier: Manifest | None) -> Planned:
 
 
 def changes(run: Run, store: Store, earlier: Manifest) -> list[str]:
-    """What differs between a run that is to be and an earlier one of the same name."""
+    """What differs between a run and an earlier one of the same name: parameters, inputs, version.
+
+    All inputs of the run must be finished.
+    """
     now, then = map(identifying, (run.params.model_dump(mode="json"), earlier.parameters))
-    found = sorted(f for f in now.keys() | then.keys() if now.get(f) != then.get(f))
+    differing = sorted(f for f in now.keys() | then.keys() if now.get(f) != then.get(f))
     for role in sorted(run.inputs.keys() | earlier.inputs.keys()):
-        done = store.finished(run.inputs[role]) if role in run.inputs else None
-        was = earlier.inputs.get(role)
-        if done is None or was is None or (done.key, done.digest) != (was.key, was.digest):
-            found.append(f"input {role}")
+        new = store.finished(run.inputs[role]) if role in run.inputs else None
+        old = earlier.inputs.get(role)
+        if new is None or old is None or (new.key, new.digest) != (old.key, old.digest):
+            differing.append(f"input {role}")
     if store.versions[run.stage] != earlier.version:
-        found.append(f"version of {run.stage}")
-    return found
+        differing.append(f"version of {run.stage}")
+    return differing

@@ -1,4 +1,4 @@
-"""Environment: versions, commit, device, and memory of what computes here."""
+"""Environment: versions of libraries, commit of the checkout, device and memory."""
 
 import importlib.metadata
 import platform
@@ -17,7 +17,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "lm-eval", "numpy", 
 
 @lru_cache
 def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of the libraries that compute."""
+    """Versions of Python, of this package and of the libraries that results depend on."""
     names = ("nbutils", *LIBRARIES)
     return {"python": platform.python_version()} | {
         name: importlib.metadata.version(name) for name in names
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 @lru_cache
 def git_state() -> dict[str, str | bool | None]:
-    """Commit of the checkout and whether it was changed; nulls outside a checkout."""
+    """Commit of the checkout, and whether files differ from it; both None outside a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
@@ -40,7 +40,7 @@ def git_state() -> dict[str, str | bool | None]:
 
 @lru_cache
 def processor() -> str:
-    """Name of the processor, for people."""
+    """Name of the processor, for messages and manifests."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text("utf-8").splitlines():
@@ -51,32 +51,32 @@ def processor() -> str:
 
 def device() -> str:
     """Name of the accelerator, or else of the processor."""
-    import torch  # heavy, and loaded by whoever computes
+    import torch  # slow to import, and not needed by most commands
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
 
 
 class PeakMemory:
-    """Highest memory since this was made: of the accelerator, or else resident in a process.
+    """Peak memory since this object was made: of the accelerator, else resident in a process.
 
-    Linux alone lets a process set its peak back; elsewhere, and where ``exact`` is false, it is the
-    highest since the process began.
+    Only Linux lets a process reset its peak. Where ``exact`` is false, the peak is that since the
+    process began.
     """
 
     def __init__(self) -> None:
-        """Begin to watch; what is still in memory counts."""
+        """Start the measurement; memory that is already in use counts."""
         import torch
 
         self._children = _highest(resource.RUSAGE_CHILDREN)
         self.exact = torch.cuda.is_available()
         if self.exact:
             torch.cuda.reset_peak_memory_stats()
-        with suppress(OSError):  # no such file, or a sandbox that does not let us
+        with suppress(OSError):  # there is no such file, or a sandbox forbids writing to it
             Path("/proc/self/clear_refs").write_text("5", "ascii")
             self.exact = True
 
     def mib(self) -> float:
-        """MiB; of processes that were waited for meanwhile the largest, if it set a record."""
+        """The peak, MiB; the largest child process counts if it ended since and set a new peak."""
         import torch
 
         if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
@@ -86,7 +86,7 @@ class PeakMemory:
 
 
 def _resident() -> float:
-    """The peak of this process, MiB, since it was set back."""
+    """The peak of this process, MiB, since it was last reset."""
     status = Path("/proc/self/status")
     lines = status.read_text("utf-8").splitlines() if status.is_file() else []
     peaks = (int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM:"))
@@ -94,24 +94,25 @@ def _resident() -> float:
 
 
 def _highest(who: int) -> float:
+    """The peak since the process began, MiB; ``who`` is a constant of ``resource``."""
     peak = resource.getrusage(who).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def free_memory_mib() -> int:
-    """Memory that is free, MiB: on the machine, and in what its container may have.
+    """Free memory, MiB: that of the machine, or less if a container limits it.
 
-    Files that the system keeps in memory, and gives up when asked, count as free in both.
+    The system's file cache counts as free in both, since the system releases it on demand.
     """
     free = psutil.virtual_memory().available
-    most, used = _limit("memory.max"), _limit("memory.current")
-    if most.isdecimal() and used.isdecimal():
-        kept = dict(line.split() for line in _limit("memory.stat").splitlines())
-        free = min(free, int(most) - int(used) + int(kept.get("inactive_file", 0)))
+    limit, used = _control_group("memory.max"), _control_group("memory.current")
+    if limit.isdecimal() and used.isdecimal():
+        statistics = dict(line.split() for line in _control_group("memory.stat").splitlines())
+        free = min(free, int(limit) - int(used) + int(statistics.get("inactive_file", 0)))
     return max(0, free // 2**20)
 
 
-def _limit(name: str) -> str:
-    """What a container's control group (version 2) says; nothing outside one."""
+def _control_group(name: str) -> str:
+    """A file of the container's control group (version 2); empty where there is none."""
     path = CONTROL_GROUP / name
     return path.read_text("ascii").strip() if path.is_file() else ""

@@ -1,4 +1,4 @@
-"""Progress: how far a tier is, what its runs took before, and how long the rest will take."""
+"""Progress of a tier: which runs are finished, what they took, and how long the rest will take."""
 
 from dataclasses import dataclass
 from statistics import median
@@ -9,33 +9,33 @@ from nbutils.runs.types import Manifest, Run
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people."""
+    """A duration in words, such as ``45 s``, ``12 min`` or ``3.5 h``."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-PRIOR = 60.0  # seconds at the known pace that are held against the first short runs
+PRIOR = 60.0  # seconds at the recorded pace, so that the first short runs do not decide the pace
 Seconds = dict[tuple[str, str], float]
-"""Stage and name of a run to what it took."""
+"""Maps stage and name of a run to its duration, seconds."""
 
 
-def taken(manifests: list[Manifest]) -> Seconds:
-    """What each run took, the last time that it is among them."""
+def durations(manifests: list[Manifest]) -> Seconds:
+    """The duration of each run, by its last manifest in the list."""
     return {(m.stage, m.name): m.wall_seconds for m in manifests}
 
 
-def largest(manifests: list[Manifest]) -> float:
-    """Memory of the largest run among them, MiB; 0 where there is none."""
+def peak_memory(manifests: list[Manifest]) -> float:
+    """The highest peak memory of a run, MiB; 0 without a manifest."""
     return max((m.peak_memory_mib for m in manifests), default=0.0)
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far one stage of a tier is: numbers of runs, seconds spent and left, bytes.
+class StageProgress:
+    """Progress of one stage of a tier: numbers of runs, seconds spent and left, bytes on the disk.
 
-    ``left`` is for one run after another; None where no run of the stage was ever timed.
+    ``left`` assumes one run after another; it is None where no run of the stage was ever timed.
     """
 
     stage: str
@@ -48,21 +48,24 @@ class Standing:
     size: int
 
 
-def progress_of_stages(runs: list[Run], store: Store, known: Seconds) -> list[Standing]:
-    """How far every stage is; a run that failed before and is computed again is running."""
+def progress_of_stages(runs: list[Run], store: Store, known: Seconds) -> list[StageProgress]:
+    """Progress of every stage. A run that failed and is being retried counts as running.
+
+    ``known`` has durations of these runs from earlier, here or on another machine.
+    """
     stages: dict[str, list[Run]] = {}
     for run in runs:
         stages.setdefault(run.stage, []).append(run)
-    return [_standing(stage, wanted, store, known) for stage, wanted in stages.items()]
+    return [_progress(stage, members, store, known) for stage, members in stages.items()]
 
 
-def _standing(stage: str, wanted: list[Run], store: Store, known: Seconds) -> Standing:
-    done = [m for m in map(store.finished, wanted) if m is not None]
-    todo = [run for run in wanted if store.finished(run) is None]
+def _progress(stage: str, members: list[Run], store: Store, known: Seconds) -> StageProgress:
+    done = [m for m in map(store.finished, members) if m is not None]
+    todo = [run for run in members if store.finished(run) is None]
     running = [run for run in todo if store.claimed(run)]
     rest = [run for run in todo if all(run is not other for other in running)]
     failed = len(failed_before(rest, store))
-    return Standing(
+    return StageProgress(
         stage=stage,
         done=len(done),
         running=len(running),
@@ -75,19 +78,19 @@ def _standing(stage: str, wanted: list[Run], store: Store, known: Seconds) -> St
 
 
 def expected(runs: list[Run], seconds: Seconds) -> list[float | None]:
-    """How long each run took before, else the median of its stage, else None."""
-    peers: dict[str, list[float]] = {}
-    for (stage, _), taken in seconds.items():
-        peers.setdefault(stage, []).append(taken)
-    medians = {stage: median(times) for stage, times in peers.items()}
+    """The duration of each run, seconds: its own, else the median of its stage, else None."""
+    by_stage: dict[str, list[float]] = {}
+    for (stage, _), wall_seconds in seconds.items():
+        by_stage.setdefault(stage, []).append(wall_seconds)
+    medians = {stage: median(times) for stage, times in by_stage.items()}
     return [seconds.get((run.stage, run.name), medians.get(run.stage)) for run in runs]
 
 
 def remaining(todo: list[Run], known: Seconds, measured: Seconds, workers: int) -> float | None:
-    """Seconds left, or None while there is a stage that was never run.
+    """Seconds left, or None while some stage has no duration.
 
-    Known times may come from another machine: they are scaled by how the runs measured here
-    compare with them, more so the longer has been measured.
+    Durations in ``known`` may come from another machine. They are scaled by the pace of the runs
+    ``measured`` here; the more seconds were measured, the closer to their pace.
     """
     both = measured.keys() & known.keys()
     pace = (sum(measured[k] for k in both) + PRIOR) / (sum(known[k] for k in both) + PRIOR)
@@ -99,6 +102,6 @@ def remaining(todo: list[Run], known: Seconds, measured: Seconds, workers: int) 
 
 
 def failed_before(todo: list[Run], store: Store) -> list[tuple[Run, str]]:
-    """The runs whose failure is kept, with its message."""
-    found = ((run, failures.find(store, run)) for run in todo)
-    return [(run, failure.message) for run, failure in found if failure]
+    """The runs with a recorded failure, each with its message."""
+    recorded = ((run, failures.find(store, run)) for run in todo)
+    return [(run, failure.message) for run, failure in recorded if failure]

@@ -1,4 +1,4 @@
-"""Executing runs: those that are missing, side by side, each once."""
+"""Execution of runs: missing ones are computed in parallel workers, each once."""
 
 import os
 import time
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from nbutils.errors import UserError
 from nbutils.runs import environment, failures, garbage
 from nbutils.runs.dag import each_once, with_inputs
-from nbutils.runs.eta import Seconds, failed_before, largest, remaining, taken
+from nbutils.runs.eta import Seconds, durations, failed_before, peak_memory, remaining
 from nbutils.runs.store import Store
 from nbutils.runs.types import (
     ClaimedError,
@@ -29,44 +29,44 @@ from nbutils.runs.types import (
     UnwritableError,
 )
 
-# Workers report through the grid alone; libraries read these when they are imported.
+# Only the parent process reports progress. Libraries read these variables when they are imported.
 QUIET = {
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONWARNINGS": "ignore::FutureWarning,ignore::UserWarning",
     "TOKENIZERS_PARALLELISM": "false",
 }
-LISTED_FAILURES = 5  # failures that an error lists
-LOOK = 1.0  # seconds after which a runner looks again at what others have finished
-KILLED = "its process was killed from outside, perhaps for its memory"
-WORKER_MIB = 1600  # what one worker needs at most at the tiny tier, with room: no run gets less
+LISTED_FAILURES = 5  # failures that an error message lists
+POLL_SECONDS = 1.0  # interval at which a runner checks what other runners have finished
+KILLED = "its process was killed from outside, perhaps because it used too much memory"
+WORKER_MIB = 1600  # least memory per worker: the most that one needs at the tiny tier, and a margin
 
 
 Report = Callable[[Run, float, int, int, float | None], None]
 
 
 def jobs(threads: int, memory: float) -> int:
-    """How many runs go side by side: as many as cores and free memory carry, at least one.
+    """Number of parallel workers: as many as cores and free memory allow, at least one.
 
-    ``memory`` is what a run is known to need, MiB. An accelerator takes one run at a time.
+    ``memory`` is the known need of one run, MiB. With an accelerator there is one worker.
     """
-    import joblib  # heavy, and needed only where something is to run
+    import joblib  # slow to import, and needed only if something is computed
     import torch
 
     if torch.cuda.is_available():
         return 1
-    room = environment.free_memory_mib() // max(WORKER_MIB, memory)
-    return max(1, min(joblib.cpu_count() // threads, int(room)))
+    fitting = environment.free_memory_mib() // max(WORKER_MIB, memory)
+    return max(1, min(joblib.cpu_count() // threads, int(fitting)))
 
 
 def _attempt(
     store: Store, run: Run, compute: Compute, threads: int, progress: Progress, wait: bool = True
 ) -> None:
-    """Execute a run; a failure names damaged inputs, or the checkpoint that a training left."""
-    from nbutils.runs.checkpoint import CheckpointError  # heavy, and needed to compute only
+    """Execute a run; the message of a failure names damaged inputs and the last checkpoint."""
+    from nbutils.runs.checkpoint import CheckpointError  # slow to import
 
     inputs = [m for m in map(store.finished, run.inputs.values()) if m is not None]
-    with garbage.blamed(store, inputs):
+    with garbage.damage_reported(store, inputs):
         try:
             store.execute(run, compute, threads, progress, wait)
         except (ClaimedError, StoreError):
@@ -81,9 +81,9 @@ def _attempt(
 
 
 def _work(store: Store, run: Run, compute: Compute, threads: int) -> float | None:
-    """Compute one run in a worker process; return its seconds, None if another process has it.
+    """Compute one run in a worker; return its seconds, or None if another process computes it.
 
-    A failure is noted, unless it is the store's: then the run itself has not failed.
+    A failure is recorded unless the store caused it: then the run itself has not failed.
     """
     started = time.monotonic()
     if store.finished(run) is not None:
@@ -102,12 +102,12 @@ def _work(store: Store, run: Run, compute: Compute, threads: int) -> float | Non
 
 
 def _worker() -> ProcessPoolExecutor:
-    """One process, so that when it is killed it takes no other run with it."""
+    """A pool of one process, so that a killed process affects no other run."""
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:
-    """Have a worker end when its runner is killed: else it would hold its claim, and memory."""
+    """End a worker when its parent is killed, so that it frees its lock and its memory."""
 
     def watch() -> None:
         parent = parent_process()
@@ -119,9 +119,12 @@ def _end_with_parent() -> None:
 
 
 def compute_one(run: Run, store: Store, compute: Compute, threads: int) -> Path:
-    """Compute one run in this process, and first whatever it needs; return its folder.
+    """Compute one run in this process, after its inputs; return its folder.
 
-    What exists is reused, which makes this quick after ``nbutils run``.
+    Finished runs are reused, so this is quick after ``nbutils run``.
+
+    Raises:
+        RunError: The run, or one of its inputs, failed.
     """
     for needed in with_inputs(run):
         if store.finished(needed) is None:
@@ -133,9 +136,12 @@ def compute_one(run: Run, store: Store, compute: Compute, threads: int) -> Path:
 
 
 def compute_all(wanted: Iterable[Run], store: Store, compute: Compute, threads: int) -> None:
-    """Compute several runs, and first whatever they need, with a printed line each.
+    """Compute several runs in parallel, after their inputs, and print one line per run.
 
-    For notebooks that need many at once; what failed before is tried again.
+    Runs that failed before are retried.
+
+    Raises:
+        RunError: Some run failed; the others are finished.
     """
 
     def report(done: Run, seconds: float, count: int, total: int, left: float | None) -> None:
@@ -154,27 +160,32 @@ def execute(
     report: Report,
     retry_failed: bool = False,
 ) -> int:
-    """Compute every run that is missing, side by side; return how many were computed here.
+    """Compute every missing run in parallel workers; return how many were computed here.
 
-    ``recorded`` are manifests of the same runs as they were computed before, here or elsewhere:
-    they say how much memory and time the runs take. ``report`` is called after each run with the
-    run, its seconds, the number of runs done and in all, and the estimated seconds left (None as
-    long as nothing is known). A run that fails leaves the others running, but for those that need
-    it; it is tried again only with ``retry_failed``.
-    Several runners may go on one store: each takes what no living one has claimed, and waits
-    for what is left with the others.
+    A failed run stops only the runs that need it. Several runners may share one store: each
+    computes runs that no other living runner has locked, and waits for the others at the end.
+
+    Args:
+        runs: Runs, inputs before the runs that read them.
+        store: Where finished runs are.
+        compute: Computes one run.
+        threads: Threads per run.
+        recorded: Manifests of the same runs from earlier, here or elsewhere, for memory and time.
+        report: Called after each run with the run, its seconds, the number of runs done, the number
+            of all runs, and the estimated seconds left (None while some stage has no duration).
+        retry_failed: Whether to retry runs with a recorded failure.
 
     Raises:
-        RunError: Some run failed, now or earlier; the others are finished and kept.
+        RunError: Some run failed, now or earlier; the others are finished.
     """
     waiting = [run for run in runs if store.finished(run) is None]
     if not waiting:
         return 0
-    before = {id(run): failures.find(store, run) for run in waiting}
+    earlier = {id(run): failures.find(store, run) for run in waiting}
     failed = [] if retry_failed else failed_before(waiting, store)
     waiting = [run for run in waiting if all(run is not other for other, _ in failed)]
     running = dict[Future[float | None], tuple[Run, ProcessPoolExecutor]]()
-    workers, known = jobs(threads, largest(recorded)), taken(recorded)
+    workers, known = jobs(threads, peak_memory(recorded)), durations(recorded)
     measured, writable = Seconds(), True
     os.environ.update(QUIET)
     with ExitStack() as stack:
@@ -186,21 +197,21 @@ def execute(
                 break
             for run in islice((r for r in ready if not store.claimed(r)), len(idle)):
                 failure = failures.find(store, run)
-                if failure is not None and failure != before[id(run)]:  # another runner tried
+                if failure is not None and failure != earlier[id(run)]:  # it failed elsewhere
                     failed.append((run, failure.message))
                     waiting.remove(run)
                     continue
                 worker = idle.pop()
                 try:
                     future = worker.submit(_work, store, run, compute, threads)
-                except BrokenProcessPool:  # killed while it had nothing to do
+                except BrokenProcessPool:  # the idle worker was killed
                     idle.append(stack.enter_context(_worker()))
                     continue
                 running[future] = run, worker
                 waiting.remove(run)
             if not running:
-                time.sleep(LOOK)
-            for future in wait(running, LOOK, FIRST_COMPLETED).done:
+                time.sleep(POLL_SECONDS)
+            for future in wait(running, POLL_SECONDS, FIRST_COMPLETED).done:
                 run, worker = running.pop(future)
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
@@ -220,12 +231,12 @@ def execute(
                 left = remaining(todo, known, measured, workers)
                 report(run, seconds, len(runs) - len(todo) - len(failed), len(runs), left)
     if failed:
-        raise RunError(_told(failed, len(waiting), len(measured)))
+        raise RunError(_failure_message(failed, len(waiting), len(measured)))
     return len(measured)
 
 
-def _told(failed: list[tuple[Run, str]], waiting: int, computed: int) -> str:
-    """What the end of a grid says of its failures: a line each, of the first few."""
+def _failure_message(failed: list[tuple[Run, str]], waiting: int, computed: int) -> str:
+    """One line for each of the first failures, then a summary of all runs."""
     lines = [
         f"{run.stage} of {run.name} failed: {message}" for run, message in failed[:LISTED_FAILURES]
     ]
@@ -233,6 +244,6 @@ def _told(failed: list[tuple[Run, str]], waiting: int, computed: int) -> str:
         lines.append(f"and {len(failed) - LISTED_FAILURES} more, which `nbutils status` lists")
     lines.append(
         f"{len(failed)} failed, {waiting} wait for them, {computed} were computed and are kept; "
-        "run again, with --retry-failed if it was neither the disk nor a kill"
+        "run again, with --retry-failed unless the disk or a kill was the cause"
     )
     return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""Failures: what a run said when it failed, kept until it is tried again.
+"""Failures: the error of each failed run, recorded until the run is retried.
 
-A failure belongs to a run's key: with other parameters, inputs or code it is another run, which
-has not failed yet.
+A failure belongs to the key of a run. With other parameters, other inputs or another version of the
+stage it is another run, which has not failed.
 """
 
 import os
@@ -18,7 +18,7 @@ from nbutils.runs.types import Run, RunError, StoreError
 
 
 class Failure(BaseModel):
-    """One failed run: which it was, its parameters, the error and where it came from."""
+    """One failed run: its stage, key, name and parameters, and the error with its traceback."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     stage: str
@@ -31,15 +31,15 @@ class Failure(BaseModel):
 
 
 def path(store: Store, key: str) -> Path:
-    """Where the failure of a run is kept."""
+    """The file for the failure of a run."""
     return store.root / "failed" / f"{key}.json"
 
 
 def record(store: Store, run: Run, error: Exception) -> None:
-    """Keep what a run said when it failed.
+    """Record the error of a failed run.
 
     Raises:
-        StoreError: That cannot be written; the message holds what the run said.
+        StoreError: The record cannot be written; the message includes the error of the run.
     """
     key = store.key(run)
     assert key is not None  # a run with missing inputs is never started
@@ -53,54 +53,64 @@ def record(store: Store, run: Run, error: Exception) -> None:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     file = path(store, key)
-    partial = file.with_suffix(f".{os.getpid()}")  # two runners may note the same
+    partial = file.with_suffix(f".{os.getpid()}")  # two runners may record the same failure
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(failure.model_dump_json(indent=1), "utf-8")
         flush(partial)
         os.replace(partial, file)
     except OSError as second:
-        raise StoreError(f"{failure.message}; this could not be kept: {second}") from error
+        raise StoreError(
+            f"{failure.message}; this failure could not be recorded: {second}"
+        ) from error
 
 
 def forget(store: Store, run: Run) -> None:
-    """Drop what is kept of a run, which is tried again or was computed."""
+    """Delete the recorded failure of a run, if there is one."""
     key = store.key(run)
     if key is not None:
         path(store, key).unlink(missing_ok=True)
 
 
 def find(store: Store, run: Run) -> Failure | None:
-    """The failure of a run as it is now, or None."""
+    """The recorded failure of a run with its present parameters, inputs and version, or None.
+
+    Raises:
+        RunError: The record is damaged.
+    """
     key = store.key(run)
     return None if key is None else read(store, key)
 
 
 def read(store: Store, key: str) -> Failure | None:
-    """What is kept of a run that failed, or None.
+    """The recorded failure of a key, or None.
 
     Raises:
-        RunError: The file is damaged.
+        RunError: The record is damaged.
     """
     file = path(store, key)
     if not file.is_file():
         return None
     try:
-        found = Failure.model_validate_json(file.read_bytes())
+        failure = Failure.model_validate_json(file.read_bytes())
     except ValidationError:
-        found = None
-    if found is None or found.key != key:
+        failure = None
+    if failure is None or failure.key != key:
         raise RunError(f"{file} is damaged: delete it and run again")
-    return found
+    return failure
 
 
 def last_checkpoint(store: Store, run: Run) -> str:
-    """What to add to the message of a training that stopped: where its last good state is."""
-    from nbutils.runs.checkpoint import FILE, Checkpoint  # heavy, and needed where something failed
+    """The end of the message of a failed training: its last checkpoint; empty without one.
 
-    kept = Checkpoint(store.root / "partial" / f"{store.key(run)}")
-    state = kept.load()
+    Raises:
+        CheckpointError: The checkpoint is damaged.
+    """
+    from nbutils.runs.checkpoint import FILE, Checkpoint  # slow to import
+
+    checkpoint = Checkpoint(store.root / "partial" / f"{store.key(run)}")
+    state = checkpoint.load()
     if state is None:
         return ""
     step = len(state["losses"])
-    return f"; the last good checkpoint is that of step {step}: {kept.folder / FILE}"
+    return f"; the last good checkpoint is that of step {step}: {checkpoint.folder / FILE}"

@@ -1,4 +1,4 @@
-"""Code as text: its fingerprint, for manifests and stamps of pages, and its core, for pages."""
+"""Code as data: its digest, for manifests and pages, and the core of a module, for pages."""
 
 import ast
 from functools import cache
@@ -12,15 +12,15 @@ PACKAGE = Path(__file__).parents[1]
 
 @cache
 def module_digest(name: str) -> str:
-    """Hash of the code of a module, ``room.module``, and of all in ``nbutils`` that it imports.
+    """Hash of a module (named ``room.module``) and of all of ``nbutils`` that it imports.
 
-    Comments, docstrings and layout do not count: the parsed code is hashed.
+    The parsed code is hashed, so comments, docstrings and layout do not count.
     """
     return code_digest(_file(name).read_text("utf-8"))
 
 
 def code_digest(source: str) -> str:
-    """Hash of some code, and of all in ``nbutils`` that it imports, at whatever distance."""
+    """Hash of some code and of all of ``nbutils`` that it imports, directly or indirectly."""
     code, waiting = _parsed(source)
     seen = {"": code}
     while waiting:
@@ -35,11 +35,11 @@ def _file(name: str) -> Path:
     return PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
 
 
-@cache  # a module is part of many stages, and parsing it takes the longest
+@cache  # parsing takes the longest, and many stages share a module
 def _parsed(source: str) -> tuple[Any, list[str]]:
     """Code without docstrings, and the modules of ``nbutils`` that it imports, as ``room.module``.
 
-    A package's own ``__init__`` holds no code here.
+    ``__init__`` modules are left out: they contain no code.
     """
     tree = ast.parse(source)
     imported: list[str] = []
@@ -55,9 +55,9 @@ def _parsed(source: str) -> tuple[Any, list[str]]:
 
 
 def _plain(code: Any) -> Any:
-    """Parsed code as lists and texts: the same in every version of Python, unlike its spelling.
+    """Parsed code as nested lists of strings, the same in every version of Python.
 
-    What is empty is left out, since newer versions give some nodes further fields.
+    Empty fields are left out, since newer versions of Python add fields to some nodes.
     """
     if isinstance(code, list):
         return [_plain(part) for part in code]
@@ -78,10 +78,10 @@ def _is_docstring(owner: ast.AST, first: ast.stmt) -> bool:
 
 
 def core(name: str) -> str:
-    """The core of a module, ``room.module``: its code from the imports to the first ``# ---`` line.
+    """The core of a module (named ``room.module``), which pages print.
 
-    It is the method, in at most about sixty lines; what stands around it follows below that line.
-    Pages print it.
+    It is the code between the imports and the first line that starts with ``# ---``: the method, in
+    about sixty lines at most. The rest of the module follows below that line.
     """
     source = _file(name).read_text("utf-8")
     imports = [s for s in ast.parse(source).body if isinstance(s, ast.Import | ast.ImportFrom)]

@@ -1,4 +1,4 @@
-"""Garbage and damage: runs that nobody wants, and files that are not as they were written."""
+"""Unneeded runs, leftover folders and damaged files of a store."""
 
 import os
 import shutil
@@ -14,35 +14,35 @@ from nbutils.runs.types import ClaimedError, Manifest, StoreError
 
 
 def unneeded(store: Store, wanted: set[str]) -> list[Manifest]:
-    """Finished runs whose keys nobody wants."""
+    """Finished runs whose keys are not among the wanted ones."""
     return [m for m in store.all() if m.key not in wanted]
 
 
 def leftovers(store: Store, wanted: set[str]) -> list[Path]:
-    """Scratch folders and checkpoints that no wanted run goes on from, and that are in no use."""
-    found = []
-    awaited = wanted - {m.key for m in store.all()}
+    """Scratch folders and checkpoints that are not in use and that no wanted run resumes from."""
+    unused = []
+    missing = wanted - {m.key for m in store.all()}
     for path in sorted((store.root / "partial").glob("*/")):
         key = path.name.partition(".")[0]
-        if key in awaited and path.name != key:
-            continue  # the checkpoint of a run that was interrupted
+        if key in missing and path.name != key:
+            continue  # the checkpoint of an interrupted run
         try:
             with store.claim(key).acquire(blocking=False):
-                found.append(path)
+                unused.append(path)
         except Timeout:
             continue  # its run is being computed
-    return found
+    return unused
 
 
 def clear(store: Store, folder: Path) -> None:
-    """Remove what a kill left, unless its run is being computed by now."""
+    """Delete a leftover folder, unless its run is being computed by now."""
     key = folder.name.partition(".")[0]
     with suppress(Timeout), store.claim(key).acquire(blocking=False):
         shutil.rmtree(folder)
 
 
 def delete(store: Store, manifest: Manifest) -> None:
-    """Remove a finished run; it is renamed away first, so that no half of it is ever there."""
+    """Delete a finished run. It is renamed first, so that no part of it is ever read as whole."""
     scratch = store.root / "partial" / manifest.key
     with store.claim(manifest.key):
         shutil.rmtree(scratch, ignore_errors=True)
@@ -51,28 +51,28 @@ def delete(store: Store, manifest: Manifest) -> None:
 
 
 def damage(store: Store, manifests: Iterable[Manifest]) -> Iterator[str]:
-    """One line for every finished run whose files are not those that its manifest lists."""
+    """One message per finished run whose files differ from those that its manifest lists."""
     for manifest in manifests:
         folder = store.folder(manifest.stage, manifest.key)
         files = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
         files.pop(MANIFEST, None)
-        wrong = sorted(files.keys() ^ manifest.outputs.keys())
+        differing = sorted(files.keys() ^ manifest.outputs.keys())
         for name in sorted(files.keys() & manifest.outputs.keys()):
             if of_file(files[name]) != manifest.outputs[name]:
-                wrong.append(name)
-        if wrong:
+                differing.append(name)
+        if differing:
             yield (
-                f"{manifest.stage} of {manifest.name}: {', '.join(wrong)} in {folder} are not as "
-                "they were written: delete the folder and run again"
+                f"{manifest.stage} of {manifest.name}: {', '.join(differing)} in {folder} are not "
+                "as they were written: delete the folder and run again"
             )
 
 
 @contextmanager
-def blamed(store: Store, manifests: Iterable[Manifest]) -> Iterator[None]:
-    """Where reading finished runs fails, name those that are damaged.
+def damage_reported(store: Store, manifests: Iterable[Manifest]) -> Iterator[None]:
+    """Check finished runs for damage if the block that reads them fails.
 
     Raises:
-        StoreError: Some are; else what was raised goes on.
+        StoreError: Some run is damaged; the message names it. Else the block's own error is raised.
     """
     try:
         yield

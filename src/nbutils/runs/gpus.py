@@ -1,7 +1,7 @@
-"""GPUs of a machine: which process holds which, where runs go side by side.
+"""GPUs of one machine: which process holds which, where runs are computed in parallel.
 
-A scheduler counts accelerators; on a single machine nobody says which one is whose. Here each has a
-lock, which is free again when its holder ends, however it ends.
+A scheduler of a cluster assigns accelerators; on a single machine nobody does. Here each
+accelerator has a lock, which the system frees when its holder ends, however it ends.
 """
 
 import os
@@ -16,31 +16,31 @@ from filelock import FileLock, Timeout
 from nbutils.runs.types import RunError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-POLL = 0.5  # seconds between looks for one that is free
+POLL_SECONDS = 0.5  # interval at which a process checks for a free accelerator
 
 
 def visible() -> list[str]:
     """The accelerators that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them.
 
-    As for CUDA, the first name that is none, such as -1, ends the list.
+    As in CUDA, the first invalid name, such as -1, ends the list.
     """
     given = os.environ.get(VISIBLE)
     if given is not None:
         names = (name.strip() for name in given.split(","))
         return list(takewhile(lambda name: name and not name.startswith("-"), names))
-    import torch  # heavy, and needed only here
+    import torch  # slow to import
 
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
 @contextmanager
 def held(count: int) -> Iterator[list[str]]:
-    """Hold ``count`` accelerators of this machine; this process and those it starts see no others.
+    """Hold ``count`` accelerators of this machine; this process and its children see no others.
 
-    Waits until so many are free. A machine without any has none to hold, and computes on its CPU.
+    Waits until that many are free. On a machine without accelerators nothing is held.
 
     Raises:
-        RunError: The machine has some, but fewer.
+        RunError: The machine has accelerators, but fewer than ``count``.
     """
     devices = visible()
     if count == 0 or not devices:
@@ -53,10 +53,10 @@ def held(count: int) -> Iterator[list[str]]:
         )
     before = os.environ.get(VISIBLE)
     with ExitStack() as stack:
-        own = _taken(devices, count, stack)
-        os.environ[VISIBLE] = ",".join(own)
+        devices = _locked(devices, count, stack)
+        os.environ[VISIBLE] = ",".join(devices)
         try:
-            yield own
+            yield devices
         finally:
             if before is None:
                 del os.environ[VISIBLE]
@@ -64,20 +64,20 @@ def held(count: int) -> Iterator[list[str]]:
                 os.environ[VISIBLE] = before
 
 
-def _taken(devices: list[str], count: int, stack: ExitStack) -> list[str]:
-    """Lock so many; one caller at a time collects, so that no two wait for each other."""
+def _locked(devices: list[str], count: int, stack: ExitStack) -> list[str]:
+    """Lock ``count`` devices, one caller at a time, so that no two callers block each other."""
     folder = platformdirs.user_runtime_path("nbutils", ensure_exists=True)
-    own = dict[str, FileLock]()
+    locked = dict[str, FileLock]()
     with FileLock(folder / "accelerators.lock"):
         while True:
             for device in devices:
                 lock = FileLock(folder / f"accelerator-{device}.lock")
-                if device not in own and len(own) < count:
+                if device not in locked and len(locked) < count:
                     try:
                         stack.enter_context(lock.acquire(blocking=False))
                     except Timeout:
                         continue
-                    own[device] = lock
-            if len(own) == count:
-                return list(own)
-            time.sleep(POLL)
+                    locked[device] = lock
+            if len(locked) == count:
+                return list(locked)
+            time.sleep(POLL_SECONDS)

@@ -2,8 +2,8 @@
 
 A run is one execution of one stage. Its key is a hash of its validated parameters, of the keys
 and content hashes of its inputs, and of the version of its stage, so the same key always means the
-same result. A run is written beside its place and renamed in: a killed process leaves
-a whole run or nothing that anyone reads.
+same result. A run is written to a scratch folder and then renamed: a killed process leaves either
+a complete run, or a scratch folder that nobody reads.
 """
 
 import errno
@@ -39,7 +39,7 @@ from nbutils.runs.types import (
 MANIFEST = "manifest.json"
 
 
-# What the system says of a place that takes no more: of no space, no right, no sound disk.
+# Errors of the system when a disk is full, read-only or defective, or forbids writing.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -47,54 +47,56 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM
 
 
 def _refuse_newer(path: Path, content: bytes) -> None:
-    """Raise ``RunError`` where a manifest says that a later version of this package wrote it."""
+    """Raise ``RunError`` if a later version of this package wrote the manifest."""
     try:
         version = json.loads(content)["schema_version"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return
     if isinstance(version, int) and version > SCHEMA:
         raise RunError(
-            f"{path} is of schema version {version} and this package reads {SCHEMA}: update it, or "
-            "use another store"
+            f"{path} is of schema version {version} and this package reads {SCHEMA}: update the "
+            "package, or use another store"
         )
 
 
 def identity(
     stage: str, parameters: dict[str, Any], inputs: Mapping[str, Mapping[str, str]], version: int
 ) -> str:
-    """The key of a run: a hash of all that decides its result.
+    """The key of a run, 16 hexadecimal digits: a hash of everything that decides its result.
 
-    ``parameters`` are those of the stage's schema as JSON has them, of which those count that
-    identify; ``inputs`` maps a role to the ``key`` and ``digest`` of a finished run; ``version`` is
-    that of the stage.
+    Args:
+        stage: Name of the stage.
+        parameters: Parameters as JSON; only those that identify a run are hashed.
+        inputs: Maps each role to the ``key`` and ``digest`` of a finished run.
+        version: Version of the stage.
     """
-    counted = identifying(parameters)
-    values = {"stage": stage, "parameters": counted, "inputs": inputs, "version": version}
+    hashed = identifying(parameters)
+    values = {"stage": stage, "parameters": hashed, "inputs": inputs, "version": version}
     return sha256(canonical(values))[:16]
 
 
 class Store:
-    """The folder of finished runs: ``<root>/<stage>/<key>/`` with a manifest in each."""
+    """The folder of finished runs: ``<root>/<stage>/<key>/``, with a manifest in each."""
 
     def __init__(self, root: Path, versions: Mapping[str, int]) -> None:
         """Open the store of a project, given the project's root; creates nothing.
 
-        ``versions`` maps a stage to the version of its results that runs are looked for by.
+        ``versions`` maps each stage to its current version, which is part of the keys of its runs.
         """
         self.root = root / "runs" / "store"
         self.versions = versions
         self._manifests: dict[tuple[str, str], Manifest] = {}
-        self._keys: dict[int, tuple[Run, str]] = {}  # by id: the run beside it keeps that its own
+        self._keys: dict[int, tuple[Run, str]] = {}  # by id; the reference keeps the id unique
 
     def folder(self, stage: str, key: str) -> Path:
-        """Where a run is, or would be."""
+        """The folder of a run, which exists if the run is finished."""
         return self.root / stage / key
 
     def manifest(self, stage: str, key: str) -> Manifest | None:
         """The manifest of a finished run, or None where there is no such run.
 
         Raises:
-            RunError: The manifest cannot be read.
+            RunError: The manifest cannot be read, is damaged, or is of another run.
         """
         if (stage, key) not in self._manifests:
             path = self.folder(stage, key) / MANIFEST
@@ -105,19 +107,19 @@ class Store:
             except OSError as error:
                 raise RunError(f"{path} cannot be read: {error.strerror}") from error
             try:
-                found = Manifest.model_validate_json(content)
+                manifest = Manifest.model_validate_json(content)
             except ValidationError as error:
                 _refuse_newer(path, content)
                 raise RunError(f"{path} is damaged ({error.error_count()} errors): delete "
                                f"{path.parent} and run again") from None  # fmt: skip
-            if (found.stage, found.key) != (stage, key):  # or it would lead out of its folder
-                raise RunError(f"{path} is of another run, {found.stage!r} {found.key!r}: delete "
-                               f"{path.parent} and run again")  # fmt: skip
-            self._manifests[stage, key] = found
+            if (manifest.stage, manifest.key) != (stage, key):  # they would name another folder
+                raise RunError(f"{path} is of another run, {manifest.stage!r} {manifest.key!r}: "
+                               f"delete {path.parent} and run again")  # fmt: skip
+            self._manifests[stage, key] = manifest
         return self._manifests[stage, key]
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a worker process: what this one remembers of runs stays here."""
+        """The state for a worker process, without the caches."""
         return vars(self) | {"_manifests": {}, "_keys": {}}
 
     def key(self, run: Run) -> str | None:
@@ -157,14 +159,14 @@ class Store:
         return sum(f.stat().st_size for f in files if f.is_file())
 
     def all(self) -> list[Manifest]:
-        """Every finished run, oldest first."""
-        found = [self.manifest(p.parent.parent.name, p.parent.name)
-                 for p in self.root.glob(f"*/*/{MANIFEST}")
-                 if p.parent.parent.name not in ("partial", "failed")]  # fmt: skip
-        return sorted((m for m in found if m is not None), key=lambda m: m.created)
+        """Manifests of all finished runs, oldest first."""
+        manifests = [self.manifest(p.parent.parent.name, p.parent.name)
+                     for p in self.root.glob(f"*/*/{MANIFEST}")
+                     if p.parent.parent.name not in ("partial", "failed")]  # fmt: skip
+        return sorted((m for m in manifests if m is not None), key=lambda m: m.created)
 
     def claim(self, key: str) -> FileLock:
-        """The lock of whoever writes under a key; the system frees it when that process ends."""
+        """The lock for writing under a key; the system frees it when its holder ends."""
         return FileLock(self.root / "partial" / f"{key}.lock")
 
     def claimed(self, run: Run) -> bool:
@@ -177,20 +179,20 @@ class Store:
                 return False
         except Timeout:
             return True
-        except OSError:  # the store is read-only: nobody computes in it from here
+        except OSError:  # the store is read-only, so no process of this machine computes in it
             return False
 
     def execute(
         self, run: Run, compute: Compute, threads: int, progress: Progress, wait: bool = True
     ) -> Manifest:
-        """Compute a run unless it is finished; its inputs must be.
+        """Compute a run unless it is finished; its inputs must be finished.
 
-        A lock keeps two processes from computing the same run: the second waits, then finds it
-        finished. Whatever a stage raises leaves nothing behind but an unread scratch folder.
+        A lock prevents two processes from computing the same run: the second waits until the first
+        has finished it. A failure leaves only a scratch folder, which nobody reads.
 
         Raises:
-            StoreError: An input is missing, or a file elsewhere, as of a library's cache, could
-                not be used.
+            StoreError: An input is not finished, or a file outside the store, such as one in a
+                library's cache, could not be used.
             UnwritableError: The disk is full or cannot be written.
             ClaimedError: Another process computes the run, and ``wait`` is false.
             RunError: A file could not be read.
@@ -213,28 +215,28 @@ class Store:
                 scratch.mkdir()
                 _compute(self, run, compute, key, scratch, threads, progress)
                 place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.rmtree(place, ignore_errors=True)  # no manifest: nobody reads what is there
+                shutil.rmtree(place, ignore_errors=True)  # without a manifest, it is no run
                 os.replace(scratch, place)
                 for folder in (place.parent, self.root):
                     flush(folder)
-                # a training's last checkpoint, which outlives a kill, is of no more use
+                # the last checkpoint of a training is no longer needed
                 shutil.rmtree(scratch.with_name(f"{key}.checkpoint"), ignore_errors=True)
         except UserError:
             raise
         except Timeout:
             raise ClaimedError(f"run {run.name!r} is computed by another process") from None
-        except Exception as error:  # weights and tokenizers are written by Rust: no OSError
+        except Exception as error:  # Rust code writes weights and tokenizers, without OSError
             if isinstance(error, OSError) and _elsewhere(error, self.root):
                 raise StoreError(
                     f"run {run.name!r} could not be computed: {error.filename}: {error.strerror}; "
-                    "where this is a cache, HF_HOME, XDG_CACHE_HOME or HOME may name another place"
+                    "if this is a cache, set HF_HOME, XDG_CACHE_HOME or HOME to another folder"
                 ) from error
             full = os.strerror(errno.ENOSPC) in str(error)
             if full or (isinstance(error, OSError) and error.errno in UNWRITABLE):
                 cause = getattr(error, "strerror", None) or error
                 raise UnwritableError(
                     f"run {run.name!r} could not be written under {self.root}: {cause}; "
-                    "finished runs are kept: mend this and run again"
+                    "finished runs are kept: make space or allow writing there, and run again"
                 ) from error
             if isinstance(error, OSError):
                 raise RunError(f"run {run.name!r} could not be computed: {error}") from error
@@ -245,7 +247,7 @@ class Store:
 
 
 def _elsewhere(error: OSError, root: Path) -> bool:
-    """Whether it was of a place outside of the store that the system said no."""
+    """Whether an error of the system is about a file outside the store."""
     place = error.filename
     return isinstance(place, str) and root.absolute() not in Path(place).absolute().parents
 
@@ -259,7 +261,7 @@ def _compute(
     threads: int,
     progress: Progress,
 ) -> None:
-    """Compute a run into ``out`` and write the manifest last."""
+    """Compute a run into the folder ``out``, and write its manifest last."""
     inputs = {role: store.path(source) for role, source in run.inputs.items()}
     started, memory = time.monotonic(), environment.PeakMemory()
     computed = compute(run, inputs, out, threads, progress)

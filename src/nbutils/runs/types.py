@@ -1,4 +1,4 @@
-"""Runs and manifests, and what the engine is handed in to compute them."""
+"""Runs, manifests, their errors, and the type of the function that computes a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from nbutils.files import canonical, sha256
 
 SCHEMA = 2
 BEFORE_VERSIONS = 0
-"""The version of runs whose keys came from their code, before stages had versions."""
+"""The version of runs from before stages had versions; their keys depend on their code."""
 
 Progress = Callable[[float], None]
 Labels = dict[str, str | float | int | None]
@@ -24,11 +24,11 @@ class RunError(UserError):
 
 
 class StoreError(RunError):
-    """Not the run is at fault but the store: once that is mended, the run is to be tried again."""
+    """The store, not the run, caused a failure: the run is retried once the store is repaired."""
 
 
 class UnwritableError(StoreError):
-    """The store takes nothing more: no space is left on the disk, or no right to write there."""
+    """The store cannot be written: the disk is full, or writing is not allowed."""
 
 
 class ClaimedError(RunError):
@@ -37,7 +37,7 @@ class ClaimedError(RunError):
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is to be: a stage, its parameters and its inputs; ``name`` is for people."""
+    """A run to compute: stage, parameters, inputs by role, labels, and a name for messages."""
 
     stage: str
     name: str
@@ -47,7 +47,7 @@ class Run:
 
 
 class Input(BaseModel):
-    """A finished run that another one reads: its key, and the hash of all its files."""
+    """A finished run that another run reads: its key, and the digest of its output files."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     key: str
@@ -55,7 +55,7 @@ class Input(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Where a finished run comes from. Times are UTC, durations seconds, memory MiB."""
+    """Provenance of a finished run. Times are UTC, durations seconds, memory MiB."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     schema_version: int
@@ -80,17 +80,17 @@ class Manifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """One hash over the names and hashes of all output files."""
+        """One hash of the names and hashes of all output files."""
         return sha256(canonical(self.outputs))
 
 
 @dataclass(frozen=True)
 class Computed:
-    """What computing a run says of itself: the precision of its weights, the digest of its code."""
+    """What is known once a run is computed: precision of its weights, and digest of its code."""
 
     dtype: str
     code_digest: str
 
 
 Compute = Callable[[Run, dict[str, Path], Path, int, Progress], Computed]
-"""Computes a run, from its inputs' folders by role, into a folder, on so many threads."""
+"""Computes a run: its input folders by role, the output folder, threads, and a progress report."""
