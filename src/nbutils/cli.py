@@ -105,7 +105,7 @@ def run(
         computed = _with_progress(runs, project, planned.tier.threads, retry_failed)
     with garbage.damage_reported(project.store, project.store.all()):
         written = collect.collect(tier, runs, project)
-    place = tables.YOURS / tier
+    place = tables.LOCAL / tier
     if computed == 0 and not written:
         out.print(f"Nothing to do: all {len(runs)} runs of tier {tier} and their tables exist.")
     else:

@@ -16,9 +16,9 @@ from nbutils.results.contribute import Contribution
 from nbutils.results.project import Project
 from nbutils.results.tables import (
     COLUMNS,
+    LOCAL,
     PUBLISHED,
     SUMS,
-    YOURS,
     read,
     read_manifests,
     without_manifest,
@@ -70,7 +70,7 @@ def publish(tier: str, project: Project) -> Path:
     except RunError as error:
         raise PublishError(str(error)) from error
     missing = sum(m is None for m in wanted)
-    source = root / YOURS / tier
+    source = root / LOCAL / tier
     if missing:
         raise PublishError(
             f"tier {tier!r} is not complete, {missing} of {len(runs)} runs are missing: "
