@@ -1,7 +1,7 @@
 """Explore: the matrix of pairings as data that a page draws without a server.
 
-One small script holds the matrix. The page loads a further script for a pairing or a corpus when
-a reader opens it. They are scripts, not JSON, because a page opened from a folder cannot read files.
+One small script holds the matrix. The page loads a further script for each pairing and corpus that
+a reader opens. They are scripts, not JSON, since a page opened from a folder cannot read files.
 """
 
 import json

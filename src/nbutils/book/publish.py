@@ -192,7 +192,7 @@ def verify(tier: str, root: Path) -> int:
 
 
 def _remedy(folder: Path, differing: list[str], listed: dict[str, str]) -> str:
-    """How to repair published files; plain git commands do not restore line ends that git changed."""
+    """How to repair published files; plain git commands keep line ends that git changed."""
     places = [folder / file for file in differing]
     with_lf = [p.read_bytes().replace(b"\r\n", b"\n") if p.is_file() else b"" for p in places]
     if [listed.get(file) for file in differing] != [sha256(data) for data in with_lf]:
@@ -200,8 +200,8 @@ def _remedy(folder: Path, differing: list[str], listed: dict[str, str]) -> str:
     return (
         "Only the ends of lines differ: git changed them when it wrote the files. In the project's "
         "folder, `git rm --cached -r -q . && git reset --hard` writes every file again as it was "
-        "published. It discards uncommitted changes: `git diff --ignore-cr-at-eol > my.patch` saves "
-        "them, and `git apply --ignore-whitespace my.patch` restores them"
+        "published. It discards uncommitted changes: `git diff --ignore-cr-at-eol > mine.patch` "
+        "saves them, and `git apply --ignore-whitespace mine.patch` restores them"
     )
 
 
