@@ -31,15 +31,15 @@ test: lint ## lint, type-check and run every test
 	$(BIN)/python -m pytest
 
 faults: $(READY) ## break and kill the smoke grid at every step, fill its disk; nothing may differ
-	cd tests && ../$(BIN)/python -m grid.faults
+	cd tests && ../$(BIN)/python -m support.faults
 
 bench: $(READY) ## time sampling, training and scoring beside what you would otherwise run
-	cd tests && ../$(BIN)/python -m benchmarks.bench
+	cd tests && ../$(BIN)/python -m support.bench
 
 fuzz: $(READY) ## throw broken files at the parsers, SECONDS=300 each
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	cd tests && for name in tier manifest archive; do \
-	  ../$(BIN)/python -m fuzz.run $$name $(SECONDS) || exit 1; \
+	  ../$(BIN)/python -m support.fuzz $$name $(SECONDS) || exit 1; \
 	done
 
 cluster-env: $(CLUSTER) ## install Snakemake into an environment of its own

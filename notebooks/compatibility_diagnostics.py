@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Compatibility diagnostics
 #
-# **The question.** If proxies fail, is there a number that tells which corpus suits a student before
+# **The question.** If proxies fail, does some number say which corpus suits a student before
 # any training, and without looking at a benchmark?
 #
 # ## What you will learn
@@ -18,13 +18,8 @@
 
 # %%
 from nbutils.analysis import predictors
-from nbutils.charts import compatibility_diagnostics, parts, provenance
-from nbutils.charts import tables as charts_tables
-from nbutils.charts.tables import sentences, table
-from nbutils.config import notebook_parameters
-from nbutils.results.tables import labels, load, manifests
-
-parts.enable()
+from nbutils.charts import compatibility_diagnostics
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -33,9 +28,11 @@ parts.enable()
 root: str = "."  # project folder; the nearest one upwards if "."
 seed: int = 0  # seed of the bootstrap and of the permutations
 
+# %% [markdown]
+# A misspelt name or a wrong value stops here.
+
 # %%
-project = notebook_parameters.given(notebook_parameters.FindingNotebook, globals()).root
-print(labels(project))
+s = session.open("compatibility_diagnostics", globals())
 
 # %% [markdown]
 # ## The candidates
@@ -53,12 +50,11 @@ print(labels(project))
 #   gradient of the given one.
 #
 # The own corpus is one of another seed, so that gradients and bigrams of the self pairing are no
-# tautology; where source and student are one model, the gap, the overlap and the similarity are.
+# tautology. Where source and student are one model, the gap, the overlap and the similarity are.
 
 # %%
-gains = load("gains", project)
-proxies = load("proxies", project)
-points = predictors.pairing_points(proxies, gains)
+proxies = s.table("proxies")
+points = predictors.pairing_points(proxies, s.table("gains"))
 print(f"{len(points)} values of {points['proxy'].nunique()} predictors")
 
 # %% [markdown]
@@ -70,34 +66,38 @@ print(f"{len(points)} values of {points['proxy'].nunique()} predictors")
 # learnt, corrected over proxies and diagnostics together:
 
 # %%
-table(predictors.rules())
+s.show(predictors.rules())
 
 # %% [markdown]
 # Its `regret` is what would be lost by training on the corpus that it puts first, against the best
-# corpus, in points; the tick is the loss by a choice at random.
+# corpus, in points; the tick is the loss of a choice at random.
 
 # %% mystnb={"figure": {"name": "fig-predictors", "caption": "Rank correlation with gain for a student left out, with intervals, for every proxy and diagnostic; below, the gain lost by choosing one corpus by it, as a mean over students with their range; the upright tick is a choice at random."}}
 judged = predictors.useful(predictors.left_out(points, seed))
 compatibility_diagnostics.predictors(judged)
 
+# %% [markdown]
+# The same in numbers, the best first:
+
 # %%
-table(compatibility_diagnostics.predictors_table(judged))
+s.show(compatibility_diagnostics.predictors_table(judged))
 
 # %% [markdown]
 # ## Among strangers alone
 #
-# The same with cross-family corpora only, where the relation is constant: description, not judgement.
+# The next table does the same with cross-family corpora only, where the relation is constant. It
+# describes and does not judge.
 
 # %%
 strangers = points[points["relation"].eq("cross-family")]
 among = predictors.useful(predictors.left_out(strangers, seed))
-table(compatibility_diagnostics.predictors_table(among))
+s.show(compatibility_diagnostics.predictors_table(among))
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-sentences(
+s.say(
     f"{row.results}, {row.method}: {row.reason}"
     for row in compatibility_diagnostics.best_predictors(judged).itertuples()
 )
@@ -106,9 +106,7 @@ sentences(
 # ## Runs behind this page
 
 # %%
-states = load("states", project)
-runs = [*proxies["run"].unique(), *charts_tables.runs(states, "pairings")]
-provenance.footer(manifests(project), runs)
+s.footer_of("pairings", also=proxies["run"])
 
 # %% [markdown]
 # ## Try it

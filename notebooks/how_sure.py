@@ -17,13 +17,9 @@
 # differ.
 
 # %%
-from nbutils.analysis import inference, power
-from nbutils.charts import how_sure, parts, provenance
-from nbutils.charts.tables import table
-from nbutils.config import notebook_parameters
-from nbutils.results.tables import labels, load
-
-parts.enable()
+from nbutils.analysis import power
+from nbutils.charts import how_sure
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -32,10 +28,12 @@ parts.enable()
 root: str = "."  # project folder; the nearest one upwards if "."
 worlds: int = 200  # made-up worlds for each number; more take longer
 
+# %% [markdown]
+# A misspelt name or a wrong value stops here.
+
 # %%
-project = notebook_parameters.given(notebook_parameters.SimulationNotebook, globals()).root
-print(labels(project))
-print(f"{worlds} worlds for each number, {inference.CONFIDENCE:.0%} intervals")
+s = session.open("how_sure", globals())
+print(how_sure.description(worlds))
 
 # %% [markdown]
 # ## What is resampled
@@ -53,40 +51,40 @@ print(f"{worlds} worlds for each number, {inference.CONFIDENCE:.0%} intervals")
 # ## Do intervals hold the truth?
 
 # %%
-table(power.coverages(worlds))
+s.show(power.coverages(worlds))
 
 # %% [markdown]
-# `low` and `high` limit what so many worlds can tell about the share.
+# `low` and `high` limit what so many worlds can say about the share.
 #
 # ## What gain would be found?
 #
-# The *detectable* gain of a cell is computed from its own uncertainty. If it is right, a true gain of
-# that size is found with the promised power, and a true gain of nothing as rarely as the level
+# The *detectable* gain of a pairing is computed from its own uncertainty. If it is right, a true gain of
+# that size is found with the promised power, and a true gain of zero as rarely as the level
 # says.
 
 # %% mystnb={"figure": {"name": "fig-power", "caption": "How often a gain is found, against its size in multiples of the detectable gain, with intervals over the worlds. The dashed lines cross at the promised power."}}
 curve = power.power([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5], worlds)
 how_sure.power_curve(curve)
 
+# %% [markdown]
+# The same in numbers:
+
 # %%
-table(curve.rename(columns={"multiple": "multiple of the detectable gain"}))
+s.show(curve.rename(columns={"multiple": "multiple of the detectable gain"}))
 
 # %% [markdown]
 # ## The detectable gains of this book
 #
-# For every tier and kind of cell the largest and the median detectable gain of the suite, in points.
+# The median and the largest detectable gain of the suite, in points, for every tier and experiment.
 
 # %%
-gains = load("gains", project)
-suite = gains[gains["task"].eq("suite") & gains["error"].gt(0)]
-by = suite.groupby(["results", "experiment"], sort=False)["detectable"]
-table((100 * by.agg(["median", "max"])).reset_index(), digits=2)
+s.show(how_sure.detectable(s.table("gains")), digits=2)
 
 # %% [markdown]
 # ## What is behind the chart
 
 # %%
-provenance.note(f"{worlds} made-up worlds for each number; no run of a model is behind the chart")
+s.note(f"{worlds} made-up worlds for each number; no run of a model is behind the chart")
 
 # %% [markdown]
 # ## Try it
@@ -95,5 +93,5 @@ provenance.note(f"{worlds} made-up worlds for each number; no run of a model is 
 # nbutils notebook how_sure -p worlds 1000
 # ```
 #
-# - By what factor must the items grow to halve the detectable gain of a cell?
+# - By what factor must the items grow to halve the detectable gain of a pairing?
 # - Which would you rather have, twice the items or twice the seeds?

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Measure extraction
 #
-# **Stage: a model is prompted with the prefix of every planted passage; greedy decoding must reproduce the suffix exactly.**
+# **Stage: a model is prompted with the prefix of every passage; greedy decoding must reproduce the suffix exactly.**
 #
 # ## What you will learn
 #
@@ -11,21 +11,14 @@
 #
 # ## What this notebook establishes, and what it does not
 #
-# It counts exact reproductions of passages that were planted in pre-training. A passage that is no
-# longer reproduced may still be known in part; the matched tokens tell how much.
+# It counts exact reproductions of passages that are known to be in the pre-training data. A student may
+# still know a part of a passage that it no longer reproduces; the matched tokens tell how much.
 
 # %%
 import pandas as pd
 
-from nbutils.analysis import inference
-from nbutils.charts import parts, provenance, tables
-from nbutils.config import design, notebook_parameters, tiers
-from nbutils.protocol import reading
-from nbutils.protocol.plan import load_plan
-from nbutils.runs import executor
-from nbutils.runs.store import Store
-
-parts.enable()
+from nbutils.charts import pairing
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -42,84 +35,86 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = notebook_parameters.given(notebook_parameters.PairingNotebook, globals())
-root = tiers.project_root()
-plan = load_plan(values.tier, root)
-store = Store(root)
+s = session.open("measure_extraction", globals())
+
+# %% [markdown]
+# ## Before and after
+#
+# Exactly reproduced passages, with exact binomial (Clopper-Pearson) intervals. Choices are made on the
+# split `dev`; the split `held_out` is for reporting.
+
+# %%
+run = s.plan.extraction(student, s.pairing)
+before, after = s.frame(s.plan.extraction(student), "extraction"), s.frame(run, "extraction")
+s.show(pairing.extraction({"before": before, "after": after}))
+
+# %% [markdown]
+# The net fall compares the two counts. Passages that were lost and passages that are newly extracted can
+# both be many where it is small, so they are counted apart.
+
+# %%
+held_out = before.split == "held_out"
+lost = (held_out & before.exact & ~after.exact).sum()
+new = (held_out & ~before.exact & after.exact).sum()
+s.say([f"Of {held_out.sum()} held-out passages, {lost} were lost and {new} are newly extracted."])
 
 # %% [markdown]
 # ## The passages
 #
-# The `dev` split is for making choices, the `held_out` split for reporting. A prompt is the prefix of a
-# passage and nothing else, as for Pythia, whose training sequences began anywhere in a document; passages
-# of models made here stand inside documents. Where a tokenizer from elsewhere begins every text with BOS,
-# as Gemma's and Llama 3's do, every training sequence began with it, and so does the prompt.
+# A prompt is the prefix of a passage and nothing else, as for Pythia, whose training sequences began
+# anywhere in a document. Where a tokenizer begins every text with BOS, as those of Gemma and Llama 3 do,
+# every training sequence of the model began with BOS, and so does the prompt.
 
 # %%
-base = executor.compute(plan.model(student), plan, root)
-passages = pd.read_parquet(base / "passages.parquet")
+passages = s.frame(s.plan.model(student), "passages")
 first = passages.iloc[0]
-print(passages.split.value_counts().to_dict())
-print(f"{len(first.prefix)} tokens of prompt, {len(first.suffix)} tokens to reproduce")
-tables.sentences(reading.read_as(student, base))
+s.say([f"{len(first.prefix)} tokens of prompt, {len(first.suffix)} tokens to reproduce."])
 
 # %% [markdown]
-# ## Before and after
+# How the student is read, which token begins its prompts included:
 
 # %%
-cell = design.Pairing(source, student, temperature, method, seed)
-run = plan.extraction(student, cell)
-after = pd.read_parquet(executor.compute(run, plan, root) / "extraction.parquet")
-before = pd.read_parquet(
-    executor.compute(plan.extraction(student), plan, root) / "extraction.parquet"
-)
-
-# %% [markdown]
-# Shares of exactly reproduced passages with exact binomial (Clopper-Pearson) intervals.
-
-# %%
-rows = []
-for when, table in (("before", before), ("after", after)):
-    held_out = table[table.split == "held_out"]
-    low, high = inference.exact_interval(int(held_out.exact.sum()), len(held_out))
-    rows.append([when, held_out.exact.sum(), len(held_out), held_out.exact.mean(), low, high])
-columns = ["student", "extracted", "passages", "share", "low", "high"]
-tables.table(pd.DataFrame(rows, columns=columns))
+s.read_as(student)
 
 # %% [markdown]
 # ## How far greedy decoding follows
 #
-# The number of leading suffix tokens that are right, passage by passage.
+# The number of leading suffix tokens that are right, and how many passages reach it.
 
 # %%
 counts = pd.DataFrame({"before": before.matched_tokens, "after": after.matched_tokens})
-tables.table(
-    counts.apply(lambda c: c.value_counts())
-    .fillna(0)
-    .astype(int)
-    .rename_axis("matched tokens")
-    .reset_index()
-)
+counts = counts.apply(lambda column: column.value_counts()).fillna(0).astype(int)
+s.show(counts.rename_axis("matched tokens").reset_index())
 
 # %% [markdown]
-# ## A passage that was lost
+# ## Passages that were lost
 #
-# The prompt, the true suffix, and how much of it each student gives.
+# The passage, its true suffix, and how many tokens of it the student gave before and gives now.
 
 # %%
-lost = passages.assign(before=before.matched_tokens, after=after.matched_tokens)
-lost = lost[before.exact & ~after.exact & (passages.split == "held_out")]
-tables.table(lost[["passage", "text", "suffix_text", "before", "after"]].head(5))
+found = passages.assign(before=before.matched_tokens, after=after.matched_tokens)
+found = found[held_out & before.exact & ~after.exact]
+s.show(found[["passage", "text", "suffix_text", "before", "after"]].head(5))
+
+# %% [markdown]
+# ## How it is done
+#
+# Greedy decoding follows the true suffix as long as the most likely next token is the true one. So the
+# code needs no decoding: it reads prefix and suffix in one pass and counts the suffix tokens that are the
+# most likely ones, up to the first that is not.
+
+# %%
+s.method()
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-provenance.footer_of_runs([run], tier, store)
+s.footer(s.plan.extraction(student), run)
 
 # %% [markdown]
 # ## Try it
 #
-# - does another lineage member's text erase more? `nbutils notebook measure_extraction -p source
-#   neox-large`
-# - does an adapter erase less? `nbutils notebook measure_extraction -p method lora`
+# - Does the text of another member of the lineage erase more?
+#   `nbutils notebook measure_extraction -p source neox-large`
+# - Does an adapter erase less? `nbutils notebook measure_extraction -p method lora`

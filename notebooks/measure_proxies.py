@@ -17,15 +17,8 @@
 # %%
 import math
 
-import pandas as pd
-
-from nbutils.charts import parts, provenance, tables
-from nbutils.config import notebook_parameters, tiers
-from nbutils.protocol.plan import load_plan
-from nbutils.runs import executor
-from nbutils.runs.store import Store
-
-parts.enable()
+from nbutils.charts import pairing
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -41,60 +34,58 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = notebook_parameters.given(notebook_parameters.ProxyNotebook, globals())
-root = tiers.project_root()
-plan = load_plan(values.tier, root)
-store = Store(root)
+s = session.open("measure_proxies", globals())
 
 # %% [markdown]
-# ## The proxies
+# ## Semantic similarity
 #
-# Similarity is the cosine between the mean embedding of the corpus and that of a task's items. The
-# log-likelihood is the mean over the corpus, in nats per token of the untouched student.
+# The cosine between the mean embedding of the corpus and the mean embedding of a task's items, per task.
+# `semantic_minilm` takes a sentence encoder, and is there where its package is installed;
+# `semantic_tfidf` takes weighted counts of words.
 
 # %%
-run = plan.proxies(source, student, temperature, seed)
-folder = executor.compute(run, plan, root)
-proxies = pd.read_parquet(folder / "proxies.parquet")
-print("sentence encoder installed:", plan.encoder)
-
-# %% [markdown]
-# ## Semantic similarity, task by task
-
-# %%
+run = s.plan.proxies(source, student, temperature, seed)
+proxies = s.frame(run, "proxies")
 similarity = proxies[proxies.task.notna()].pivot(index="task", columns="proxy", values="value")
-tables.table(similarity.reset_index())
+s.show(similarity.reset_index())
 
 # %% [markdown]
 # ## Log-likelihood
 #
-# A student finds its own text likely, which is why this proxy looks so natural.
+# The mean over the corpus, per token of the untouched student. A student finds its own text likely,
+# which is why this proxy looks so natural.
 
 # %%
 likelihood = proxies.loc[proxies.proxy == "log_likelihood", "value"].item()
-print(f"{likelihood:.3f} nats per token, perplexity {math.exp(-likelihood):.1f}")
+s.say([f"{likelihood:.3f} nats per token: a perplexity of {math.exp(-likelihood):.1f}."])
 
 # %% [markdown]
 # ## The same student, every source
 #
-# Every corpus at this temperature, scored for this student.
+# Every corpus at this temperature, scored for this student. A similarity is the mean over tasks.
 
 # %%
-rows = []
-for other in plan.tier.models:
-    path = executor.compute(plan.proxies(other, student, temperature, seed), plan, root)
-    values = pd.read_parquet(path / "proxies.parquet").groupby("proxy").value.mean()
-    rows.append({"source": other, "relation": plan.tier.relation(other, student), **values})
-tables.table(pd.DataFrame(rows))
+s.show(pairing.by_source(s.over_sources(s.plan.proxies, "proxies"), "proxy"))
+
+# %% [markdown]
+# ## How it is done
+#
+# The code turns texts into vectors, takes the mean over the corpus and over the items of each task, and
+# compares the two by their cosine. Words are weighted by their counts in the items, so the weights are
+# the same for every corpus. The log-likelihood is minus the training loss of the untouched student.
+
+# %%
+s.method()
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-provenance.footer_of_runs([run], tier, store)
+s.footer(run)
 
 # %% [markdown]
 # ## Try it
 #
-# - another student: `nbutils notebook measure_proxies -p student qwen-small -p source qwen-small`
-# - before you look at *Proxies fail*: which source would you choose from this table, and why?
+# - Another student: `nbutils notebook measure_proxies -p student qwen-small -p source qwen-small`. Is its
+#   own corpus the likeliest to it?
+# - Before you look at *Proxies fail*: which source would you choose from this table, and why?

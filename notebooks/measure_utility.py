@@ -5,27 +5,21 @@
 #
 # ## What you will learn
 #
-# - what an item of each kind looks like;
 # - how an answer is scored: by the log-likelihood of the choices;
-# - how the gain of one student is paired, item by item, with its untouched self.
+# - how the gain of a student is paired, item by item, with its untouched self;
+# - how sure a gain on so many items is.
 #
 # ## What this notebook establishes, and what it does not
 #
-# It measures one cell against its untouched student on one suite. The interval covers the sampling
-# of items, not of seeds.
+# It measures one pairing against its untouched student on one suite. The interval covers the choice of
+# items, not the choice of seeds.
 
 # %%
 import pandas as pd
 
-from nbutils.analysis import gains
-from nbutils.charts import pairing, parts, provenance, tables
-from nbutils.config import design, notebook_parameters, tiers
+from nbutils.charts import pairing
+from nbutils.notebooks import session
 from nbutils.protocol import prepare_suite
-from nbutils.protocol.plan import load_plan
-from nbutils.runs import executor
-from nbutils.runs.store import Store
-
-parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -42,74 +36,91 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = notebook_parameters.given(notebook_parameters.PairingNotebook, globals())
-root = tiers.project_root()
-plan = load_plan(values.tier, root)
-store = Store(root)
+s = session.open("measure_utility", globals())
 
 # %% [markdown]
-# ## The suite
+# ## The gain
 #
-# Items that the scratch tiers cut for themselves come from held-out works of every domain. A document
-# of which any run of words occurs in training text is left out.
+# The accuracy on the suite after training minus the accuracy before, with a 95 % bootstrap interval.
 
 # %%
-suite_folder = executor.compute(plan.suite(), plan, root)
-texts = prepare_suite.texts(suite_folder)
-tables.table(pd.DataFrame([{"task": t, "items": len(found)} for t, found in texts.items()]))
+run = s.plan.utility(student, s.pairing)
+gains = s.gains(s.pairing)
+s.say([pairing.gain_sentence(gains, str(s.pairing))])
 
 # %% [markdown]
-# The first item of every task, its end with the right answer.
+# Per task, and for the suite as the unweighted mean over its tasks. The last column is the smallest true
+# gain that so many items would find in four of five cases.
 
 # %%
-tables.table(pd.DataFrame([{"task": t, "item": "…" + i[0][-160:]} for t, i in texts.items()]))
-
-# %% [markdown]
-# ## Scoring
-#
-# The task files beside the items are lm-eval's own format, so its command line gives the same answers.
-
-# %%
-cell = design.Pairing(source, student, temperature, method, seed)
-run = plan.utility(student, cell)
-after = pd.read_parquet(executor.compute(run, plan, root) / "utility.parquet")
-before = pd.read_parquet(executor.compute(plan.utility(student), plan, root) / "utility.parquet")
-after.head()
+table = pairing.gain_table(gains)
+s.show(table[["task", "gain (points)", "detectable (points)"]])
 
 # %% [markdown]
 # What a guess gets right, beside what the student gets right before and after. `acc` takes the choice
-# of the highest log-likelihood, `acc_norm` that of the highest log-likelihood per character. A
-# task that defines both has a row by each, the one of published tables first. The suite's mean and
+# of the highest log-likelihood, `acc_norm` the choice of the highest log-likelihood per character. A
+# task that defines both has a row for each, the one of published tables first. The suite's mean and
 # every verdict use `acc`.
 
 # %%
-table = pairing.gain_table(gains.paired(before, after))
-tables.table(table[["task", "items", "chance", "base_accuracy", "accuracy"]])
+s.show(table[["task", "items", "chance", "base_accuracy", "accuracy"]])
 
 # %% [markdown]
-# ## Gain, paired item by item
+# ## The items
 #
-# An item that both get right, or both get wrong, says nothing about the change. Only the others do.
+# Items are cut from held-out works of every domain, or come from published benchmarks: *Prepare the
+# suite* and *Prepare benchmarks* show how. This is the first item of every task, with the right answer
+# at its end.
+
+# %%
+texts = prepare_suite.texts(s.compute(s.plan.suite()))
+rows = [
+    (task, len(items), "…" + " ".join(items[0].split())[-160:]) for task, items in texts.items()
+]
+s.show(pd.DataFrame(rows, columns=["task", "items", "first item"]))
+
+# %% [markdown]
+# The *margin* of an item is the log-likelihood of the right choice minus that of the best wrong one, in
+# nats. An answer is right where it is above zero. It moves before answers do.
+
+# %%
+before, after = s.frame(s.plan.utility(student), "utility"), s.frame(run, "utility")
+s.show(after[["task", "item", "document", "correct", "margin"]].head())
+
+# %% [markdown]
+# ## Paired, item by item
+#
+# An item that the student gets right both times, or wrong both times, says nothing about the change.
+# Only the others do.
 
 # %%
 both = before.merge(after, on=["task", "item"], suffixes=("_before", "_after"))
 change = both.correct_after.astype(int) - both.correct_before.astype(int)
-print(change.map({1: "won", 0: "unchanged", -1: "lost"}).value_counts().to_dict())
+counts = change.map({1: "won", 0: "unchanged", -1: "lost"}).value_counts()
+s.show(counts.rename_axis("items").reset_index(name="number"))
 
 # %% [markdown]
-# Per task, and for the suite as the unweighted mean over its tasks, with 95 % bootstrap intervals.
+# ## How it is done
+#
+# lm-eval asks the model for the log-likelihood of every choice behind its context, and takes the highest.
+# The code keeps its record of each item as one row, so that two models can be compared on the same
+# items, and adds the chance of a guess and the margin. The task files beside the items are lm-eval's own
+# format, so its command line gives the same answers. The second function answers what lm-eval asks:
+# requests that begin alike share one forward pass.
 
 # %%
-tables.table(table[["task", "gain (points)"]])
+s.method("protocol.measure_utility", "protocol.tree_scorer")
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-provenance.footer_of_runs([run], tier, store)
+s.footer(s.plan.utility(student), run)
 
 # %% [markdown]
 # ## Try it
 #
-# - another pairing: `nbutils notebook measure_utility -p source neox-large`
-# - the same items by lm-eval's command line: see *Re-execute*.
+# - Another pairing: `nbutils notebook measure_utility -p source neox-large`. Is its gain outside the
+#   interval of the gain above?
+# - Which task has the widest interval, and how many items does it have?
+# - The same items by lm-eval's command line: *Re-execute* shows how.

@@ -8,7 +8,7 @@
 #
 # - how extraction is measured, and why it is reported beside counts;
 # - that utility and extraction can move apart, and for which pairings they do;
-# - whether self-training is needed for that, or noise of the same size would do.
+# - whether that takes self-training, or noise of the same size would do.
 #
 # ## What this notebook establishes, and what it does not
 #
@@ -17,14 +17,9 @@
 # does not prove that nothing is left: another prompt, or a looser match, may still find it.
 
 # %%
-from nbutils.analysis import experiments, verdicts
-from nbutils.charts import memorization_decoupling, parts, provenance
-from nbutils.charts import tables as charts_tables
-from nbutils.charts.tables import sentences, table
-from nbutils.config import notebook_parameters
-from nbutils.results.tables import labels, load, manifests
-
-parts.enable()
+from nbutils.analysis import verdicts
+from nbutils.charts import memorization_decoupling
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -32,9 +27,11 @@ parts.enable()
 # %% tags=["parameters"]
 root: str = "."  # project folder; the nearest one upwards if "."
 
+# %% [markdown]
+# A misspelt name or a wrong value stops here.
+
 # %%
-project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(labels(project))
+s = session.open("memorization_decoupling", globals())
 
 # %% [markdown]
 # ## How much there was to forget
@@ -44,29 +41,29 @@ print(labels(project))
 # understanding this page is here: a student that extracts few passages cannot show a fall.
 
 # %%
-models = load("models", project)
 planted = ["results", "model", "architecture", "parameters", "planted_share", "exposures"]
-table(models[planted])
-
-# %%
-falls = load("falls", project)
-held_out = falls[falls["split"].eq("held_out")]
-shown = ["results", "student", "passages", "before", "share", "share_low", "share_high"]
-table(held_out.loc[held_out["experiment"].eq("untouched"), shown])
+s.show(s.table("models")[planted])
 
 # %% [markdown]
-# The interval of a share is exact {cite:p}`clopper1934fiducial`: it holds every probability that
-# the hits among the passages do not rule out.
-#
+# So this is what the untouched students extract of the held-out passages. The interval of a share is
+# exact {cite:p}`clopper1934fiducial`: it holds every probability that the hits among the passages do
+# not rule out.
+
+# %%
+falls = s.table("falls")
+start = falls[falls["split"].eq("held_out") & falls["experiment"].eq("untouched")]
+s.show(start[["results", "student", "passages", "before", "share", "share_low", "share_high"]])
+
+# %% [markdown]
 # ## Could the corpus itself carry the passages?
 #
 # If a corpus held the planted passages, training on it would rehearse them. `passage hits` counts
 # the sampled documents that contain a passage's suffix, as a mean over seeds.
 
 # %%
-corpora = load("corpora", project)
+corpora = s.table("corpora")
 written = corpora[corpora["round"].eq(1)].groupby(["results", "source", "temperature"])
-table(written[["documents", "passage_hits"]].mean().reset_index(), digits=1)
+s.show(written[["documents", "passage_hits"]].mean().reset_index(), digits=1)
 
 # %% [markdown]
 # ## Utility against extraction
@@ -78,49 +75,50 @@ table(written[["documents", "passage_hits"]].mean().reset_index(), digits=1)
 # \text{fall} = 1 - \frac{\text{exact before and after}}{\text{exact before}} .
 # ```
 #
-# The shaded corner is where the claim lives. The controls stand in the same picture, in grey. Click
+# The claim lives in the shaded corner. The controls stand in the same picture, in grey. Click
 # a point to see its pairing before and after.
 
-# %% mystnb={"figure": {"name": "fig-decoupling", "caption": "Change of utility against the fall of held-out extraction, both with intervals, one point a pairing or control. The shaded corner is kept and forgotten; beyond one point the scale of utility is logarithmic. Below, the chosen pairing before and after; the interval of an accuracy is that of its change."}}
-gains = load("gains", project)
-cells = experiments.decoupling_pairings(gains, falls)
-memorization_decoupling.decoupling(cells)
+# %% mystnb={"figure": {"name": "fig-decoupling", "caption": "Change of utility against the fall of held-out extraction, both with intervals, one point per pairing or control. In the shaded corner utility stays and passages are forgotten; beyond one point the scale of utility is logarithmic. Below, the chosen pairing before and after; the interval of an accuracy is that of its change."}}
+pairings = verdicts.decoupling_pairings(s.table("gains"), falls)
+memorization_decoupling.decoupling(pairings)
 
 # %% [markdown]
 # ## The rule, before the result
 #
-# Judged are the compatible pairings, self and lineage, of students that extract anything before
+# The rule judges the compatible pairings, self and lineage, of students that extract anything before
 # training. A pairing supports the claim when both parts hold.
 
 # %%
-table(verdicts.rules("decoupling"))
+s.show(verdicts.rules("decoupling"))
 
 # %% [markdown]
-# The interval of the fall is the exact one of the survivors among the passages extracted before; of
+# The interval of the fall is the exact one of the survivors among the passages extracted before. Of
 # several seeds it takes the widest limits, since every seed is asked for the same passages.
 # Anything else is *undecided*. The claim is about every compatible pairing.
 
 # %%
-judged = verdicts.decoupling_verdicts(cells)
-table(memorization_decoupling.decoupling_table(judged))
+judged = verdicts.decoupling_verdicts(pairings)
+s.show(memorization_decoupling.decoupling_table(judged))
 
 # %% [markdown]
 # ## Is self-training special?
 #
 # Each control is compared with the student's self pairing. *It forgets more*, or *less*, when the
 # intervals of the two falls do not meet; else the two are *not told apart*, which is not the same as
-# equal. A control does the work of self-training when even the lower limit of its fall reaches self's
+# equal.
+
+# %%
+implied = verdicts.control_implications(s.table("contrasts"), pairings)
+s.show(memorization_decoupling.controls_table(implied))
+
+# %% [markdown]
+# A control does the work of self-training when even the lower limit of its fall reaches self's
 # fall, and self is surely not better by more than the tolerance. If equal-norm noise does the
 # work, then forgetting says nothing about self-training; if real text does, it says nothing about
 # synthetic text; if shuffled text does, it says nothing about language.
 
 # %%
-contrasts = load("contrasts", project)
-implied = verdicts.control_implications(contrasts, cells)
-table(memorization_decoupling.controls_table(implied))
-
-# %%
-sentences(
+s.say(
     f"{row.results}, {row.control}: {row.reason}"
     for row in memorization_decoupling.special(implied).itertuples()
 )
@@ -131,20 +129,13 @@ sentences(
 # Over all compatible pairings, and then for the self pairings alone:
 
 # %%
-alone = judged[judged["relation"].eq("self")]
-sentences(
-    f"{row.results}, {row.method}, {name}: {row.verdict} ({row.reason} pairings)"
-    for name, frame in (("self and lineage", judged), ("self alone", alone))
-    for row in verdicts.overall(frame).itertuples()
-)
+s.say(memorization_decoupling.verdict(judged))
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
-states = load("states", project)
-runs = charts_tables.runs(states, "untouched", "pairings", "controls")
-provenance.footer(manifests(project), runs)
+s.footer_of("untouched", "pairings", "controls")
 
 # %% [markdown]
 # ## Try it

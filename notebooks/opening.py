@@ -3,32 +3,26 @@
 #
 # **The question.** Can a language model improve by reading plain text that a model made up, with no
 # prompt, no filter and no task in mind? {cite:t}`alemohammad2026synthetic` answer: yes, but only when
-# the text is compatible with the student. Here the answer is not told but executed.
+# the text is compatible with the student. This book executes the question; the answer below is computed.
 
 # %% tags=["remove-cell"]
-from nbutils.analysis import experiments
-from nbutils.charts import opening, parts, provenance
-from nbutils.charts import tables as charts_tables
-from nbutils.config import notebook_parameters
-from nbutils.results.tables import load, manifests
-
-parts.enable()
+from nbutils.analysis import verdicts
+from nbutils.charts import opening
+from nbutils.notebooks import session
 
 # %% tags=["parameters", "remove-cell"]
 root: str = "."  # project folder; the nearest one upwards if "."
 
 # %% tags=["remove-cell"]
-project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-names = ("gains", "falls", "contrasts", "proxies", "states")
-tables = {name: load(name, project) for name in names}
+s = session.open("opening", globals())
+tables = {name: s.table(name) for name in ("gains", "falls", "contrasts", "proxies")}
 strongest = opening.strongest(tables["gains"])
 
 # %% tags=["remove-input"]
-found = opening.answers(tables, strongest)
-opening.cards(found, strongest)
+opening.cards(opening.answers(tables, strongest), strongest)
 
 # %% tags=["remove-input"] mystnb={"figure": {"name": "fig-opening", "caption": "What training on sampled text did to every student that had memorised passages, by full fine-tuning at the usual temperature. A line begins at the student as it was and ends where one corpus left it: to the right it gained, further down it forgot more of what it had memorised. The claim says that blue and green lines fall straight down."}}
-opening.picture(experiments.decoupling_pairings(tables["gains"], tables["falls"]), strongest)
+opening.picture(verdicts.decoupling_pairings(tables["gains"], tables["falls"]), strongest)
 
 # %% [markdown]
 # ## What is asked, and how it is measured
@@ -40,7 +34,7 @@ opening.picture(experiments.decoupling_pairings(tables["gains"], tables["falls"]
 # Source and student stand in one of three relations. They are the same model (**self**), they are
 # siblings (**lineage**: same tokenizer, same architecture, same pre-training data), or they are
 # strangers (**cross-family**). The claim is that this relation decides what the corpus is worth.
-# **Controls** stand beside them, in which no model wrote the corpus or nothing was learnt from it.
+# **Controls** stand beside them. In a control no model wrote the corpus, or nothing was learnt from it.
 #
 # ## What it does not show
 #
@@ -49,10 +43,11 @@ opening.picture(experiments.decoupling_pairings(tables["gains"], tables["falls"]
 # too. They are not evidence about large models. Where a result at this scale disagrees with the paper,
 # the page says so as plainly as where it agrees.
 #
-# Of each claim the answer above gives one number, whichever way the verdict went: the contrast, as a mean
-# over students in points, that speaks most against it, or the pairing that forgot least. In brackets
-# stand its interval, and how the parts of the claim came out. A verdict is about every student, so one
-# for whom the opposite holds contradicts, whatever the mean. Each page gives all numbers, and the rule.
+# For each claim the answer above gives one number, whichever way the verdict went: the contrast, as a mean
+# over students in points, that speaks most against it, or the pairing that forgot least. Its interval
+# stands in brackets, followed by how the parts of the claim came out. A verdict is about every student, so
+# one student for whom the opposite holds contradicts, whatever the mean. Each page gives all numbers, and
+# the rule.
 #
 # ## Four findings
 #
@@ -68,7 +63,7 @@ opening.picture(experiments.decoupling_pairings(tables["gains"], tables["falls"]
 # :::{grid-item-card} Proxies fail
 # :link: proxies_fail
 # :link-type: doc
-# Neither resemblance to the benchmark nor likelihood under the student tells which corpus will help.
+# Neither resemblance to the benchmark nor likelihood under the student predicts which corpus will help.
 # :::
 #
 # :::{grid-item-card} Memorization decoupling
@@ -80,7 +75,7 @@ opening.picture(experiments.decoupling_pairings(tables["gains"], tables["falls"]
 # :::{grid-item-card} Temperature
 # :link: temperature
 # :link-type: doc
-# Coverage is traded for fidelity. What that does to gain and extraction.
+# Coverage is traded for fidelity. What does that do to gain and extraction?
 # :::
 # ::::
 #
@@ -98,7 +93,7 @@ opening.picture(experiments.decoupling_pairings(tables["gains"], tables["falls"]
 # :::{grid-item-card} Rounds
 # :link: rounds
 # :link-type: doc
-# What happens when a student trains on its own text again, and again.
+# What happens when a student trains on its own text again, and again?
 # :::
 #
 # :::{grid-item-card} Recipe map
@@ -110,7 +105,7 @@ opening.picture(experiments.decoupling_pairings(tables["gains"], tables["falls"]
 # :::{grid-item-card} Compatibility diagnostics
 # :link: compatibility_diagnostics
 # :link-type: doc
-# Six numbers that might tell beforehand which corpus suits a student.
+# Can one of six numbers predict, before training, which corpus suits a student?
 # :::
 # ::::
 #
@@ -128,6 +123,4 @@ opening.picture(experiments.decoupling_pairings(tables["gains"], tables["falls"]
 # ## Runs behind this page
 
 # %% tags=["remove-input"]
-kinds = ("untouched", "pairings", "controls")
-runs = [*charts_tables.runs(tables["states"], *kinds), *tables["proxies"]["run"].unique()]
-provenance.footer(manifests(project), runs)
+s.footer_of("untouched", "pairings", "controls", also=tables["proxies"]["run"])

@@ -11,24 +11,13 @@
 #
 # ## What this notebook establishes, and what it does not
 #
-# It reports one pairing with one seed. Whether its relation matters takes the other relations beside
-# it, and its intervals speak about other items, not about other seeds: that is what a tier is for.
+# It reports one pairing with one seed. Its intervals speak about other items, not about other seeds.
+# Whether the relation of the two models matters can only be seen beside other relations. A tier measures
+# both.
 
 # %%
-
-import pandas as pd
-
-from nbutils.analysis.gains import paired
-from nbutils.charts import losses, provenance, tables
-from nbutils.charts.pairing import cost, extraction, gain_sentence, gain_table, scores
-from nbutils.charts.parts import enable
-from nbutils.config import notebook_parameters, tiers
-from nbutils.protocol import cost_card, reading
-from nbutils.protocol.pairing import asked
-from nbutils.runs import executor
-from nbutils.runs.store import Store
-
-enable()
+from nbutils.charts import losses, pairing
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -44,122 +33,124 @@ tokens: int = 0  # corpus tokens; the tier's own if 0
 steps: int = 0  # fine-tuning steps; the tier's own if 0
 tasks: list = []  # lm-eval tasks; the tier's own if empty
 
+# %% [markdown]
+# A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
+
 # %%
-values = notebook_parameters.given(notebook_parameters.ReportNotebook, globals())
-root = tiers.project_root()
-plan, cell = asked(values, root)
-relation = plan.tier.relation(cell.source, cell.student)
-print(f"{cell}: {relation}")
+s = session.open("pairing", globals())
+runs = s.plan.report(s.pairing)
+s.say([f"{s.pairing}: {s.plan.tier.relation(s.pairing.source, s.pairing.student)}"])
 
 # %% [markdown]
 # ## What it will cost
 #
-# Before anything is spent. What exists is reused and costs nothing.
+# Before any time is spent. A run that exists is found again and costs nothing.
 
 # %%
-store = Store(root)
-missing = [run for run in plan.report(cell) if store.finished(run) is None]
-card = cost_card.card(missing, plan, root, workers=1)
-tables.table(cost_card.rows(card))
-
-# %%
-tables.sentences(cost_card.sentences(card))
+s.cost(runs)
 
 # %% [markdown]
-# ## How the two are read
+# ## The gain
 #
-# Computing takes shortcuts, such as several documents in one row. Each was compared with the plain
-# way on the model itself when it was made or fetched; where it differs, the plain way is taken.
+# The accuracy on the suite after training minus the accuracy before, in percentage points, with its
+# interval over other items.
 
 # %%
-parts = dict.fromkeys([cell.student, cell.source])
-folders = {name: executor.compute(plan.model(name), plan, root) for name in parts}
-tables.sentences(line for name, folder in folders.items() for line in reading.read_as(name, folder))
+gains = s.gains(s.pairing)
+s.say([pairing.gain_sentence(gains, str(s.pairing))])
+
+# %% [markdown]
+# Task by task, paired item by item. A task that defines both metrics of lm-eval, `acc` and `acc_norm`,
+# has a row for each, the one of published tables first. The suite's mean uses `acc`.
+
+# %%
+s.show(pairing.gain_table(gains))
+
+# %% [markdown]
+# ## What is still extracted
+#
+# Passages whose suffix greedy decoding reproduces exactly, before and after, with exact intervals.
+
+# %%
+found = {
+    moment: s.frame(s.plan.extraction(s.pairing.student, measured), "extraction")
+    for moment, measured in (("before", None), ("after", s.pairing))
+    if s.plan.has_passages(s.pairing.student)
+}
+s.show(pairing.extraction(found))
 
 # %% [markdown]
 # ## The corpus
 #
-# Documents sampled from BOS alone, as they came: unreliable text that nobody said.
+# Documents sampled from BOS alone, as they came: unreliable text that nobody said. A document is finished
+# where the source ended it by itself.
 
 # %%
-corpus_run = plan.read_corpus(cell)
-corpus = pd.read_parquet(executor.compute(corpus_run, plan, root) / "corpus.parquet")
-print(
-    f"{len(corpus)} documents, {corpus.n_tokens.sum()} tokens, finished {corpus.finished.mean():.0%}"
-)
-tables.table(corpus[["text"]].head(5))
+corpus = s.frame(s.plan.read_corpus(s.pairing), "corpus")
+size = f"{len(corpus):,} documents, {corpus.n_tokens.sum():,} tokens"
+print(f"{size}, finished {corpus.finished.mean():.0%}")
+s.show(corpus[["text"]].head(5))
 
 # %% [markdown]
-# ## Did the student read?
-
-# %%
-trained = plan.self_train(cell)
-losses.loss_curve(pd.read_parquet(executor.compute(trained, plan, root) / "curve.parquet"))
-
-# %% [markdown]
-# ## The gain, task by task
+# ## Did the student learn the corpus?
 #
-# In percentage points, paired item by item, with intervals over other items. A task that defines both
-# metrics of lm-eval, `acc` and `acc_norm`, has a row by each, the one of published tables first. The
-# suite's mean uses `acc`.
+# The loss should fall, or stay where the corpus is the student's own text. A loss that rises says that
+# the learning rate is too high for this student: then the gain above says nothing about the text.
 
 # %%
-measured = [plan.utility(cell.student), plan.utility(cell.student, cell)]
-before, after = (
-    pd.read_parquet(executor.compute(run, plan, root) / "utility.parquet") for run in measured
-)
-gains = paired(before, after)
-tables.table(gain_table(gains))
-
-# %%
-tables.sentences([gain_sentence(gains, str(cell))])
+losses.loss_curve(s.frame(s.plan.self_train(s.pairing), "curve"))
 
 # %% [markdown]
 # ## What would have been predicted
 #
 # Proxies and diagnostics of this corpus for this student. A number alone predicts nothing: compare it
-# with that of another source.
+# with that of another source. *Measure proxies* and *Diagnose a pairing* say how to read each one.
 
 # %%
-pairing = (cell.source, cell.student, cell.temperature, cell.seed)
-proxies = pd.read_parquet(executor.compute(plan.proxies(*pairing), plan, root) / "proxies.parquet")
-diagnostics = pd.read_parquet(
-    executor.compute(plan.diagnose(*pairing), plan, root) / "diagnostics.parquet"
-)
-tables.table(scores(proxies, diagnostics))
+asked = (s.pairing.source, s.pairing.student, s.pairing.temperature, s.pairing.seed)
+proxies = s.frame(s.plan.proxies(*asked), "proxies")
+diagnostics = s.frame(s.plan.diagnose(*asked), "diagnostics")
+s.show(pairing.scores(proxies, diagnostics))
 
 # %% [markdown]
-# ## What is still extracted
+# ## How the two are read
 #
-# Passages whose suffix greedy decoding reproduces exactly, before and after.
+# The code takes shortcuts, such as several documents in one row. Each was compared with the plain way
+# on the model itself when it was made or fetched; where a shortcut differs, the plain way is taken.
 
 # %%
-counted = {}
-if plan.has_passages(cell.student):
-    counted = {
-        "before": plan.extraction(cell.student), "after": plan.extraction(cell.student, cell)
-    }  # fmt: skip
-found = {
-    moment: pd.read_parquet(executor.compute(run, plan, root) / "extraction.parquet")
-    for moment, run in counted.items()
-}
-tables.table(extraction(found))
+s.read_as(s.pairing.source, s.pairing.student)
+
+# %% [markdown]
+# ## How it is done
+#
+# The source writes a corpus, the student is trained on it, and the student is measured before and after.
+# Each step is a stage with a page of its own, which prints its code. What is new here is the interval of
+# the gain: items are drawn anew, document by document, many times, and the gain is computed on each draw.
+# This code turns those draws into an interval.
+
+# %%
+s.method("analysis.bootstrap")
 
 # %% [markdown]
 # ## What it cost
+#
+# Seconds and memory of every stage, whenever its runs were computed.
 
 # %%
-done = [store.finished(run) for run in plan.report(cell)]
-tables.table(cost(done))
+s.show(pairing.cost([s.project.store.finished(run) for run in runs]))
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-provenance.footer_of_runs(plan.report(cell), tier, store)
+s.footer(*runs)
 
 # %% [markdown]
 # ## Try it
 #
-# - another source for the same student: everything that does not depend on it is reused;
-# - `nbutils notebook pairing -p method lora`, or a lower temperature.
+# - Another source for the same student: `nbutils notebook pairing -p source llama-large`. Which runs are
+#   reused, and which are not?
+# - An adapter: `nbutils notebook pairing -p method lora`. Does it gain less, and erase less?
+# - Models of your own: `nbutils notebook pairing -p tier smol -p source folder:PATH -p student
+#   smollm2-135m --dry-run` says what that will cost.

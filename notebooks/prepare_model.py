@@ -1,35 +1,28 @@
 # %% [markdown]
 # # Prepare a model
 #
-# **Stage: a registry entry becomes weights, a tokenizer, a BOS policy and a list of planted passages.**
+# **Stage: an entry of a tier becomes weights, a tokenizer, a rule for BOS and a list of planted passages.**
 #
 # ## What you will learn
 #
 # - which text a family reads, and how it is split so that nothing leaks;
 # - why passages are planted in the middle of documents;
-# - how good the pre-trained model is at continuing its own domain.
+# - how well the model predicts the text that it was trained on.
 #
 # ## What this notebook establishes, and what it does not
 #
 # It shows one model of a tier, pre-trained from scratch on real text that installed packages ship.
-# Such a model is tiny: it speaks its domain's language without saying much. Whatever the book
-# finds on it is a measurement of this scale, not of large models.
+# Such a model is tiny: it has the style of its domain and says little. What the book finds on it
+# holds at this scale; it is no evidence about large models.
 
 # %%
-import json
 import math
 
 import pandas as pd
 
-from nbutils.charts import losses, parts, provenance, tables
-from nbutils.config import notebook_parameters, tiers
-from nbutils.protocol import reading, text
-from nbutils.protocol.plan import load_plan
-from nbutils.results import collect
-from nbutils.runs import executor
-from nbutils.runs.store import Store
-
-parts.enable()
+from nbutils.charts import losses
+from nbutils.notebooks import session
+from nbutils.protocol import text
 
 # %% [markdown]
 # ## Parameters
@@ -42,100 +35,110 @@ model: str = "neox-small"  # a model of the tier
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = notebook_parameters.given(notebook_parameters.ModelNotebook, globals())
-root = tiers.project_root()
-plan = load_plan(values.tier, root)
-store = Store(root)
+s = session.open("prepare_model", globals())
 
 # %% [markdown]
-# The model is a member of a *family*: same tokenizer, architecture and mixture of text. Its *lineage*
-# holds the members that differ in size or seed.
+# ## The model
+#
+# The members of a *family* share data, architecture and tokenizer, and differ in size or seed. These
+# are the settings of one member. A model that others trained is fetched instead: *Fetch a model* shows it.
 
 # %%
-run = plan.model(model)
-pd.Series(run.params.model_dump(), name=model).to_frame()
+run = s.own(s.plan.model(model))
+s.settings(run)
 
 # %% [markdown]
 # ## The text
 #
-# Every work (a speech, an article, a chapter) belongs to one split, decided by its name alone. The
-# model reads only the `train` split; benchmark items and passages come from works it never sees.
+# Every work (a speech, an article, a chapter) belongs to one split, and its name alone decides which.
+# The model reads only the `train` split. Benchmark items and passages come from works that are not in it.
 
 # %%
 documents = pd.DataFrame(
     {"domain": domain, "split": d.split, "characters": len(d.text)}
     for domain in text.DOMAINS
-    for d in text.documents(domain, plan.tier.max_chars)
+    for d in text.documents(domain, s.plan.tier.max_chars)
 )
-tables.table(documents.groupby(["domain", "split"], as_index=False).sum())
+s.show(documents.groupby(["domain", "split"], as_index=False).sum())
 
 # %% [markdown]
-# The text stays its authors'; this is where it comes from and on what terms it is shown.
+# The text belongs to its authors. This is where it comes from, and the terms on which it is shown.
 
 # %%
 sources = [[d.title, d.package, d.licence] for d in text.DOMAINS.values()]
-tables.table(pd.DataFrame(sources, columns=["text", "package", "licence"]))
+s.show(pd.DataFrame(sources, columns=["text", "package", "licence"]))
 
 # %% [markdown]
 # ## Pre-training
 #
-# The run is computed now, or found: a run that exists is never computed twice. A model from elsewhere
-# is fetched and not trained; what its authors did not publish is missing in the table.
+# The run is computed now, or found: a run that exists is never computed twice. The planted share is
+# the share of planted passages among the training tokens. Every passage is planted as often as
+# `exposures` says.
 
 # %%
-folder = executor.compute(run, plan, root)
-facts = json.loads((folder / "facts.json").read_text("utf-8"))
-tables.table(pd.DataFrame([{name: facts[name] for name in collect.FACTS}]), digits=4)
+facts = s.record(run, "facts")
+names = ["parameters", "training_tokens", "planted_share", "exposures"]
+s.show(pd.DataFrame([facts])[names], digits=4)
 
 # %% [markdown]
 # The loss is the mean cross-entropy in nats per token, before each update. It starts near the logarithm
 # of the vocabulary's size, where every token is equally likely.
 
 # %%
-vocabulary = json.loads((folder / "config.json").read_text("utf-8"))["vocab_size"]
-print(f"log of the vocabulary: {math.log(vocabulary):.2f} nats")
-curve = folder / "curve.parquet"
-(
-    losses.loss_curve(pd.read_parquet(curve))
-    if curve.is_file()
-    else tables.sentences([f"{model} was trained elsewhere: its losses are not known."])
-)
+curve = s.frame(run, "curve")
+losses.loss_curve(curve)
+
+# %% [markdown]
+# The first number is what a guess costs, the second what the trained model pays.
+
+# %%
+guess = math.log(s.record(run, "config")["vocab_size"])
+final = curve.loss.iloc[-5:].mean()
+s.say([f"A guess among all tokens costs {guess:.2f} nats per token, the model {final:.2f}."])
 
 # %% [markdown]
 # ## The passages
 #
-# A passage planted at the start of documents would follow BOS, and sampling from BOS would write it out
-# again. So each one stands between two sentences of a document, over and over, in different documents.
-# For a model from elsewhere the passages are of a text that it is likely to have read.
+# A passage at the start of a document would follow BOS, and sampling from BOS would write it out again.
+# So each passage stands between two sentences of a document, many times, in different documents.
 
 # %%
-columns = ["passage", "split", "work", "text"]
-passages = pd.DataFrame(columns=columns)
-if plan.has_passages(model):
-    passages = pd.read_parquet(folder / "passages.parquet")
-print(passages.split.value_counts().to_dict())
-tables.table(passages[columns].head(5))
+passages = s.frame(run, "passages")
+counts = passages.split.value_counts()
+print(", ".join(f"{number} of the split {split}" for split, number in counts.items()))
+s.show(passages[["passage", "split", "work", "text"]].head(5))
 
 # %% [markdown]
 # ## How the model is read
 #
-# Sampling, fine-tuning and measuring must agree on the token that begins a document, and on who adds it.
-# And computing takes shortcuts: several documents in one row, requests that share what they begin with, a
-# memory of what was read. Each was compared with the plain way on this very model.
+# Sampling, fine-tuning and measuring must agree on the token that begins a document, and on which step
+# adds it. And the code takes shortcuts: several documents in one row, requests that share what they
+# begin with, a memory of what was read. Each shortcut was compared with the plain way on this very model.
 
 # %%
-tables.sentences(reading.read_as(model, folder))
+s.read_as(model)
+
+# %% [markdown]
+# ## How it is done
+#
+# The code mixes documents of the domains until the training budget is full. Then it draws as many
+# documents as there are plantings, and puts each passage between two sentences of one of them. The
+# result is packed into rows and read exactly once, so the model meets every passage exactly as often as
+# planned.
+
+# %%
+s.method()
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-provenance.footer_of_runs([run], tier, store)
+s.footer(run)
 
 # %% [markdown]
 # ## Try it
 #
-# - another member: `nbutils notebook prepare_model -p model qwen-large`
-# - how much of the training text is planted? Compare `planted_share` with the exposures in
-#   `notebooks/tiers/tiny.yml`, halve them, and see how many passages survive in
-#   `measure_extraction`.
+# - Another member of another family: `nbutils notebook prepare_model -p model qwen-large`. Does the
+#   larger model end at a lower loss?
+# - How much of the training text is planted? Halve `exposures` in a copy of `notebooks/tiers/tiny.yml`.
+#   Does `planted_share` halve, and how many passages does *Measure extraction* still find?

@@ -13,20 +13,15 @@
 # ## What this notebook establishes, and what it does not
 #
 # It correlates each proxy with measured gains over the pairings of a tier. With a handful of
-# sources a student, only strong agreement can be told from none. A proxy that fails here fails as
-# a way to choose between *these* corpora, and gains that are mostly noise cannot be ranked by anything:
-# compare the gains' intervals first. A proxy that predicts here may do no more than recognise the
-# relation, which the registry already tells.
+# sources per student, only strong agreement can be distinguished from none. A proxy that fails here
+# fails as a way to choose between *these* corpora. Gains that are mostly noise cannot be ranked by
+# anything, so compare the gains' intervals first. A proxy that predicts here may do no more than
+# recognise the relation, which is known without it.
 
 # %%
-from nbutils.analysis import predictors, verdicts
-from nbutils.charts import parts, provenance, proxies_fail
-from nbutils.charts import tables as charts_tables
-from nbutils.charts.tables import sentences, table
-from nbutils.config import notebook_parameters
-from nbutils.results.tables import labels, load, manifests
-
-parts.enable()
+from nbutils.analysis import predictors
+from nbutils.charts import proxies_fail
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -35,9 +30,11 @@ parts.enable()
 root: str = "."  # project folder; the nearest one upwards if "."
 seed: int = 0  # seed of the bootstrap and of the permutations
 
+# %% [markdown]
+# A misspelt name or a wrong value stops here.
+
 # %%
-project = notebook_parameters.given(notebook_parameters.FindingNotebook, globals()).root
-print(labels(project))
+s = session.open("proxies_fail", globals())
 
 # %% [markdown]
 # ## The proxies
@@ -46,22 +43,21 @@ print(labels(project))
 #   {cite:p}`reimers2019sentencebert,wang2020minilm`, present where its package is installed;
 # - `semantic_tfidf`: the same with weighted word counts {cite:p}`sparckjones1972idf`, always
 #   present;
-# - `log_likelihood`: its mean log-probability a token under the untouched student,
+# - `log_likelihood`: the corpus' mean log-probability per token under the untouched student,
 #
 # ```{math}
 # :label: likelihood
 # \ell(C, S) = \frac{1}{|C|} \sum_{j=1}^{|C|} \log p_S\!\left(x_j \mid x_{<j}\right) .
 # ```
 #
-# The similarity is measured against each task and averaged; the likelihood knows no task. Proxies
-# and gains are means over seeds.
+# The similarity is measured against each task and averaged; the likelihood does not depend on a task.
+# Proxies and gains are means over seeds.
 
 # %%
-gains = load("gains", project)
-proxies = load("proxies", project)
-points = predictors.pairing_points(proxies[proxies["kind"].eq("proxy")], gains)
+proxies = s.table("proxies")
+points = predictors.pairing_points(proxies[proxies["kind"].eq("proxy")], s.table("gains"))
 counts = points.groupby(["results", "method", "proxy"], as_index=False).size()
-table(counts.rename(columns={"size": "pairings"}))
+s.show(counts.rename(columns={"size": "pairings"}))
 
 # %% [markdown]
 # ## How a proxy is judged
@@ -70,7 +66,7 @@ table(counts.rename(columns={"size": "pairings"}))
 # student gets its own rank correlation (Spearman's rho), and the students are averaged. A student
 # that gains more from everything does not count as agreement.
 #
-# Intervals come from resampling the pairings of each student; p-values from permuting its gains,
+# Intervals come from resampling the pairings of each student. P-values come from permuting its gains,
 # over all orders where there are few.
 
 # %%
@@ -81,28 +77,28 @@ correlations = predictors.proxy_correlations(points, seed)
 # left to right and the dots below would sit far right of zero. Click a student in the legend to
 # single it out.
 
-# %% mystnb={"figure": {"name": "fig-proxy-scatter", "caption": "A proxy's value against the gain, one point a pairing, with intervals. Below, the rank correlation of the two for every student and their mean."}}
+# %% mystnb={"figure": {"name": "fig-proxy-scatter", "caption": "A proxy's value against the gain, one point per pairing, with intervals. Below, the rank correlation of the two for every student and their mean."}}
 proxies_fail.proxy_scatter(points, correlations)
 
 # %% [markdown]
 # ## Beyond the relation
 #
-# A proxy may agree with the gains only because it tells relatives from strangers. So the same
+# A proxy may agree with the gains only because it distinguishes relatives from strangers. So the same
 # correlation is computed among the cross-family corpora alone, where the relation is constant.
-# This is description and does not enter the verdict.
+# This describes, and does not enter the verdict.
 
 # %%
 strangers = points[points["relation"].eq("cross-family")]
 among = predictors.proxy_correlations(strangers, seed)
-table(among[among["student"].eq("all students")].drop(columns="kind"), digits=2)
+s.show(among[among["student"].eq("all students")].drop(columns="kind"), digits=2)
 
 # %% [markdown]
 # ## The rule, before the result
 #
-# Judged is the mean over students of the correlation within each.
+# The rule judges the mean over students of the correlation within each.
 
 # %%
-table(predictors.rules())
+s.show(predictors.rules())
 
 # %% [markdown]
 # Anything else is *undecided*. The claim says *neither*: it is supported when every proxy fails and
@@ -110,24 +106,19 @@ table(predictors.rules())
 
 # %%
 judged = predictors.proxy_verdicts(correlations)
-table(judged.drop(columns=["kind", "student"]), digits=3)
+s.show(judged.drop(columns=["kind", "student"]))
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-sentences(
-    f"{row.results}, {row.method}: the claim is {row.verdict} ({row.reason} proxies)"
-    for row in verdicts.overall(judged).itertuples()
-)
+s.say(proxies_fail.verdict(judged))
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
-states = load("states", project)
-runs = [*proxies["run"].unique(), *charts_tables.runs(states, "pairings")]
-provenance.footer(manifests(project), runs)
+s.footer_of("pairings", also=proxies["run"])
 
 # %% [markdown]
 # ## Try it
@@ -138,4 +129,4 @@ provenance.footer(manifests(project), runs)
 # ```
 #
 # - Which proxy separates the relations best, and does it still rank corpora within one relation?
-# - Write down a proxy of your own, one number a (corpus, student). What would it have to know?
+# - Write down a proxy of your own: one number per corpus and student. What would it have to know?

@@ -13,16 +13,13 @@
 # ## What this notebook establishes, and what it does not
 #
 # Every recipe is run once, for self pairings, and measured on a part of the suite, so intervals speak
-# about other items alone. A map with no positive cell does not prove that there is none beyond its edges.
+# about other items alone. A map without a positive recipe does not prove that there is none beyond its
+# edges.
 
 # %%
 from nbutils.analysis import experiments
-from nbutils.charts import parts, provenance, recipe_map
-from nbutils.charts.tables import runs, sentences, table
-from nbutils.config import notebook_parameters
-from nbutils.results.tables import labels, load, manifests
-
-parts.enable()
+from nbutils.charts import recipe_map
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -30,21 +27,21 @@ parts.enable()
 # %% tags=["parameters"]
 root: str = "."  # project folder; the nearest one upwards if "."
 
+# %% [markdown]
+# A misspelt name or a wrong value stops here.
+
 # %%
-project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(labels(project))
+s = session.open("recipe_map", globals())
 
 # %% [markdown]
 # ## The map
 #
-# Full fine-tuning, and low-rank adapters {cite:p}`hu2022lora` of several ranks. In {numref}`fig-recipes` a pale
-# cell cannot be told from zero after correction for the number of cells. Under the gain stands
-# by how much held-out extraction fell.
+# It holds full fine-tuning, and low-rank adapters {cite:p}`hu2022lora` of several ranks. In
+# {numref}`fig-recipes` the gain of a pale cell cannot be distinguished from zero after correction for
+# the number of recipes. Below the gain stands by how much held-out extraction fell.
 
-# %% mystnb={"figure": {"name": "fig-recipes", "caption": "Gain of self-training in percentage points over learning rate and steps, for full fine-tuning and for each LoRA rank, with intervals; pale cells cannot be told from zero."}}
-gains = load("gains", project)
-falls = load("falls", project)
-rows = experiments.recipe_gains(experiments.with_memory(gains, falls))
+# %% mystnb={"figure": {"name": "fig-recipes", "caption": "Gain of self-training in percentage points over learning rate and steps, for full fine-tuning and for each LoRA rank, with intervals; pale cells cannot be distinguished from zero."}}
+rows = experiments.recipe_gains(s.table("gains"), s.table("falls"))
 recipe_map.recipe_map(rows)
 
 # %% [markdown]
@@ -54,27 +51,25 @@ recipe_map.recipe_map(rows)
 # correction over all recipes of a tier.
 
 # %%
-counts = rows.groupby(["results", "student", "update", "effect"], as_index=False).size()
-table(counts.rename(columns={"size": "recipes"}))
+s.show(recipe_map.counts(rows))
 
 # %% [markdown]
 # ## The best recipe of every student
 
 # %%
-table(recipe_map.best_recipes(rows))
+s.show(recipe_map.best_recipes(rows))
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-sentences(f"{row.results}: {row.answer}" for row in recipe_map.recipe_answer(rows).itertuples())
+s.say(f"{row.results}: {row.answer}" for row in recipe_map.recipe_answer(rows).itertuples())
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
-states = load("states", project)
-provenance.footer(manifests(project), runs(states, "untouched", "recipes"))
+s.footer_of("untouched", "recipes")
 
 # %% [markdown]
 # ## Try it

@@ -15,19 +15,14 @@
 # ## What this notebook establishes, and what it does not
 #
 # It compares corpora that differ only in their source: same number of tokens, same recipe, same
-# students, same items. How many seeds stand behind a tier is said below. It judges an
+# students, same items. The number of seeds behind each tier is given below. It judges an
 # ordering for the models of a tier. It does not judge it for larger models, for other recipes (see
 # *Recipe map*), or for prompted and filtered text.
 
 # %%
 from nbutils.analysis import verdicts
-from nbutils.charts import losses, parts, provenance, relational_utility
-from nbutils.charts import tables as charts_tables
-from nbutils.charts.tables import contrast_table, sentences, table
-from nbutils.config import notebook_parameters
-from nbutils.results.tables import labels, load, manifests
-
-parts.enable()
+from nbutils.charts import relational_utility
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -35,29 +30,30 @@ parts.enable()
 # %% tags=["parameters"]
 root: str = "."  # project folder; the nearest one upwards if "."
 
+# %% [markdown]
+# A misspelt name or a wrong value stops here.
+
 # %%
-project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(labels(project))
+s = session.open("relational_utility", globals())
 
 # %% [markdown]
 # ## Where the students start
 #
-# A gain means little without its starting point: the accuracy of the untouched students beside
-# what guessing would give, each averaged within its task and then over the tasks. A benchmark that
-# defines both metrics of lm-eval, `acc` and `acc_norm`, has two rows of its own, the metric of
-# published tables first. The suite's mean and every verdict use `acc`.
+# A gain means little without its starting point. The table gives the accuracy of the untouched
+# students beside what guessing would give, each averaged within its task and then over the tasks. A
+# benchmark that defines both metrics of lm-eval, `acc` and `acc_norm`, has two rows of its own, the
+# metric of published tables first. The suite's mean and every verdict use `acc`.
 
 # %%
-gains = load("gains", project)
-suite = gains[gains["task"].eq("suite")]
-table(relational_utility.starts(gains))
+gains = s.table("gains")
+s.show(relational_utility.starts(gains))
 
 # %% [markdown]
 # ## The gain of every pairing
 #
 # The gain of a pairing is the student's accuracy after training minus its accuracy before, item by
-# item, averaged within each task and then over the tasks. Because the same items are answered
-# twice, what is common to both cancels.
+# item, averaged within each task and then over the tasks. The same items are answered twice, so what
+# is common to both cancels.
 #
 # ```{math}
 # :label: gain
@@ -67,65 +63,64 @@ table(relational_utility.starts(gains))
 #
 # Here $c$ is one for a right answer and zero for a wrong one, $T$ the number of tasks and $n_t$ the
 # number of items of task $t$. The interval comes from resampling the documents that items are cut
-# from, and the seeds; how often it holds the truth is tried out in *How sure*.
+# from, and the seeds; *How sure* tests how often it holds the truth.
 #
 # In {numref}`fig-relational-matrix` the colour of a cell is the gain of the suite and its border
-# the relation. **A pale cell's interval covers zero**: the data do not tell a gain from a loss.
+# the relation. **The interval of a pale cell covers zero**: the data cannot tell a gain from a loss.
 # Below the models stand the controls: *real text* is held-out text of the student's own domains,
 # *shuffled self* its own corpus with the tokens in random order, *noise* its weights moved at random
-# as far as self-training moves them, and *rate zero* all of the training with a learning rate of
-# nothing, whose gain must be exactly nothing. Click a cell to see its tasks.
+# as far as self-training moves them, and *rate zero* the whole training with a learning rate of
+# zero, whose gain must be exactly zero. Click a cell to see its tasks.
 
-# %% mystnb={"figure": {"name": "fig-relational-matrix", "caption": "Gain of every pairing, in percentage points. Rows are sources and controls, columns students; pale cells cannot be told from zero. The bars show the chosen cell, task by task, with intervals."}}
+# %% mystnb={"figure": {"name": "fig-relational-matrix", "caption": "Gain of every pairing, in percentage points. Rows are sources and controls, columns students; pale cells cannot be distinguished from zero. The bars show the chosen pairing, task by task, with intervals."}}
 relational_utility.relational_matrix(gains)
 
 # %% [markdown]
 # ## What could have been seen
 #
-# A gain that is too small to be seen is not a gain of nothing. `detectable` is the smallest true
-# gain, in points, that a test at the usual level finds with the usual power (`resampling.POWER`),
-# given the items and the spread of the seeds of each cell.
+# A gain that is too small to be seen is not a gain of zero. So first, what do the intervals speak
+# about?
 
 # %%
-pairs = suite[suite["experiment"].eq("pairings") & suite["temperature"].eq(1.0)]
-sentences(relational_utility.seeds(gains))
+s.say(relational_utility.seeds(gains))
+
+# %% [markdown]
+# `detectable` is the smallest true gain, in points, that a test at the usual level finds with the
+# usual power (`POWER` in `nbutils.analysis.bootstrap`), given the items and the spread of the seeds
+# of each pairing. The table gives the largest of each relation.
 
 # %%
-seen = pairs.groupby(["results", "method", "relation"], sort=False)
-seen = seen.agg(cells=("gain", "size"), seeds=("seeds", "max"), detectable=("detectable", "max"))
-table(seen.reset_index().assign(detectable=lambda t: 100 * t["detectable"]), digits=2)
+s.show(relational_utility.detectable(gains), digits=2)
 
 # %% [markdown]
 # ## Did the students read?
 #
-# A gain of nothing could mean that nothing was learned, so {numref}`fig-losses` shows the training
+# A gain of zero could mean that nothing was learned, so {numref}`fig-losses` shows the training
 # loss of one student at a time. One would expect text close to the student's own writing to start
-# low and foreign text to start high; see whether it does, and whether the lines still fall.
+# low and foreign text to start high. See whether it does, and whether the lines still fall.
 
-# %% mystnb={"figure": {"name": "fig-losses", "caption": "Training loss of a student on every corpus, one line a run, coloured by relation."}}
-curves = load("curves", project)
-losses.loss_curves(curves[curves["temperature"].eq(1.0)])
+# %% mystnb={"figure": {"name": "fig-losses", "caption": "Training loss of a student on every corpus, one line per run, coloured by relation."}}
+curves = s.table("curves")
+relational_utility.loss_curves(curves)
 
 # %% [markdown]
 # ## The same, by relation
 #
 # A suite's mean can hide that a foreign corpus takes something away from the student's own domain
 # and brings a little of another. So the next table gives, beside the suite, the mean gain in points
-# on the tasks of the student's own domain. It is description, not judgement.
+# on the tasks of the student's own domain. It describes and does not judge.
 
 # %%
-models = load("models", project)
-summary = relational_utility.by_domain(gains, models)
-table(summary, digits=2)
+s.show(relational_utility.by_domain(gains, s.table("models")), digits=2)
 
 # %% [markdown]
 # ## The rule, before the result
 #
 # For each student three contrasts are computed on the same items and within each seed. A relation
-# with several sources enters with the mean of its students' answers.
+# with several sources enters with the mean of the answers after each of them.
 
 # %%
-table(verdicts.rules("ordering"))
+s.show(verdicts.rules("ordering"))
 
 # %% [markdown]
 # Anything else is *undecided*. The claim is about every student, so it is supported when each part
@@ -137,17 +132,17 @@ table(verdicts.rules("ordering"))
 # ## Student by student
 
 # %%
-contrasts = load("contrasts", project)
+contrasts = s.table("contrasts")
 ordering = verdicts.judged(contrasts, "ordering")
-table(contrast_table(ordering), digits=4)
+s.contrasts(ordering)
 
 # %% [markdown]
 # ## The mean over students
 #
-# One mean a contrast, not corrected for the number of contrasts.
+# One mean per contrast, not corrected for the number of contrasts.
 
 # %%
-table(contrast_table(verdicts.across_students(ordering)))
+s.contrasts(verdicts.across_students(ordering))
 
 # %% [markdown]
 # ## Does a stronger stranger win?
@@ -156,32 +151,36 @@ table(contrast_table(verdicts.across_students(ordering)))
 # test of its own.
 
 # %%
-table(verdicts.rules("stranger"))
+s.show(verdicts.rules("stranger"))
+
+# %% [markdown]
+# Student by student:
 
 # %%
 stranger = verdicts.judged(contrasts, "stranger")
-table(contrast_table(stranger), digits=4)
+s.contrasts(stranger)
 
 # %% [markdown]
 # ## What the controls say
 #
-# If real text, shuffled text or noise serves a student better than its own corpus, its own corpus
-# is nothing to recommend. The rule asks no more than that self is no worse, so *supported* does
+# If real text, shuffled text or noise serves a student better than its own corpus, nothing speaks
+# for its own corpus. The rule asks no more than that self is no worse, so *supported* does
 # not say that self is better: for that the whole interval must lie above zero.
 
 # %%
-table(verdicts.rules("controls"))
+s.show(verdicts.rules("controls"))
+
+# %% [markdown]
+# Student by student:
 
 # %%
-against = verdicts.judged(contrasts, "controls")
-table(contrast_table(against), digits=4)
+s.contrasts(verdicts.judged(contrasts, "controls"))
+
+# %% [markdown]
+# The last control tests the measurement itself: without a step the gain must be zero.
 
 # %%
-zero = suite[suite["source"].eq("rate zero")]
-sentences(
-    f"{row.results}, {row.student}: gain at learning rate zero is {100 * row.gain:g} points"
-    for row in zero.itertuples()
-)
+s.say(relational_utility.at_rate_zero(gains))
 
 # %% [markdown]
 # ## Verdict
@@ -189,23 +188,19 @@ sentences(
 # Computed from the tables by the rules above.
 
 # %%
-sentences(
-    f"{row.results}, {row.method}: {name} {row.verdict} ({row.reason} contrasts)"
-    for name, frame in (("ordering", ordering), ("stronger stranger", stranger))
-    for row in verdicts.overall(frame).itertuples()
-)
+s.say(relational_utility.verdict(ordering, stranger))
+
+# %% [markdown]
+# The ordering, for each student:
 
 # %%
-by_student = verdicts.by(ordering, "results", "method", "student")
-table(by_student)
+s.show(verdicts.by(ordering, "results", "method", "student"))
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
-states = load("states", project)
-runs = [*charts_tables.runs(states, "untouched", "pairings", "controls"), *curves["run"].unique()]
-provenance.footer(manifests(project), runs)
+s.footer_of("untouched", "pairings", "controls", also=curves["run"])
 
 # %% [markdown]
 # ## Try it

@@ -12,18 +12,14 @@
 #
 # ## What this notebook establishes, and what it does not
 #
-# It repeats one recipe a few times for every student. Collapse of models that feed on themselves is
-# known from many more generations {cite:p}`shumailov2024collapse,alemohammad2024selfconsuming`; a few
-# rounds can show a direction, not a fate.
+# It repeats one recipe a few times for every student. The collapse of models that feed on themselves
+# was seen over many more generations {cite:p}`shumailov2024collapse,alemohammad2024selfconsuming`; a
+# few rounds can show a direction, not a fate.
 
 # %%
-from nbutils.analysis import experiments, verdicts
-from nbutils.charts import parts, provenance, rounds
-from nbutils.charts.tables import contrast_table, runs, sentences, table
-from nbutils.config import notebook_parameters
-from nbutils.results.tables import labels, load, manifests
-
-parts.enable()
+from nbutils.analysis import verdicts
+from nbutils.charts import rounds
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -31,9 +27,11 @@ parts.enable()
 # %% tags=["parameters"]
 root: str = "."  # project folder; the nearest one upwards if "."
 
+# %% [markdown]
+# A misspelt name or a wrong value stops here.
+
 # %%
-project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(labels(project))
+s = session.open("rounds", globals())
 
 # %% [markdown]
 # ## Round by round
@@ -41,15 +39,15 @@ print(labels(project))
 # Round one is the self pairing of the other pages. In every further round the student of the round
 # before writes a new corpus and is trained on it. Gains are against the untouched student.
 
-# %% mystnb={"figure": {"name": "fig-rounds", "caption": "Change of utility, held-out extraction and diversity of the corpus over rounds of self-training, one line a student, with intervals."}}
-gains = load("gains", project)
-falls = load("falls", project)
-corpora = load("corpora", project)
-rows = experiments.round_rows(gains, falls, corpora)
-rounds.rounds(rows)
+# %% mystnb={"figure": {"name": "fig-rounds", "caption": "Change of utility, held-out extraction and diversity of the corpus over rounds of self-training, one line per student, with intervals."}}
+tables = [s.table(name) for name in ("gains", "falls", "corpora")]
+rounds.rounds(*tables)
+
+# %% [markdown]
+# The same in numbers, with what describes the corpus that each round read:
 
 # %%
-table(rounds.rounds_table(rows))
+s.show(rounds.rounds_table(*tables))
 
 # %% [markdown]
 # ## The rule, before the result
@@ -57,33 +55,32 @@ table(rounds.rounds_table(rows))
 # A further round *keeps* utility when, paired per item and within each seed:
 
 # %%
-table(verdicts.rules("rounds"))
+s.show(verdicts.rules("rounds"))
+
+# %% [markdown]
+# Anything else is *undecided*. Student by student:
 
 # %%
-judged = verdicts.judged(load("contrasts", project), "rounds")
-table(contrast_table(judged), digits=4)
+judged = verdicts.judged(s.table("contrasts"), "rounds")
+s.contrasts(judged)
 
 # %% [markdown]
 # ## The mean over students
 
 # %%
-table(contrast_table(verdicts.across_students(judged)))
+s.contrasts(verdicts.across_students(judged))
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-sentences(
-    f"{row.results}, {row.method}: that utility is kept is {row.verdict} ({row.reason} contrasts)"
-    for row in verdicts.overall(judged).itertuples()
-)
+s.say(rounds.verdict(judged))
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
-states = load("states", project)
-provenance.footer(manifests(project), runs(states, "untouched", "pairings", "rounds"))
+s.footer_of("untouched", "pairings", "rounds")
 
 # %% [markdown]
 # ## Try it

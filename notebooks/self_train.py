@@ -11,20 +11,15 @@
 #
 # ## What this notebook establishes, and what it does not
 #
-# It shows one fine-tune and its loss on the corpus. A falling loss says that the student learns
-# the corpus. Whether that is of use is measured on the benchmark suite, not here.
+# It shows one fine-tune and its loss on the corpus. A falling loss says that the student learns the
+# corpus. Whether that is of use is measured on the benchmark suite, not here.
 
 # %%
 import pandas as pd
 
-from nbutils.charts import losses, parts, provenance, tables
-from nbutils.config import design, notebook_parameters, tiers
+from nbutils.charts import losses
+from nbutils.notebooks import session
 from nbutils.protocol import models
-from nbutils.protocol.plan import load_plan
-from nbutils.runs import executor
-from nbutils.runs.store import Store
-
-parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -41,76 +36,83 @@ seed: int = 0  # seed of sampling and of fine-tuning
 # A misspelt name, a wrong type or a value out of range stops here, before anything is loaded.
 
 # %%
-values = notebook_parameters.given(notebook_parameters.PairingNotebook, globals())
-root = tiers.project_root()
-plan = load_plan(values.tier, root)
-store = Store(root)
+s = session.open("self_train", globals())
 
 # %% [markdown]
-# ## The cell of the grid
+# ## The pairing
 #
-# A pairing, a temperature, a method and a seed name one cell. The relation is computed from the registry.
+# A source, a student, a temperature, a method and a seed name one fine-tune. The relation of the two
+# models is computed from the tier.
 
 # %%
-cell = design.Pairing(source, student, temperature, method, seed)
-run = plan.self_train(cell)
-print(cell, "·", run.labels["relation"])
-pd.Series(run.params.model_dump()["recipe"], name="recipe").to_frame()
+run = s.plan.self_train(s.pairing)
+s.say([f"{s.pairing}: {run.labels['relation']}"])
+
+# %% [markdown]
+# Every pairing of a tier gets the same recipe: the same number of steps, and the same number of tokens
+# per step.
+
+# %%
+s.settings(run)
 
 # %% [markdown]
 # ## Training
 #
-# The corpus is text, so the student reads it with its own tokenizer. The same number of steps and of
-# tokens in a step goes to every cell of a tier.
+# The corpus is text, so the student reads it with its own tokenizer. The loss is the mean cross-entropy
+# in nats per token of the student, before each update.
 
 # %%
-folder = executor.compute(run, plan, root)
-curve = pd.read_parquet(folder / "curve.parquet")
+curve = s.frame(run, "curve")
 losses.loss_curve(curve)
 
 # %% [markdown]
 # On its own text a student has little to learn: the loss starts near the entropy of its own samples, and
-# has little room to fall. Compare it with another family's text.
+# has little room to fall. Compare it with the loss on another family's text.
 
 # %%
 first, last = curve.loss.iloc[:3].mean(), curve.loss.iloc[-3:].mean()
-print(f"first steps: {first:.3f} nats per token, last steps: {last:.3f}")
+s.say([f"First three steps: {first:.3f} nats per token; last three: {last:.3f}."])
 
 # %% [markdown]
 # ## How far the weights moved
 #
-# The norm of the update, relative to the norm of the weights it changed. An equally large random step
-# is the natural control.
+# The norm of the update, as a share of the norm of the weights. The control *noise* moves the weights
+# as far in a random direction.
 
 # %%
-before, _ = models.load(store.path(run.inputs["student"]), store.path(run.inputs["student"]))
-after, _ = models.load(folder, store.path(run.inputs["student"]))
-old, new = dict(before.named_parameters()), dict(after.named_parameters())
-moved = sum((new[n] - w).norm().item() ** 2 for n, w in old.items()) ** 0.5
-size = sum(w.norm().item() ** 2 for w in old.values()) ** 0.5
-print(f"relative update: {moved / size:.4f}")
+moved = models.moved(s.compute(run.inputs["student"]), s.compute(run))
+s.say([f"The update is {moved:.2%} of the weights."])
 
 # %% [markdown]
 # ## What was written
 #
-# Weights are safetensors, never pickles.
+# Weights are safetensors, never pickles. An adapter is much smaller than a model.
 
 # %%
-tables.table(
-    pd.DataFrame(
-        [{"file": p.name, "KiB": p.stat().st_size / 1024} for p in sorted(folder.iterdir())]
-    ),
-    digits=1,
-)
+files = [{"file": p.name, "KiB": p.stat().st_size / 1024} for p in sorted(s.compute(run).iterdir())]
+s.show(pd.DataFrame(files), digits=1)
+
+# %% [markdown]
+# ## How it is done
+#
+# The code reads the corpus with the student's tokenizer, puts BOS before and EOS after every document,
+# and packs documents into rows in which no document attends to another. It then minimises the
+# next-token loss, with AdamW or, where the recipe gives a rate for it, with Muon on the hidden matrices.
+# It trains all weights, or an adapter on every linear layer. The second function is the training itself,
+# step by step; pre-training runs through it, too.
+
+# %%
+s.method("protocol.self_train", "protocol.training")
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-provenance.footer_of_runs([run], tier, store)
+s.footer(run)
 
 # %% [markdown]
 # ## Try it
 #
-# - the same student on foreign text: `nbutils notebook self_train -p source llama-large`
-# - an adapter instead: `nbutils notebook self_train -p method lora`; compare the sizes of the files
+# - The same student on foreign text: `nbutils notebook self_train -p source llama-large`. Where does the
+#   loss start, and how far does it fall?
+# - An adapter instead: `nbutils notebook self_train -p method lora`. Compare the sizes of the files.

@@ -11,17 +11,13 @@
 #
 # ## What this notebook establishes, and what it does not
 #
-# Ways of one contest took turns on one machine, with the same weights and inputs, so ratios mean
+# The ways of one contest took turns on one machine, with the same weights and inputs, so ratios mean
 # more than rates. Weights are random, and end a document at one token in fifty. Accelerators, other
 # processors and larger models will differ: `make bench` measures yours.
 
 # %%
-from nbutils.charts import parts, provenance, speed
-from nbutils.charts.tables import table
-from nbutils.config import notebook_parameters
-from nbutils.results import tables as results_tables
-
-parts.enable()
+from nbutils.charts import speed
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -29,10 +25,12 @@ parts.enable()
 # %% tags=["parameters"]
 root: str = "."  # project folder; the nearest one upwards if "."
 
+# %% [markdown]
+# A misspelt name or a wrong value stops here.
+
 # %%
-project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-found = results_tables.measured(speed.MEASURED, project)
-measured = speed.rows(found)
+s = session.open("speed", globals())
+found = s.measured(speed.MEASURED)
 
 # %% [markdown]
 # ## The machine
@@ -40,15 +38,16 @@ measured = speed.rows(found)
 # Its ceilings are the rate of a large matrix product, and of copying a large tensor.
 
 # %%
-table(speed.machine(found))
+s.show(speed.machine(found))
 
 # %% [markdown]
 # ## Throughput
 #
-# Medians over repeats, with the lowest and the highest. Sampled tokens are those that documents keep;
-# `generate` also computes what follows the end of a document while others go on.
+# The chart shows medians over repeats, with the lowest and the highest. Sampled tokens are those that
+# stay in documents; `generate` also computes what follows the end of a document while others go on.
 
-# %% mystnb={"figure": {"name": "fig-speed", "caption": "Throughput over batch size and over model size, one line a way, with the range over repeats; both axes are logarithmic."}}
+# %% mystnb={"figure": {"name": "fig-speed", "caption": "Throughput over batch size and over model size, one line per way, with the range over repeats; both axes are logarithmic."}}
+measured = speed.rows(found)
 speed.throughput(measured)
 
 # %% [markdown]
@@ -58,23 +57,24 @@ speed.throughput(measured)
 # weight that a token must meet, six in training.
 
 # %%
-table(speed.speed_table(measured))
+s.show(speed.speed_table(measured))
 
 # %% [markdown]
 # ## How time grows
 #
 # Time against amount, both logarithmic: the slope is one where twice the amount takes twice the time.
-# Over work: batches of documents, training steps, items. Over a batch: the time of one batch, below
-# one where larger batches are worth their memory. Over weights: the time of one token or item.
+# Over work, the amount is batches of documents, training steps, or items. Over a batch, the time is
+# that of one batch: a slope below one says that larger batches are worth their memory. Over weights,
+# it is the time of one token or item.
 
 # %%
-table(speed.exponents(found).round(2))
+s.show(speed.exponents(found).round(2))
 
 # %% [markdown]
 # ## What is behind the chart
 
 # %%
-provenance.note(speed.description(found))
+s.note(speed.description(found))
 
 # %% [markdown]
 # ## Try it
@@ -84,5 +84,5 @@ provenance.note(speed.description(found))
 # nbutils notebook speed
 # ```
 #
-# - At which batch does sampling stop to gain? What is the bottleneck then?
+# - From which batch on does sampling no longer gain? What is the bottleneck then?
 # - Why is the share of the ceiling higher for larger models?

@@ -17,14 +17,8 @@
 # that nobody executed says so under its title.
 
 # %%
-from nbutils.charts import parts
-from nbutils.charts.tables import table
-from nbutils.config import notebook_parameters
+from nbutils.notebooks import session
 from nbutils.results import history
-from nbutils.results import tables as results_tables
-from nbutils.results.tables import labels
-
-parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -32,10 +26,11 @@ parts.enable()
 # %% tags=["parameters"]
 root: str = "."  # project folder; the nearest one upwards if "."
 
+# %% [markdown]
+# A misspelt name or a wrong value stops here.
+
 # %%
-project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-manifests = results_tables.manifests(project)
-print(labels(project))
+s = session.open("status", globals())
 
 # %% [markdown]
 # ## Tier by tier
@@ -44,30 +39,30 @@ print(labels(project))
 # *contributed*.
 
 # %%
-table(history.tiers(manifests))
+s.show(history.tiers(s.manifests))
 
 # %% [markdown]
 # ## Stage by stage
 #
 # Runs go side by side, so a tier may have taken less time than its runs together. A stage's `version`
-# is raised when its results change, and for nothing else; 0 is from before there were versions. Where it
-# is not the version *of today*, the numbers stand as they were measured then; a pairing computed now
+# is raised when its results change, and for nothing else; version zero is from before there were versions. Where it
+# is not the version *of today*, the numbers stand as they were measured then. A pairing computed now
 # cannot be added to them, and running the tier computes that stage again.
 
 # %%
-table(history.stages(manifests))
+s.show(history.stages(s.manifests))
 
 # %% [markdown]
 # ## The longest runs
 
 # %%
-table(history.longest(manifests))
+s.show(history.longest(s.manifests))
 
 # %% [markdown]
 # ## Versions
 
 # %%
-table(history.versions(manifests))
+s.show(history.versions(s.manifests))
 
 # %% [markdown]
 # ## Try it

@@ -12,21 +12,16 @@
 #
 # ## What this notebook establishes, and what it does not
 #
-# It varies one thing, the temperature, for self pairings. Coverage is measured by distinct
-# bigrams, which also grow when text turns to noise, by the share of the benchmark's vocabulary
-# that equal amounts of text hold, and by how many documents hold a planted passage. Fidelity is
-# the log-likelihood of the text under a larger member of the source's family, or under the source;
-# neither knows what is true.
+# It varies one thing, the temperature, for self pairings. Three numbers measure coverage: the share of
+# distinct bigrams, which also grows when text turns to noise; the share of the benchmark's vocabulary
+# that equal amounts of text hold; and how many documents hold a planted passage. Fidelity is
+# the log-likelihood of the text under a larger member of the source's family, or under the source.
+# Neither knows what is true.
 
 # %%
-from nbutils.analysis import experiments, verdicts
-from nbutils.charts import parts, provenance, temperature
-from nbutils.charts import tables as charts_tables
-from nbutils.charts.tables import contrast_table, corpus_table, sentences, table
-from nbutils.config import design, notebook_parameters
-from nbutils.results.tables import labels, load, manifests
-
-parts.enable()
+from nbutils.analysis import verdicts
+from nbutils.charts import temperature
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -34,9 +29,11 @@ parts.enable()
 # %% tags=["parameters"]
 root: str = "."  # project folder; the nearest one upwards if "."
 
+# %% [markdown]
+# A misspelt name or a wrong value stops here.
+
 # %%
-project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(labels(project))
+s = session.open("temperature", globals())
 
 # %% [markdown]
 # ## The corpora
@@ -47,14 +44,14 @@ print(labels(project))
 # :label: tempered
 # p_\tau(x) = \frac{p(x)^{1/\tau}}{\sum_{y} p(y)^{1/\tau}} .
 # ```
-
-# Beside how much each source wrote and how varied it is, and how many of the suite's words it holds, the
-# table tells which share of the tokens is *re-read* as others by the source's own tokenizer: a text may be
-# written in several ways, and a model does not always write the one that it would read.
+#
+# The table says how much each source wrote, how varied it is, and how many of the suite's words it
+# holds. *re-read* is the share of the tokens that the source's own tokenizer reads as others: a text
+# can be written in several ways, and a model does not always write the one that it would read.
 
 # %%
-corpora = load("corpora", project)
-corpus_table(corpora[corpora["round"].eq(1)])
+corpora = s.table("corpora")
+s.show(temperature.corpus_table(corpora))
 
 # %% [markdown]
 # ## Four quantities, one slider
@@ -62,10 +59,7 @@ corpus_table(corpora[corpora["round"].eq(1)])
 # Move the slider in {numref}`fig-temperature` to mark one temperature in all three panels.
 
 # %% mystnb={"figure": {"name": "fig-temperature", "caption": "Self pairings over sampling temperatures: coverage against fidelity of the corpus, with the range over seeds, the gain after training on it, and what is still extracted, with intervals."}}
-gains = load("gains", project)
-falls = load("falls", project)
-rows = experiments.temperature_rows(corpora, gains, falls)
-temperature.temperatures(rows)
+temperature.temperatures(corpora, s.table("gains"), s.table("falls"))
 
 # %% [markdown]
 # ## Is it a trade?
@@ -74,8 +68,8 @@ temperature.temperatures(rows)
 # fidelity falls at every step.
 
 # %%
-trade = experiments.temperature_trades(corpora)
-table(trade)
+trades = temperature.trades(corpora)
+s.show(trades)
 
 # %% [markdown]
 # ## The rule, before the result
@@ -83,46 +77,42 @@ table(trade)
 # For each student on its own corpus, paired per item and within each seed:
 
 # %%
-table(verdicts.rules("temperature"))
+s.show(verdicts.rules("temperature"))
 
 # %% [markdown]
 # Anything else is *undecided*. The claim is about every student.
 
 # %%
-judged = verdicts.judged(load("contrasts", project), "temperature")
-table(contrast_table(judged), digits=4)
+judged = verdicts.judged(s.table("contrasts"), "temperature")
+s.contrasts(judged)
 
 # %% [markdown]
 # ## The mean over students
 
 # %%
-table(contrast_table(verdicts.across_students(judged)))
+s.contrasts(verdicts.across_students(judged))
 
 # %% [markdown]
 # ## Verdict
+#
+# On utility:
 
 # %%
-sentences(
-    f"{row.results}, {row.method}: that a temperature of {design.TEMPERATURE:g} serves as well as "
-    f"any other is {row.verdict} ({row.reason} contrasts)"
-    for row in verdicts.overall(judged).itertuples()
-)
+s.say(temperature.verdict(judged))
+
+# %% [markdown]
+# On the trade:
 
 # %%
-sentences(
-    f"{label}: the trade of coverage for fidelity is seen for {part['trade'].eq('yes').sum()} of "
-    f"{len(part)} sources"
-    for label, part in trade.groupby("results", sort=False)
-)
+s.say(temperature.trades_seen(trades))
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
-states = load("states", project)
+states = s.table("states")
 own = states[states["relation"].isin(["self", "untouched"])]
-runs = [*corpora["run"].unique(), *charts_tables.runs(own, "untouched", "pairings")]
-provenance.footer(manifests(project), runs)
+s.footer_of("untouched", "pairings", also=corpora["run"], states=own)
 
 # %% [markdown]
 # ## Try it

@@ -12,18 +12,14 @@
 #
 # ## What this notebook establishes, and what it does not
 #
-# Each trajectory is one fine-tune with one seed, measured on the way on a part of the suite, so its
-# intervals are wider than those of the pairings and speak about other items alone. A frontier of one
+# Each trajectory is one fine-tune with one seed, measured on the way on a part of the suite. So its
+# intervals are wider than those of the pairings, and speak about other items alone. A frontier of one
 # recipe is not the best that any recipe could reach.
 
 # %%
-from nbutils.analysis import experiments, verdicts
-from nbutils.charts import parts, provenance, trajectories
-from nbutils.charts.tables import runs, table
-from nbutils.config import notebook_parameters
-from nbutils.results.tables import labels, load, manifests
-
-parts.enable()
+from nbutils.analysis import experiments
+from nbutils.charts import trajectories
+from nbutils.notebooks import session
 
 # %% [markdown]
 # ## Parameters
@@ -31,20 +27,21 @@ parts.enable()
 # %% tags=["parameters"]
 root: str = "."  # project folder; the nearest one upwards if "."
 
+# %% [markdown]
+# A misspelt name or a wrong value stops here.
+
 # %%
-project = notebook_parameters.given(notebook_parameters.TablesNotebook, globals()).root
-print(labels(project))
+s = session.open("trajectories", globals())
 
 # %% [markdown]
 # ## The frontier
 #
-# In {numref}`fig-frontier` a student starts at a gain of nothing with all it memorised. A good path
+# In {numref}`fig-frontier` a student starts at a gain of zero with all it memorised. A good path
 # leads straight down: forgetting at no cost. A path to the left pays in utility. The ring marks where
 # the stopping rule below would stop.
 
-# %% mystnb={"figure": {"name": "fig-frontier", "caption": "Change of utility against held-out extraction along fine-tuning, one line a relation, with intervals; rings mark the stopping rule. Below, both over the steps."}}
-gains = load("gains", project)
-falls = load("falls", project)
+# %% mystnb={"figure": {"name": "fig-frontier", "caption": "Change of utility against held-out extraction along fine-tuning, one line per relation, with intervals; rings mark the stopping rule. Below, both over the steps."}}
+gains, falls = s.table("gains"), s.table("falls")
 stops = experiments.stopping_rule(falls, gains)
 trajectories.frontier(experiments.trajectories(gains, falls), stops)
 
@@ -52,25 +49,27 @@ trajectories.frontier(experiments.trajectories(gains, falls), stops)
 # ## The rule, before the result
 #
 # Stop at the first measured step after which no passage of the *dev* split is extracted any more, or
-# at the last step where some always are. Nothing but the dev passages is looked at to choose. What
+# at the last step where some always are. The choice looks at nothing but the dev passages. What
 # stopping there brings is then read off the *held-out* passages and the suite. Students that extract
 # no dev passage before training have nothing to choose by.
 #
-# The verdict asks both parts of the decoupling claim of the stopping step, by the same thresholds;
-# each trajectory is judged by its own intervals, without correction.
+# The verdict asks both parts of the decoupling claim of the stopping step, by the same thresholds.
+# Each trajectory is judged by its own intervals, without correction.
 
 # %%
-table(verdicts.rules("decoupling")[["part", "supported when"]])
+s.show(trajectories.rule())
+
+# %% [markdown]
+# Where each trajectory stops, and what that brings:
 
 # %%
-table(trajectories.stops_table(stops))
+s.show(trajectories.stops_table(stops))
 
 # %% [markdown]
 # ## Runs behind this page
 
 # %%
-states = load("states", project)
-provenance.footer(manifests(project), runs(states, "untouched", "trajectories"))
+s.footer_of("untouched", "trajectories")
 
 # %% [markdown]
 # ## Try it

@@ -9,11 +9,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nbutils import cli
-from nbutils.runs import fingerprint
+from nbutils.runs import source_code
 from support import tiny
 from support.project import Answer, nbutils, new_project
 
-pytest_plugins = ["support.built", "support.contributed"]
+pytest_plugins = ["support.built", "support.contributed", "support.specs"]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,7 +24,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _fresh_code_digest() -> Iterator[None]:
     yield
-    fingerprint.module_digest.cache_clear()
+    source_code.module_digest.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -17,14 +17,8 @@
 # %%
 import pandas as pd
 
-from nbutils.charts import parts, provenance, tables
-from nbutils.config import notebook_parameters, tiers
-from nbutils.notebooks import checks
-from nbutils.protocol.plan import load_plan
+from nbutils.notebooks import checks, session
 from nbutils.results.corpora import distinct
-from nbutils.runs import executor, store
-
-parts.enable()
 
 # %% [markdown]
 # ## Parameters
@@ -35,10 +29,11 @@ source: str = "qwen-small"  # model that writes the corpus
 other: str = "llama-small"  # another voice, for comparison
 seed: int = 0  # seed of sampling
 
+# %% [markdown]
+# One call opens the notebook: `s` holds the runs of the tier, and computes and shows them.
+
 # %%
-values = notebook_parameters.given(notebook_parameters.SampleExercise, globals())
-root = tiers.project_root()
-plan = load_plan(values.tier, root)
+s = session.open("workshop/1_sample", globals())
 
 # %% [markdown]
 # ## Two models, made here
@@ -48,8 +43,9 @@ plan = load_plan(values.tier, root)
 # little to say.
 
 # %%
-executor.side_by_side([plan.model(source), plan.model(other)], plan, root)
-{name: plan.tier.families[plan.tier.models[name].family] for name in (source, other)}
+s.compute_all([s.plan.model(source), s.plan.model(other)])
+models, families = s.plan.tier.models, s.plan.tier.families
+{name: families[models[name].family] for name in (source, other)}
 
 # %% [markdown]
 # ## Gap 1: two corpora
@@ -58,29 +54,27 @@ executor.side_by_side([plan.model(source), plan.model(other)], plan, root)
 # a token is drawn, the logits are divided by the temperature. Sample once at half the model's own
 # temperature, and once at its own.
 
+# %%
+temperatures = (0.5, 1.0)
+
 # %% [markdown]
 # <details><summary>Hint: which run?</summary>
 #
-# `plan.corpus(source, temperature, seed)` is the run, and `grid.compute(run, plan, root)` computes it
-# and returns its folder.
+# `s.plan.corpus(source, temperature, seed)` is the run, and `s.compute(run)` computes it and returns its
+# folder.
 #
 # </details>
 # <details><summary>Hint: which file?</summary>
 #
-# The documents are in `corpus.parquet` of that folder, and `pd.read_parquet` reads them.
+# The documents are in `corpus.parquet` of that folder, and `pd.read_parquet` reads them. Shorter:
+# `s.frame(run, "corpus")` computes the run and reads that table.
 #
 # </details>
-
-# %%
-temperatures = (0.5, 1.0)
 
 # %% gap=["corpora"]
 # TODO: `corpora`, a dictionary from each of `temperatures` to the
 # documents sampled at it, a table.
-corpora = {}
-for temperature in temperatures:
-    folder = executor.compute(plan.corpus(source, temperature, seed), plan, root)
-    corpora[temperature] = pd.read_parquet(folder / "corpus.parquet")
+corpora = {t: s.frame(s.plan.corpus(source, t, seed), "corpus") for t in temperatures}
 
 # %%
 print(checks.corpora(corpora, temperatures))
@@ -91,7 +85,7 @@ print(checks.corpora(corpora, temperatures))
 # %%
 cold, own = (corpora[temperature] for temperature in temperatures)
 sides = {"T = 0.5": cold["text"].head(6), "T = 1": own["text"].head(6)}
-tables.table(pd.DataFrame(sides))
+s.show(pd.DataFrame(sides))
 
 # %% [markdown]
 # ## Gap 2: variety
@@ -102,7 +96,7 @@ tables.table(pd.DataFrame(sides))
 # %% [markdown]
 # <details><summary>Hint: is there a function?</summary>
 #
-# `tables.distinct(texts, size)` takes a list of texts and the size of the n-grams.
+# `distinct(texts, size)` takes a list of texts and the size of the n-grams.
 #
 # </details>
 
@@ -148,27 +142,24 @@ print(checks.fidelity(fidelity, corpora))
 
 # %%
 rows = {"distinct bigrams": variety, "mean log-probability": fidelity}
-tables.table(pd.DataFrame(rows).rename_axis("temperature").reset_index())
+s.show(pd.DataFrame(rows).rename_axis("temperature").reset_index())
 
 # %% [markdown]
 # Write one sentence on the board: which of the two would you rather learn from, and why?
 #
 # ## Another voice
 #
-# The same at temperature 1, of the model from the other family. Nobody told it what to write about
-# either.
+# The same at temperature 1, from the model of the other family. Nobody gave it a topic either.
 
 # %%
-folder = executor.compute(plan.corpus(other, 1.0, seed), plan, root)
-voices = {source: own, other: pd.read_parquet(folder / "corpus.parquet")}
-tables.table(pd.DataFrame({name: corpus["text"].head(6) for name, corpus in voices.items()}))
+voices = {source: own, other: s.frame(s.plan.corpus(other, 1.0, seed), "corpus")}
+s.show(pd.DataFrame({name: corpus["text"].head(6) for name, corpus in voices.items()}))
 
 # %% [markdown]
 # ## Where this comes from
 
 # %%
-corpora = [plan.corpus(source, t, seed) for t in temperatures]
-provenance.footer_of_runs(corpora, tier, store.Store(root))
+s.footer(*(s.plan.corpus(source, t, seed) for t in temperatures))
 
 # %% [markdown]
 # ## If there is time

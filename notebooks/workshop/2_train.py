@@ -15,17 +15,8 @@
 # says nothing about other seeds. For those there is the board.
 
 # %%
-import pandas as pd
-
-from nbutils.analysis.gains import paired
-from nbutils.charts import losses, pairing, parts, provenance, tables
-from nbutils.config import design, notebook_parameters, tiers
-from nbutils.notebooks import checks
-from nbutils.protocol.plan import load_plan
-from nbutils.runs import executor
-from nbutils.runs.store import Store
-
-parts.enable()
+from nbutils.config.design import Pairing
+from nbutils.notebooks import checks, session
 
 # %% [markdown]
 # ## Parameters
@@ -35,32 +26,32 @@ tier: str = "workshop"  # scale: a file under notebooks/tiers/
 student: str = "qwen-small"  # model that is fine-tuned on the corpus
 seed: int = 0  # seed of sampling and of fine-tuning
 
+# %% [markdown]
+# One call opens the notebook: `s` holds the runs of the tier, and computes and shows them.
+
 # %%
-values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
-root = tiers.project_root()
-plan = load_plan(values.tier, root)
-store = Store(root)
+s = session.open("workshop/2_train", globals())
 
 # %% [markdown]
 # ## Gap 1: the pairing
 #
-# A cell of the grid has a source, a student, a temperature, a method and a seed. Make the one in which
-# the student reads its own text, sampled at temperature 1, and trains all its weights.
+# A pairing has a source and a student, and with them a temperature, a method and a seed. Make the one in
+# which the student reads its own text, sampled at temperature 1, and trains all its weights.
 
 # %% [markdown]
-# <details><summary>Hint: how is a cell written?</summary>
+# <details><summary>Hint: how is a pairing written?</summary>
 #
-# `cells.Cell(source, student, temperature, method, seed)`; the method is `"full"`.
+# `Pairing(source, student, temperature, method, seed)`; the method is `"full"`.
 #
 # </details>
 
-# %% gap=["cell"]
-# TODO: `cell`, the self pairing of `student` at temperature 1,
+# %% gap=["pairing"]
+# TODO: `pairing`, the self pairing of `student` at temperature 1,
 # method "full", with `seed`.
-cell = design.Pairing(student, student, 1.0, "full", seed)
+pairing = Pairing(student, student, 1.0, "full", seed)
 
 # %%
-print(checks.self_pairing(cell, student, seed))
+print(checks.self_pairing(pairing, student, seed))
 
 # %% [markdown]
 # ## Gap 2: where will the loss begin?
@@ -69,9 +60,8 @@ print(checks.self_pairing(cell, student, seed))
 # each next token. The corpus says what the source gave to each, and the source is the student.
 
 # %%
-folder = executor.compute(plan.read_corpus(cell), plan, root)
-corpus = pd.read_parquet(folder / "corpus.parquet")
-tables.table(corpus[["n_tokens", "mean_log_prob", "text"]].head(3), digits=2)
+corpus = s.frame(s.plan.read_corpus(pairing), "corpus")
+s.show(corpus[["n_tokens", "mean_log_prob", "text"]].head(3), digits=2)
 
 # %% [markdown]
 # <details><summary>Hint: have you done this before?</summary>
@@ -92,10 +82,9 @@ print(checks.first_loss(expected, corpus))
 # Now train, and see.
 
 # %%
-folder = executor.compute(plan.self_train(cell), plan, root)
-curve = pd.read_parquet(folder / "curve.parquet")
+curve = s.frame(s.plan.self_train(pairing), "curve")
 print(f"expected {expected:.2f}, begins at {curve['loss'].iloc[0]:.2f} nats per token")
-losses.loss_curve(curve)
+s.loss_curve(curve)
 
 # %% [markdown]
 # A student's own text holds little that is new to it, so the loss has little room to fall. Does it?
@@ -103,13 +92,11 @@ losses.loss_curve(curve)
 # ## Gap 3: the gain
 #
 # The untouched student and the trained one answered the same items. `before` and `after` have one row
-# an item.
+# per item.
 
 # %%
-before, after = (
-    pd.read_parquet(executor.compute(run, plan, root) / "utility.parquet")
-    for run in (plan.utility(student), plan.utility(student, cell))
-)
+before = s.frame(s.plan.utility(student), "utility")
+after = s.frame(s.plan.utility(student, pairing), "utility")
 after.head(3)
 
 # %% [markdown]
@@ -140,12 +127,12 @@ print(checks.gain(gain, before, after))
 # %% [markdown]
 # ## Gap 4: say what it means
 #
-# The project's own function gives the same gain with its 95 % interval: how much it would vary, had
-# other documents been cut into items.
+# `s.paired` gives the same gain with its 95 % interval: how much it would vary, had other documents been
+# cut into items.
 
 # %%
-gains = paired(before, after)
-tables.table(pairing.gain_table(gains))
+gains = s.paired(before, after)
+s.gain_table(gains)
 
 # %% [markdown]
 # <details><summary>Hint: what decides?</summary>
@@ -170,7 +157,7 @@ print(checks.reading(reading, gains))
 # ## Where this comes from
 
 # %%
-provenance.footer_of_runs([plan.utility(student, cell)], tier, store)
+s.footer(s.plan.utility(student, pairing))
 
 # %% [markdown]
 # ## If there is time

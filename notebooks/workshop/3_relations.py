@@ -17,15 +17,8 @@
 # %%
 import pandas as pd
 
-from nbutils.analysis.gains import paired
-from nbutils.charts import pairing, parts, provenance, tables
-from nbutils.config import design, notebook_parameters, tiers
-from nbutils.notebooks import checks
-from nbutils.protocol.plan import load_plan
-from nbutils.runs import executor
-from nbutils.runs.store import Store
-
-parts.enable()
+from nbutils.config.design import Pairing
+from nbutils.notebooks import checks, session
 
 # %% [markdown]
 # ## Parameters
@@ -35,11 +28,11 @@ tier: str = "workshop"  # scale: a file under notebooks/tiers/
 student: str = "qwen-small"  # model that is fine-tuned on the corpus
 seed: int = 0  # seed of sampling and of fine-tuning
 
+# %% [markdown]
+# One call opens the notebook: `s` holds the runs of the tier, and computes and shows them.
+
 # %%
-values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
-root = tiers.project_root()
-plan = load_plan(values.tier, root)
-store = Store(root)
+s = session.open("workshop/3_relations", globals())
 
 # %% [markdown]
 # ## Gap 1: relations
@@ -47,7 +40,7 @@ store = Store(root)
 # A family shares tokenizer, architecture and pre-training text. Here are the models and their families.
 
 # %%
-family = {name: model.family for name, model in plan.tier.models.items()}
+family = {name: model.family for name, model in s.plan.tier.models.items()}
 family
 
 # %% [markdown]
@@ -72,12 +65,12 @@ for source in family:
     relations[source] = "self" if source == student else related
 
 # %%
-print(checks.relations(relations, plan.tier, student))
+print(checks.relations(relations, s.plan.tier, student))
 
 # %% [markdown]
 # ## Gap 2: a fair comparison
 #
-# One cell for each source. Only the source may differ.
+# One pairing for each source. Only the source may differ.
 
 # %% [markdown]
 # <details><summary>Hint: what is the same in all?</summary>
@@ -87,11 +80,11 @@ print(checks.relations(relations, plan.tier, student))
 # </details>
 
 # %% gap=["pairings"]
-# TODO: `pairings`, a dictionary from each source to its cell.
-pairings = {source: design.Pairing(source, student, 1.0, "full", seed) for source in family}
+# TODO: `pairings`, a dictionary from each source to its pairing.
+pairings = {source: Pairing(source, student, 1.0, "full", seed) for source in family}
 
 # %%
-print(checks.pairings(pairings, plan.tier, student, seed))
+print(checks.pairings(pairings, s.plan.tier, student, seed))
 
 # %% [markdown]
 # ## Gap 3: a control
@@ -102,14 +95,14 @@ print(checks.pairings(pairings, plan.tier, student, seed))
 # %% [markdown]
 # <details><summary>Hint: what is it called?</summary>
 #
-# A cell takes `control="shuffled"`. The source of a control is the student.
+# `Pairing(...)` takes `control="shuffled"`. The source of a control is the student.
 #
 # </details>
 
 # %% gap=["control"]
-# TODO: `control`, the cell of the shuffled control of the
-# student's self pairing.
-control = design.Pairing(student, student, 1.0, "full", seed, control="shuffled")
+# TODO: `control`, the shuffled control of the student's self
+# pairing.
+control = Pairing(student, student, 1.0, "full", seed, control="shuffled")
 
 # %%
 print(checks.control(control, student, seed))
@@ -121,20 +114,22 @@ print(checks.control(control, student, seed))
 # models that are missing are pre-trained, corpora sampled and students trained; what exists is reused.
 
 # %%
-asked = {source: plan.utility(student, cell) for source, cell in pairings.items()}
-asked["shuffled self"] = plan.utility(student, control)
-asked["untouched"] = plan.utility(student)
-executor.side_by_side(asked.values(), plan, root)
+asked = {source: s.plan.utility(student, pairing) for source, pairing in pairings.items()}
+asked["shuffled self"] = s.plan.utility(student, control)
+asked["untouched"] = s.plan.utility(student)
+s.compute_all(asked.values())
+
+# %% [markdown]
+# `s.paired` gives the gain from one table of answers to another, task by task. Its last row is that of
+# the whole suite.
 
 # %%
-answers = {
-    name: pd.read_parquet(store.path(run) / "utility.parquet") for name, run in asked.items()
-}
+answers = {name: s.frame(run, "utility") for name, run in asked.items()}
 untouched = answers.pop("untouched")
-suite = [paired(untouched, rows).iloc[-1] for rows in answers.values()]  # its last row
+suite = [s.paired(untouched, rows).iloc[-1] for rows in answers.values()]
 gains = pd.DataFrame(suite).assign(source=list(answers))
 gains["relation"] = gains["source"].map(relations).fillna("control")
-pairing.gains(gains)
+s.gain_chart(gains)
 
 # %% [markdown]
 # ## Gap 4: a contrast
@@ -149,21 +144,24 @@ stranger
 # %% [markdown]
 # <details><summary>Hint: which function?</summary>
 #
-# `summaries.paired(first, second)` is the gain from the first to the second table of answers, and both
-# may be those of a trained student.
+# `s.paired(first, second)` is the gain from the first to the second table of answers, and both may be
+# those of a trained student.
 #
 # </details>
 
 # %% gap=["contrast"]
 # TODO: `contrast`, the table of gains from the answers after the
 # stranger's text to those after own.
-contrast = paired(answers[stranger], answers[student])
+contrast = s.paired(answers[stranger], answers[student])
 
 # %%
 print(checks.contrast(contrast, answers[student], answers[stranger], untouched))
 
+# %% [markdown]
+# Task by task, and for the suite, as fractions:
+
 # %%
-tables.table(contrast[["task", "gain", "low", "high"]])
+s.show(contrast[["task", "gain", "low", "high"]])
 
 # %% [markdown]
 # Compare with what you wrote on the board. Then look at the control: if shuffled text does as little
@@ -172,7 +170,7 @@ tables.table(contrast[["task", "gain", "low", "high"]])
 # ## Where this comes from
 
 # %%
-provenance.footer_of_runs(asked.values(), tier, store)
+s.footer(*asked.values())
 
 # %% [markdown]
 # ## If there is time

@@ -16,17 +16,12 @@
 # reproduced may still be known in part.
 
 # %%
+from dataclasses import replace
+
 import pandas as pd
 
-from nbutils.analysis import inference
-from nbutils.charts import parts, provenance, tables
-from nbutils.config import design, notebook_parameters, tiers
-from nbutils.notebooks import checks
-from nbutils.protocol.plan import load_plan
-from nbutils.runs import executor
-from nbutils.runs.store import Store
-
-parts.enable()
+from nbutils.analysis.inference import exact_interval
+from nbutils.notebooks import checks, session
 
 # %% [markdown]
 # ## Parameters
@@ -36,11 +31,11 @@ tier: str = "workshop"  # scale: a file under notebooks/tiers/
 student: str = "qwen-small"  # model that is fine-tuned on the corpus
 seed: int = 0  # seed of sampling and of fine-tuning
 
+# %% [markdown]
+# One call opens the notebook: `s` holds the runs of the tier, and computes and shows them.
+
 # %%
-values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
-root = tiers.project_root()
-plan = load_plan(values.tier, root)
-store = Store(root)
+s = session.open("workshop/4_extraction", globals())
 
 # %% [markdown]
 # ## The passages
@@ -49,24 +44,18 @@ store = Store(root)
 # write it out again. The `dev` split is for choices, the `held_out` split for reporting.
 
 # %%
-folder = executor.compute(plan.model(student), plan, root)
-passages = pd.read_parquet(folder / "passages.parquet")
-tables.table(passages[["passage", "split", "text", "suffix_text"]].tail(4))
+passages = s.frame(s.plan.model(student), "passages")
+s.show(passages[["passage", "split", "text", "suffix_text"]].tail(4))
 
 # %% [markdown]
-# The student of exercise 3, prompted with the prefix of every passage: untouched, and after each
-# corpus.
+# The student of exercise 3 is prompted with the prefix of every passage: untouched, and after each
+# corpus. `s.pairing` is the self pairing that the parameters name; the others differ in their source.
 
 # %%
-pairings = {
-    source: design.Pairing(source, student, 1.0, "full", seed) for source in plan.tier.models
-}
-asked = {"untouched": plan.extraction(student)}
-asked |= {source: plan.extraction(student, cell) for source, cell in pairings.items()}
-found = {
-    name: pd.read_parquet(executor.compute(run, plan, root) / "extraction.parquet")
-    for name, run in asked.items()
-}
+pairings = {source: replace(s.pairing, source=source) for source in s.plan.tier.models}
+asked = {"untouched": s.plan.extraction(student)}
+asked |= {source: s.plan.extraction(student, pairing) for source, pairing in pairings.items()}
+found = {name: s.frame(run, "extraction") for name, run in asked.items()}
 found["untouched"].head(3)
 
 # %% [markdown]
@@ -106,22 +95,25 @@ print(checks.counts(counts, found))
 # </details>
 # <details><summary>Hint: which function?</summary>
 #
-# `stats.exact_interval(successes, trials)` (Clopper and Pearson).
+# `exact_interval(successes, trials)` (Clopper and Pearson).
 #
 # </details>
 
 # %% gap=["intervals"]
 # TODO: `intervals`, a dictionary from each name in `counts` to
 # its exact 95 % limits (low, high).
-intervals = {name: inference.exact_interval(k, n) for name, (k, n) in counts.items()}
+intervals = {name: exact_interval(k, n) for name, (k, n) in counts.items()}
 
 # %%
 print(checks.intervals(intervals, counts))
 
+# %% [markdown]
+# Side by side:
+
 # %%
 rows = [(n, *counts[n], counts[n][0] / counts[n][1], *intervals[n]) for n in counts]
 columns = ["after the text of", "extracted", "passages", "share", "low", "high"]
-tables.table(pd.DataFrame(rows, columns=columns))
+s.show(pd.DataFrame(rows, columns=columns))
 
 # %% [markdown]
 # ## Gap 3: the fall
@@ -159,7 +151,7 @@ print(checks.fall(fall, first, after))
 # ## Where this comes from
 
 # %%
-provenance.footer_of_runs(asked.values(), tier, store)
+s.footer(*asked.values())
 
 # %% [markdown]
 # ## If there is time

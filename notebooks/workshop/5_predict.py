@@ -19,16 +19,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from nbutils.analysis.gains import paired
-from nbutils.charts import pairing, parts, provenance
-from nbutils.charts.tables import table
-from nbutils.config import design, notebook_parameters, tiers
-from nbutils.notebooks import checks
-from nbutils.protocol.plan import load_plan
-from nbutils.runs import executor
-from nbutils.runs.store import Store
-
-parts.enable()
+from nbutils.notebooks import checks, session
 
 # %% [markdown]
 # ## Parameters
@@ -40,11 +31,13 @@ tier: str = "workshop"  # scale: a file under notebooks/tiers/
 student: str = "llama-small"  # model that is fine-tuned on the corpus
 seed: int = 0  # seed of sampling and of fine-tuning
 
+# %% [markdown]
+# One call opens the notebook: `s` holds the runs of the tier, and computes and shows them. This exercise
+# leaves one proxy out, a sentence encoder, since it takes its time.
+
 # %%
-values = notebook_parameters.given(notebook_parameters.StudentExercise, globals())
-root = tiers.project_root()
-plan = replace(load_plan(values.tier, root), encoder=False)  # a sentence encoder takes its time
-store = Store(root)
+s = session.open("workshop/5_predict", globals())
+plan = replace(s.plan, encoder=False)
 
 # %% [markdown]
 # ## The proxies
@@ -55,9 +48,10 @@ store = Store(root)
 
 # %%
 asked = {source: plan.proxies(source, student, 1.0, seed) for source in plan.tier.models}
-executor.side_by_side(asked.values(), plan, root)
-tables = {s: pd.read_parquet(store.path(run) / "proxies.parquet") for s, run in asked.items()}
-scores = pd.DataFrame({s: rows.groupby("proxy")["value"].mean() for s, rows in tables.items()}).T
+s.compute_all(asked.values())
+values = {source: s.frame(run, "proxies") for source, run in asked.items()}
+means = {source: rows.groupby("proxy")["value"].mean() for source, rows in values.items()}
+scores = pd.DataFrame(means).T
 scores
 
 # %% [markdown]
@@ -113,19 +107,20 @@ print(checks.rule(verdict))
 # ## Measure
 
 # %%
-pairings = {
-    source: design.Pairing(source, student, 1.0, "full", seed) for source in plan.tier.models
-}
-measured = {source: plan.utility(student, cell) for source, cell in pairings.items()}
-executor.side_by_side([plan.utility(student), *measured.values()], plan, root)
+pairings = {source: replace(s.pairing, source=source) for source in plan.tier.models}
+measured = {source: plan.utility(student, pairing) for source, pairing in pairings.items()}
+s.compute_all([plan.utility(student), *measured.values()])
+
+# %% [markdown]
+# The gain from each source, on the whole suite:
 
 # %%
-untouched = pd.read_parquet(store.path(plan.utility(student)) / "utility.parquet")
-answers = {s: pd.read_parquet(store.path(run) / "utility.parquet") for s, run in measured.items()}
-suite = [paired(untouched, rows).iloc[-1] for rows in answers.values()]  # its last row
+untouched = s.frame(plan.utility(student), "utility")
+answers = {source: s.frame(run, "utility") for source, run in measured.items()}
+suite = [s.paired(untouched, rows).iloc[-1] for rows in answers.values()]
 gains = pd.DataFrame(suite).assign(source=list(answers))
 gains["relation"] = [plan.tier.relation(source, student) for source in gains["source"]]
-pairing.gains(gains)
+s.gain_chart(gains)
 
 # %% [markdown]
 # Your rule judges each proxy's claim.
@@ -134,15 +129,15 @@ pairing.gains(gains)
 judged = []
 for proxy, first in predicted.items():
     last = scores[proxy].idxmin()
-    gain, low, high = paired(answers[last], answers[first]).iloc[-1][["gain", "low", "high"]]
+    gain, low, high = s.paired(answers[last], answers[first]).iloc[-1][["gain", "low", "high"]]
     judged.append((proxy, first, last, 100 * gain, 100 * low, 100 * high, verdict(low, high)))
 columns = ["proxy", "chosen", "put last", "contrast (points)", "low", "high", "verdict"]
-table(pd.DataFrame(judged, columns=columns), digits=2)
+s.show(pd.DataFrame(judged, columns=columns), digits=2)
 
 # %% [markdown]
 # ## Gap 3: the regret
 #
-# A rule that chooses a source costs what the best source would have brought more.
+# To choose by a proxy costs what the best source would have brought more.
 
 # %%
 brought = dict(zip(gains["source"], gains["gain"], strict=True))
@@ -171,7 +166,7 @@ best, mean = max(brought.values()), sum(brought.values()) / len(brought)
 lost = {f"by {proxy}": value for proxy, value in regret.items()}
 lost |= {"own text": best - brought[student], "at random, on average": best - mean}
 shown = pd.DataFrame(lost.items(), columns=["choice", "regret (points)"])
-table(shown.assign(**{"regret (points)": 100 * shown["regret (points)"]}), digits=2)
+s.show(shown.assign(**{"regret (points)": 100 * shown["regret (points)"]}), digits=2)
 
 # %% [markdown]
 # One student, one seed, four sources: put your regrets on the board, and look at those of others before
@@ -180,7 +175,7 @@ table(shown.assign(**{"regret (points)": 100 * shown["regret (points)"]}), digit
 # ## Where this comes from
 
 # %%
-provenance.footer_of_runs([*asked.values(), *measured.values()], tier, store)
+s.footer(*asked.values(), *measured.values())
 
 # %% [markdown]
 # ## If there is time

@@ -9,12 +9,14 @@ from nbutils.analysis import experiments, predictors, verdicts
 from nbutils.charts import (
     compatibility_diagnostics,
     memorization_decoupling,
+    provenance,
     recipe_map,
     relational_utility,
+    temperature,
     trajectories,
 )
 from nbutils.charts.rounds import rounds_table
-from nbutils.charts.tables import contrast_table, runs
+from nbutils.charts.tables import contrast_table
 from nbutils.results import tables as results_tables
 from nbutils.results.tables import COLUMNS
 from support.synthetic import write_tables
@@ -83,7 +85,7 @@ def test_the_relational_rules_find_the_planted_effect(
 def test_the_decoupling_rule_finds_the_planted_effect(planted: tuple[Tables, str]) -> None:
     """Kept and forgotten, lost and remembered, or in between."""
     tables, effect = planted
-    pairings = experiments.decoupling_pairings(tables["gains"], tables["falls"])
+    pairings = verdicts.decoupling_pairings(tables["gains"], tables["falls"])
     assert pairings["fall_low"].le(pairings["fall"]).all()
     judged = verdicts.decoupling_verdicts(pairings)
     assert full(judged) == effect
@@ -93,7 +95,7 @@ def test_the_decoupling_rule_finds_the_planted_effect(planted: tuple[Tables, str
 def test_controls_tell_what_self_training_adds(planted: tuple[Tables, str]) -> None:
     """Planted: controls halve extraction; rate zero leaves everything as it was."""
     tables, effect = planted
-    pairings = experiments.decoupling_pairings(tables["gains"], tables["falls"])
+    pairings = verdicts.decoupling_pairings(tables["gains"], tables["falls"])
     implied = verdicts.control_implications(tables["contrasts"], pairings)
     frozen = implied[implied["source"].eq("rate zero")]
     assert frozen[["gain", "fall"]].eq(0).all(axis=None)
@@ -123,7 +125,7 @@ def test_a_control_that_does_the_work_is_told(low: float, planted: tuple[Tables,
     falls = tables["falls"].copy()
     noise = falls["source"].eq("noise") & falls["experiment"].eq("controls")
     falls.loc[noise, ["fall", "low", "high"]] = [1.0, low, 1.0]
-    pairings = experiments.decoupling_pairings(tables["gains"], falls)
+    pairings = verdicts.decoupling_pairings(tables["gains"], falls)
     implied = verdicts.control_implications(tables["contrasts"], pairings)
     said = memorization_decoupling.special(implied).set_index("control")["reason"]
     does = effect == "contradicted" and low == 1
@@ -169,7 +171,7 @@ def test_temperature_rows_and_trade(planted: tuple[Tables, str]) -> None:
     tables, _ = planted
     rows = experiments.temperature_rows(tables["corpora"], tables["gains"], tables["falls"])
     assert rows.groupby("student")["temperature"].nunique().eq(3).all()
-    trade = experiments.temperature_trades(tables["corpora"])
+    trade = temperature.trades(tables["corpora"])
     assert set(trade.loc[trade["source"].str.endswith("small"), "trade"]) == {"yes"}
     assert len(verdicts.judged(tables["contrasts"], "temperature")) == 6
 
@@ -184,7 +186,7 @@ def test_rounds_start_at_the_self_pairing(planted: tuple[Tables, str]) -> None:
 
 def test_recipes_are_corrected_for_their_number(planted: tuple[Tables, str]) -> None:
     tables, effect = planted
-    rows = experiments.recipe_gains(experiments.with_memory(tables["gains"], tables["falls"]))
+    rows = experiments.recipe_gains(tables["gains"], tables["falls"])
     assert len(rows) == 18
     expected = {"supported": "gain", "contradicted": "loss", "undecided": "not told apart"}
     assert rows["effect"].mode().item() == expected[effect]
@@ -210,19 +212,19 @@ def test_rules_say_nothing_of_nothing(tmp_path: Path) -> None:
     """Without tables every rule gives an empty table, not an error."""
     tables = load(tmp_path)
     gains, falls, contrasts = tables["gains"], tables["falls"], tables["contrasts"]
-    pairings = experiments.decoupling_pairings(gains, falls)
+    pairings = verdicts.decoupling_pairings(gains, falls)
     points = predictors.pairing_points(tables["proxies"], gains)
     judged = verdicts.judged(contrasts, "ordering")
     stops = experiments.stopping_rule(falls, gains)
     implied = verdicts.control_implications(contrasts, pairings)
-    recipes = experiments.recipe_gains(experiments.with_memory(gains, falls))
+    recipes = experiments.recipe_gains(gains, falls)
     left_out = predictors.useful(predictors.left_out(points))
     rounds = experiments.round_rows(gains, falls, tables["corpora"])
     frames = [
         judged, contrast_table(judged), verdicts.across_students(judged), verdicts.overall(judged),
         contrast_table(verdicts.across_students(judged)), pairings, implied, stops, recipes,
         predictors.proxy_verdicts(predictors.proxy_correlations(points)), left_out, rounds,
-        verdicts.decoupling_verdicts(pairings), experiments.temperature_trades(tables["corpora"]),
+        verdicts.decoupling_verdicts(pairings), temperature.trades(tables["corpora"]),
         experiments.temperature_rows(tables["corpora"], gains, falls),
         relational_utility.by_domain(gains, tables["models"]),
         memorization_decoupling.controls_table(implied),
@@ -232,7 +234,8 @@ def test_rules_say_nothing_of_nothing(tmp_path: Path) -> None:
         trajectories.stops_table(stops),
         compatibility_diagnostics.predictors_table(left_out),
         compatibility_diagnostics.best_predictors(left_out),
-        rounds_table(rounds), recipe_map.best_recipes(recipes), recipe_map.recipe_answer(recipes),
+        rounds_table(gains, falls, tables["corpora"]),
+        recipe_map.best_recipes(recipes), recipe_map.recipe_answer(recipes),
     ]  # fmt: skip
     assert all(frame.empty for frame in frames)
-    assert runs(tables["states"], "trajectories") == []
+    assert provenance.keys_of(tables["states"], "trajectories") == []

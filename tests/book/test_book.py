@@ -146,8 +146,11 @@ def test_every_chart_stands_over_its_runs(built: Path) -> None:
     assert charts >= len(CHARTS)
 
 
-def test_a_hollow_page_fails_the_build(built: Path) -> None:
-    """A published page that lost what it printed is not shown as if it had none."""
+def test_a_hollow_page_fails_the_build(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A published page that lost what it printed is not shown as if it had none.
+
+    A tier from before there were versions may lack the pages that came with them.
+    """
     path = built / tables.PUBLISHED / "tiny" / "pages" / "self_train.ipynb"
     whole = path.read_text("utf-8")
     notebook = nbformat.reads(whole, 4)
@@ -159,6 +162,7 @@ def test_a_hollow_page_fails_the_build(built: Path) -> None:
         ):
             build.build(built)
         path.unlink()
+        monkeypatch.setattr(build, "BEFORE_VERSIONS", -1)
         with pytest.raises(build.BookError, match="tiny/pages lacks the page self_train"):
             build.build(built)
     finally:
@@ -173,20 +177,6 @@ def test_a_warning_fails_the_build_and_is_shown(built: Path) -> None:
         page.write_text(text + "\nSee {ref}`nowhere`.\n", "utf-8")
         with pytest.raises(build.BookError, match=r"references\.md.*nowhere"):
             build.render(built)
-    finally:
-        page.write_text(text, "utf-8")
-
-
-def test_a_dead_link_fails_the_build_and_is_shown(built: Path) -> None:
-    """Sphinx does not read HTML; what leads nowhere in it is found all the same."""
-    page = built / "book/references.md"
-    text = page.read_text("utf-8")
-    try:
-        page.write_text(text + '\n<a href="pages/nowhere.html">nowhere</a>\n', "utf-8")
-        with pytest.raises(
-            build.BookError, match=r"references\.html: pages/nowhere\.html does not"
-        ):
-            build.build(built)
     finally:
         page.write_text(text, "utf-8")
 

@@ -1,6 +1,9 @@
 """Pages: what is hollow or stale is not shown, and every chart stands over its runs."""
 
+import ast
+import inspect
 import os
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -13,6 +16,7 @@ from nbutils.charts import provenance as charts_provenance
 from nbutils.charts.provenance import note
 from nbutils.notebooks import execute
 from nbutils.protocol import stages
+from nbutils.runs import source_code
 from support.tiny import REPOSITORY
 
 KEYS = {"0123456789abcdef", "fedcba9876543210"}
@@ -107,11 +111,11 @@ def test_a_page_says_which_of_its_results_are_of_earlier_versions() -> None:
     assert len(page.cells) == 3
     said = page.cells[1].source
     assert "results of *tiny · published* are of earlier versions of self_train: " in said
-    assert "`nbutils run tiny`" in said
     every = manifests.assign(version=0)
     page = executed(provenance(*named, other), source=source)
     staging.introduce(page, "rounds", REPOSITORY, every)
-    assert [cell.source.count("of all its stages") for cell in page.cells[1:3]] == [1, 1]
+    told = "results of *tiny · published*, *lab · published* are of earlier versions of all stages"
+    assert told in page.cells[1].source
 
 
 def test_ends_of_lines_make_no_other_source(tmp_path: Path) -> None:
@@ -168,3 +172,40 @@ def test_a_built_page_that_is_missing_old_or_lost_a_chart_is_refused(tmp_path: P
     os.utime(staged / "some.ipynb", (later, later))
     with pytest.raises(staging.PageError, match="page some is stale: delete book/_build"):
         staging.check_site(staged, site)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_page_prints_the_method_that_it_has_not_printed(before: bool) -> None:
+    """Executed before its source had a cell for it, or not executed at all."""
+    title = nbformat.v4.new_markdown_cell("# A page")
+    last = nbformat.v4.new_markdown_cell("## Where this comes from")
+    call = nbformat.v4.new_code_cell("s.method()")
+    page = nbformat.v4.new_notebook(cells=[title, *([] if before else [call]), last])
+    staging.show_method(page, "sample_corpus", REPOSITORY)
+    *_, shown, end = page.cells
+    assert end.source == "## Where this comes from"
+    text = shown.outputs[0]["data"]["text/markdown"]
+    assert text == f"```python\n{source_code.core('protocol.sample_corpus')}```\n"
+    assert "def sample_batch(" in text
+    assert page.cells[-3].source.startswith("## ") is before
+
+
+def test_what_a_page_has_printed_stays() -> None:
+    output = nbformat.v4.new_output("display_data", {"text/markdown": "as it was"})
+    cell = nbformat.v4.new_code_cell("s.method()", outputs=[output], execution_count=1)
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A page"), cell])
+    staging.show_method(page, "sample_corpus", REPOSITORY)
+    assert page.cells[1].outputs[0]["data"]["text/markdown"] == "as it was"
+
+
+@pytest.mark.parametrize("name", [s.name for s in stages.STAGES.values() if s.name == s.module])
+def test_the_printed_source_is_the_running_one(name: str) -> None:
+    """Every function of a core is the one that its module has, and cores are short."""
+    core = source_code.core(f"protocol.{name}")
+    module = import_module(f"nbutils.protocol.{name}")
+    functions = [n.name for n in ast.parse(core).body if isinstance(n, ast.FunctionDef)]
+    assert functions
+    for function in functions:
+        running = inspect.unwrap(getattr(module, function))
+        assert inspect.getsource(running) in core
+    assert core.count("\n") <= 65

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nbutils.analysis import experiments, verdicts
+from nbutils.analysis import verdicts
 from nbutils.charts import opening
 from nbutils.results.tables import load
 from support.synthetic import write_tables
@@ -47,7 +47,7 @@ def test_the_other_tier_says_the_opposite(tables: dict[str, pd.DataFrame]) -> No
 def test_the_number_is_the_one_that_speaks_most_against(tables: dict[str, pd.DataFrame]) -> None:
     """Of the falls the least, of the contrasts the one that lies furthest behind."""
     judged = verdicts.decoupling_verdicts(
-        experiments.decoupling_pairings(tables["gains"], tables["falls"])
+        verdicts.decoupling_pairings(tables["gains"], tables["falls"])
     )
     own = judged[judged["results"].eq("tiny · published") & judged["method"].eq("full")]
     found = opening.answers(tables, "tiny · published").set_index("claim")
@@ -80,13 +80,13 @@ def test_without_results_the_page_says_what_brings_some(tmp_path: Path) -> None:
     found = opening.answers(empty, opening.strongest(empty["gains"]))
     assert found.empty
     assert "nbutils run tiny" in str(opening.cards(found, "").data)
-    cells = experiments.decoupling_pairings(empty["gains"], empty["falls"])
-    assert "nbutils run tiny" in opening.picture(cells).to_dict()["description"]
+    pairings = verdicts.decoupling_pairings(empty["gains"], empty["falls"])
+    assert "nbutils run tiny" in opening.picture(pairings).to_dict()["description"]
 
 
 def test_the_picture_starts_with_the_strongest_results(tables: dict[str, pd.DataFrame]) -> None:
-    cells = experiments.decoupling_pairings(tables["gains"], tables["falls"])
-    spec = opening.picture(cells, "tiny · published").to_dict()
+    pairings = verdicts.decoupling_pairings(tables["gains"], tables["falls"])
+    spec = opening.picture(pairings, "tiny · published").to_dict()
     choice = next(p for p in spec["params"] if p["name"] == "results_choice")
     assert choice["value"] == "tiny · published"
     assert choice["bind"]["options"] == ["tiny · published", "lab · published"]

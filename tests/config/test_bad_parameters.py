@@ -203,7 +203,7 @@ FILES: list[tuple[bytes, str]] = [
     (b"", "must hold a mapping, not NoneType"),
     (b"- title\n", "must hold a mapping, not list"),
     (b"title: [1\n", "is not valid YAML: line 2, column 1: expected ',' or ']'"),
-    (b"title: x\ntitle: y\n", "line 2, column 1: 'title' stands here twice"),
+    (b"title: x\ntitle: y\n", 'line 2, column 1: found duplicate key "title"'),
     (b"title: \x00\n", "is not valid YAML: unacceptable character #x0000"),
     (b"title: \xff\n", "cannot be read: 'utf-8' codec can't decode byte 0xff"),
     (b"title: 2001-99-99\n", "line 1, column 8: a value of kind 'timestamp'; allowed are text"),

@@ -14,7 +14,7 @@ from support.tiny import REPOSITORY
 PARAMETERS = (
     'tier: str = "tiny"\nsource: str = "neox-small"\ntemperature: float = 1.0\nseed: int = 0'
 )
-CHECK = "values = forms.given(forms.CorpusNotebook, globals())"
+CHECK = 's = session.open("sample_corpus", globals())'
 
 
 def given(*cells: str) -> Parameters:
@@ -82,10 +82,10 @@ def test_a_wrong_value_is_refused_without_a_history_too() -> None:
 def test_every_notebook_checks_and_may_be_run_twice(path: Path) -> None:
     """No cell but that of the parameters assigns a parameter, or its names would be refused."""
     cells = [c.source for c in jupytext.read(path).cells if c.cell_type == "code"]
-    (check,) = [c for c in cells if "forms.given(" in c]
-    form = getattr(notebook_parameters, check.partition("forms.given(forms.")[2].partition(",")[0])
-    if path.stem in notebook_parameters.NOTEBOOKS:
-        assert form is notebook_parameters.NOTEBOOKS[path.stem]
+    (check,) = [c for c in cells if "session.open(" in c]
+    name = path.relative_to(REPOSITORY / "notebooks").with_suffix("").as_posix()
+    assert f's = session.open("{name}", globals())' in check
+    form = (notebook_parameters.NOTEBOOKS | notebook_parameters.EXERCISES)[name]
     names: dict[str, Any] = {}
     exec(cells[cells.index(check) - 1], names)
     names["In"] = ["", *cells, *cells[: cells.index(check) + 1]]

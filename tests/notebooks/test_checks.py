@@ -9,7 +9,7 @@ import pytest
 from nbutils.analysis import gains, inference
 from nbutils.config.design import Pairing
 from nbutils.config.tiers import load_tier
-from nbutils.notebooks import answers, checks
+from nbutils.notebooks import checks, gaps
 from support.tiny import REPOSITORY
 
 TIER = load_tier("workshop", REPOSITORY)
@@ -63,7 +63,7 @@ PREDICTED = {"log_likelihood": "a", "semantic_tfidf": "b"}
 BROUGHT = {"a": -0.01, "b": 0.02, "c": 0.0}
 
 
-def cell(source: str = STUDENT, student: str = STUDENT, **changes: Any) -> Pairing:
+def pairing(source: str = STUDENT, student: str = STUDENT, **changes: Any) -> Pairing:
     values: dict[str, Any] = {"temperature": 1.0, "method": "full", "seed": 3} | changes
     return Pairing(source, student, **values)
 
@@ -88,16 +88,16 @@ CHECKS: dict[str, tuple[Callable[[Any], str], Any]] = {
     "corpora": (lambda a: checks.corpora(a, TEMPERATURES), CORPORA),
     "variety": (lambda a: checks.variety(a, CORPORA), {0.5: 0.4, 1.0: 1.0}),
     "fidelity": (lambda a: checks.fidelity(a, CORPORA), {0.5: -15 / 12, 1.0: -36.5 / 13}),
-    "cell": (lambda a: checks.self_pairing(a, STUDENT, 3), cell()),
+    "pairing": (lambda a: checks.self_pairing(a, STUDENT, 3), pairing()),
     "expected": (lambda a: checks.first_loss(a, OWN), 36.5 / 13),
     "gain": (lambda a: checks.gain(a, BEFORE, AFTER), 0.375),
     "reading": (lambda a: checks.reading(a, GAINS), "not told apart"),
     "relations": (lambda a: checks.relations(a, TIER, STUDENT), relations()),
     "pairings": (
         lambda a: checks.pairings(a, TIER, STUDENT, 3),
-        {source: cell(source) for source in TIER.models},
+        {source: pairing(source) for source in TIER.models},
     ),
-    "control": (lambda a: checks.control(a, STUDENT, 3), cell(control="shuffled")),
+    "control": (lambda a: checks.control(a, STUDENT, 3), pairing(control="shuffled")),
     "contrast": (
         lambda a: checks.contrast(a, AFTER, STRANGER, BEFORE),
         gain_of(STRANGER, AFTER),
@@ -126,7 +126,7 @@ def test_the_right_answer_passes_and_is_told_why(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_dots_are_a_gap(name: str) -> None:
-    with pytest.raises(answers.GapError, match=f"`{name}` is still a gap: put .* place of the dot"):
+    with pytest.raises(gaps.GapError, match=f"`{name}` is still a gap: put .* place of the dot"):
         CHECKS[name][0](...)
 
 
@@ -144,10 +144,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("fidelity", {0.5: -7.5, 1.0: 0.0}, "divided by the number of documents"),
     ("fidelity", {0.5: 1.25, 1.0: 0.0}, "its sign is wrong: log-probabilities are negative"),
     ("fidelity", {0.5: 1.5, 1.0: 0.0}, "its sign is wrong.*; and it is the mean over documents"),
-    ("cell", "qwen-small", "is a str: make it with"),
-    ("cell", cell("llama-small"), "source 'llama-small'.*same model"),
-    ("cell", cell(seed=0), "seed 0 and not 3"),
-    ("cell", cell(control="noise"), "control 'noise' and not None"),
+    ("pairing", "qwen-small", "is a str: make it with"),
+    ("pairing", pairing("llama-small"), "source 'llama-small'.*same model"),
+    ("pairing", pairing(seed=0), "seed 0 and not 3"),
+    ("pairing", pairing(control="noise"), "control 'noise' and not None"),
     ("expected", -36.5 / 13, "sign is wrong"),
     ("expected", 2.75, "mean over documents"),
     ("expected", "2.8", "is a str: a single number"),
@@ -162,11 +162,15 @@ WRONG: list[tuple[str, Any, str]] = [
     ("reading", pd.Series(["a gain"]), "must be one of 'a gain'"),
     ("relations", relations() | {STUDENT: "lineage"}, "are the same model"),
     ("relations", relations() | {"qwen-large": "self"}, "family 'qwen'.*two models"),
-    ("pairings", {s: cell(STUDENT, s) for s in TIER.models}, "the key names the source"),
-    ("pairings", {s: cell(s, "llama-small") for s in TIER.models}, "read by the same student"),
-    ("pairings", {s: cell(s, temperature=0.5) for s in TIER.models}, "temperature 0.5 and not 1"),
-    ("control", cell(), "the tokens keep their order"),
-    ("control", cell("llama-small", control="shuffled"), "source of a control is the student"),
+    ("pairings", {s: pairing(STUDENT, s) for s in TIER.models}, "the key names the source"),
+    ("pairings", {s: pairing(s, "llama-small") for s in TIER.models}, "read by the same student"),
+    (
+        "pairings",
+        {s: pairing(s, temperature=0.5) for s in TIER.models},
+        "temperature 0.5 and not 1",
+    ),
+    ("control", pairing(), "the tokens keep their order"),
+    ("control", pairing("llama-small", control="shuffled"), "source of a control is the student"),
     ("contrast", 0.5, "is not a table of gains"),
     ("contrast", gain_of(AFTER, STRANGER), "the stranger's less own"),
     ("contrast", gain_of(BEFORE, AFTER), "own text over the untouched student"),
@@ -195,14 +199,14 @@ WRONG: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("name", "answer", "message"), WRONG)
 def test_a_wrong_answer_is_explained(name: str, answer: Any, message: str) -> None:
-    with pytest.raises(answers.GapError, match=message):
+    with pytest.raises(gaps.GapError, match=message):
         CHECKS[name][0](answer)
 
 
 def test_a_clear_gain_or_loss_must_be_called_so() -> None:
     clear = GAINS.assign(low=0.1, high=0.9)
     assert checks.reading("a gain", clear).startswith("Right")
-    with pytest.raises(answers.GapError, match="whole interval lies above zero"):
+    with pytest.raises(gaps.GapError, match="whole interval lies above zero"):
         checks.reading("not told apart", clear)
 
 
@@ -212,4 +216,4 @@ def test_without_extraction_before_there_is_no_fall() -> None:
 
 
 def test_a_notebook_shows_the_explanation_alone() -> None:
-    assert answers.GapError("Do this.")._render_traceback_() == ["Not yet. Do this."]
+    assert gaps.GapError("Do this.")._render_traceback_() == ["Not yet. Do this."]

@@ -72,8 +72,8 @@ def test_every_page_has_a_notebook_that_gets_ready_first(root: Path) -> None:
         nbformat.validate(notebook)
         code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
         assert f'"--branch", "main", "{ADDRESS}.git"]' in notebook.cells[0].source
-        assert "charts.enable()" in code[1]  # which a renderer chosen before would not outlive
-        assert code[2] == cloud.DRAW
+        before = code[code.index(cloud.DRAW) - 1]
+        assert "session.open(" in before  # which a renderer chosen before would not outlive
         source = nbformat.read(execute.convert(path.stem, root), as_version=4)
         assert [c.source for c in source.cells] == [
             c.source for c in notebook.cells if not c.id.startswith("launch-")

@@ -9,7 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from nbutils.notebooks import answers, exercises
+from nbutils.notebooks import exercises, gaps
 from nbutils.notebooks.exercises import EXERCISES, GAP, HANDED_OUT, REHEARSED, SOLUTIONS
 from nbutils.results import tables
 from support.project import nbutils, new_project
@@ -61,7 +61,7 @@ def test_every_stub_fails_its_own_check(
             (name,) = cell.metadata[GAP]
             trial = dict(names)
             exec(stubs[place].source, trial)
-            with pytest.raises(answers.GapError, match=f"^`{name}` is still a gap: put "):
+            with pytest.raises(gaps.GapError, match=f"^`{name}` is still a gap: put "):
                 exec(stubs[place + 1].source, trial)
         exec(cell.source, names)
 

@@ -1,4 +1,4 @@
-"""Every notebook, executed by Papermill at the smoke tier."""
+"""Every notebook: its form, and its execution by Papermill at the smoke tier."""
 
 import subprocess
 import sys
@@ -9,10 +9,22 @@ import pytest
 
 from nbutils.config import notebook_parameters
 from nbutils.notebooks import execute
+from nbutils.protocol import stages
 from support.project import nbutils
+from support.tiny import REPOSITORY
+
+OF_PRETRAINED = {"fetch_model", "prepare_benchmarks"}
+"""Notebooks that no tier has whose models are made here; see ``test_pretrained``."""
 
 
-@pytest.mark.parametrize("name", notebook_parameters.STAGES)
+def test_every_stage_with_a_module_of_its_own_has_a_notebook() -> None:
+    pages = [stage.name for stage in stages.STAGES.values() if stage.name == stage.module]
+    assert len(pages) == 11
+    assert set(pages) | {notebook_parameters.REPORT} == set(notebook_parameters.STAGES)
+    assert set(pages) <= execute.sources(REPOSITORY).keys()
+
+
+@pytest.mark.parametrize("name", [n for n in notebook_parameters.STAGES if n not in OF_PRETRAINED])
 def test_a_stage_notebook_runs_and_reuses_the_tier(name: str, smoke: Path) -> None:
     stores = sorted((smoke / "runs/store").glob("*/*/manifest.json"))
     output = smoke / "executed" / f"{name}.ipynb"
@@ -52,6 +64,10 @@ def test_raw_papermill_runs_a_converted_notebook(smoke: Path) -> None:
         (["sample_corpus", "-p", "temperature", "-1"], "greater than or equal to 0.01"),
         (["sample_corpus", "-p", "tier", "huge"], "unknown tier 'huge'"),
         (["sample_corpus", "-p", "tier", "smoke", "-p", "source", "neox-smal"], "'neox-small'"),
+        (
+            ["fetch_model", "-p", "tier", "smoke", "-p", "model", "neox-small"],
+            "smoke: neox-small is a run of prepare_model: open the notebook prepare_model",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_one_clear_error(

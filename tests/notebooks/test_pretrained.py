@@ -7,8 +7,10 @@ import pytest
 
 from nbutils.config import notebook_parameters
 from nbutils.notebooks import execute
+from nbutils.protocol import compute, prepare_benchmarks, wheels
+from nbutils.protocol.plan import load_plan
 from support import tiny
-from support.project import new_project
+from support.project import new_project, open_store
 
 TIER = """
 title: Two models of one family, each a folder of somebody's
@@ -26,6 +28,8 @@ lora: {rank: 2, alpha: 4, learning_rate: 0.001}
 proxies: {documents: 8, items: 4}
 grid: {students: [mine-small], seeds: [0]}
 """
+NOT_HERE = {"prepare_model", "prepare_benchmarks"}
+"""Its models are fetched, and its suite is made here."""
 MODELS = {"model": "mine-small", "source": "mine-large", "student": "mine-small"}
 
 
@@ -40,10 +44,33 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", notebook_parameters.STAGES)
+@pytest.mark.parametrize("name", [n for n in notebook_parameters.STAGES if n not in NOT_HERE])
 def test_a_stage_notebook_runs(name: str, project: Path) -> None:
     fields = notebook_parameters.NOTEBOOKS[name].model_fields
     values = {"tier": "mine"} | {field: MODELS[field] for field in MODELS if field in fields}
-    execute.execute(name, values, project / f"{name}.ipynb", project)
-    executed = nbformat.read(project / f"{name}.ipynb", as_version=4)
-    assert all(c.execution_count for c in executed.cells if c.cell_type == "code")
+    assert executed(name, values, project)
+
+
+def executed(name: str, values: dict[str, str], project: Path) -> str:
+    """What a notebook shows, all of whose cells were executed."""
+    output = execute.execute(name, values, project / f"{name}.ipynb", project)
+    notebook = nbformat.read(output, as_version=4)
+    assert all(c.execution_count for c in notebook.cells if c.cell_type == "code")
+    return output.read_text("utf-8")
+
+
+def test_the_notebook_of_benchmarks_shows_what_was_prepared(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prepared here from made-up rows: the kernel asks no network for what exists."""
+    tier = TIER.replace("FOLDER", str(project.parent))
+    suite = "suite: {cloze: 4, agreement: 4, preposition: 4}"
+    asked = "benchmarks: {tasks: [piqa], items: 2, data: wheel}"
+    (project / "notebooks/tiers/asked.yml").write_text(tier.replace(suite, asked), "utf-8")
+    rows = [{"goal": f"To see {i}", "sol1": "look", "sol2": "sleep", "label": 0} for i in range(3)]
+    monkeypatch.setattr(prepare_benchmarks, "rows", lambda task: rows)
+    run = load_plan("asked", project).suite()
+    open_store(project).execute(run, compute.compute, 1, tiny.silent)
+    shown = executed("prepare_benchmarks", {"tier": "asked"}, project)
+    assert wheels.BENCHMARKS.version in shown
+    assert "Question: To see" in shown

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nbutils.config.schema import Diagnose, MeasureFidelity
-from nbutils.protocol import diagnose, measure_proxies, packing
+from nbutils.protocol import diagnose, measure_proxies, models, packing
 from support import tiny
 
 TEXTS = list(tiny.SENTENCES)
@@ -74,6 +74,18 @@ def stage(tmp_path: Path, student: Path, source: Path, own: list[str]) -> dict[s
     return dict(zip(found.diagnostic, found.value, strict=True))
 
 
+def test_characters_beyond_the_context_do_not_count(tokenizer: PreTrainedTokenizerFast) -> None:
+    """A document that is truncated is as surprising per character as what is read of it."""
+    model = tiny.model("llama")
+    long = " ".join([*tiny.SENTENCES] * 4)
+    (ids,) = models.encode(tokenizer, [long], tiny.CONTEXT)
+    assert ids[-1] != tokenizer.eos_token_id
+    nats = -model(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+    total = nats[range(len(ids) - 1), ids[1:]].sum().item()
+    read = tokenizer.decode(ids[1:])
+    assert diagnose.per_character(model, tokenizer, [long]) == pytest.approx(total / len(read))
+
+
 def test_a_corpus_equal_to_the_own_is_fully_compatible(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -103,4 +115,6 @@ def test_fidelity_is_the_judges_likelihood(folders: dict[str, Path], tmp_path: P
         MeasureFidelity(documents=2), inputs, tmp_path, tiny.silent
     )
     found = pd.read_parquet(tmp_path / "fidelity.parquet").log_likelihood
-    assert list(found) == [pytest.approx(measure_proxies.under(folders["qwen3"], TEXTS[:2]))]
+    assert list(found) == [
+        pytest.approx(measure_proxies.log_likelihood(folders["qwen3"], TEXTS[:2]))
+    ]

@@ -48,6 +48,18 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: w.detach().clone() for name, w in model.named_parameters()}
 
 
+@pytest.mark.parametrize("lora", [False, True])
+def test_how_far_the_weights_moved(lora: bool, folders: dict[str, Path], tmp_path: Path) -> None:
+    student = folders["llama"]
+    out = train(student, tmp_path, lora=lora)
+    before, after = (weights(models.load(folder, student)[0]) for folder in (student, out))
+    size = torch.cat([w.flatten() for w in before.values()]).norm()
+    update = torch.cat([(after[name] - w).flatten() for name, w in before.items()]).norm()
+    assert models.moved(student, out) == pytest.approx(float(update / size), rel=1e-4)
+    assert models.moved(student, out) > 0
+    assert models.moved(student, student) == 0
+
+
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 @pytest.mark.parametrize("lora", [False, True])
 def test_outputs_are_safetensors_and_the_student_moved(

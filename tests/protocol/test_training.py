@@ -13,7 +13,7 @@ from torch.nn.functional import log_softmax
 from transformers import PreTrainedModel
 
 from nbutils.protocol import packing
-from nbutils.protocol.optimizers import optimizers
+from nbutils.protocol.optimizers import build
 from nbutils.protocol.packing import (
     IGNORED,
     Packed,
@@ -103,7 +103,7 @@ def test_the_rows_of_a_step_hold_its_tokens_and_every_document(longest: int, tok
 def test_padding_behind_a_document_is_no_token_of_a_step() -> None:
     """Four documents of 5, 2, 5 and 4 tokens, one per row of 5: 16 tokens are four rows."""
     documents = [[0, 5, 6, 7, 1], [0, 1], [0, 5, 6, 7, 1], [0, 5, 6, 1]]
-    packed = pack(documents, 99, padding=1, apart=True)
+    packed = pack(documents, 99, padding=1, separate=True)
     assert packed.ids.shape == (4, 5)
     assert rows_per_step(packed, 16) == 4
 
@@ -210,7 +210,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update() -> None:
 
 
 def test_muon_and_adamw_share_the_weights_out(model: PreTrainedModel) -> None:
-    adamw, muon = optimizers(model, tiny.recipe(muon=0.02))
+    adamw, muon = build(model, tiny.recipe(muon=0.02))
     assert isinstance(adamw, torch.optim.AdamW)
     assert isinstance(muon, torch.optim.Muon)
     held = [w for o in (adamw, muon) for group in o.param_groups for w in group["params"]]
@@ -225,7 +225,7 @@ def test_muon_and_adamw_share_the_weights_out(model: PreTrainedModel) -> None:
 
 def test_without_muon_adamw_holds_every_trained_weight(model: PreTrainedModel) -> None:
     frozen = next(model.parameters()).requires_grad_(False)
-    (adamw,) = optimizers(model, tiny.recipe())
+    (adamw,) = build(model, tiny.recipe())
     held = Counter(id(w) for group in adamw.param_groups for w in group["params"])
     assert held == Counter(id(w) for w in model.parameters() if w is not frozen)
 

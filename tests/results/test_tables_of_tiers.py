@@ -13,7 +13,7 @@ from nbutils.config.schema import PrepareSuite, SuiteSize
 from nbutils.protocol import prepare_suite
 from nbutils.protocol.compute import compute
 from nbutils.protocol.plan import load_plan
-from nbutils.results import collect, tables
+from nbutils.results import collect, rows, tables
 from nbutils.results.project import Project
 from nbutils.results.tables import COLUMNS
 from nbutils.runs.types import Run, RunError
@@ -74,7 +74,7 @@ def one_run(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Run]:
 
     monkeypatch.setattr(prepare_suite, "run", prepare)
     frames = {name: pd.DataFrame(columns=list(columns)) for name, columns in COLUMNS.items()}
-    monkeypatch.setattr(collect, "tables", lambda tier, runs, store: frames)
+    monkeypatch.setattr(rows, "of_tier", lambda tier, runs, store: frames)
     monkeypatch.setattr(analysis_gains, "summarize", lambda frames: {})
     return make
 

@@ -123,7 +123,7 @@ def test_one_row_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     def never(*_: object) -> torch.Tensor:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(packing, "loss_sum", never)
+    monkeypatch.setattr(training, "loss_sum", never)
     with pytest.raises(packing.TrainingError, match="a single row of 48 tokens does not fit"):
         fit(tiny.model("llama"), rows(), tiny.recipe(), 0, tiny.silent)
 
@@ -132,7 +132,7 @@ def test_one_row_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 STEPS = 30
 SCRIPT = """
-import sys, pathlib, test_checkpoints as t
+import sys, pathlib, test_checkpoint as t
 t.kill_me(pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3])
 """
 
@@ -173,7 +173,9 @@ def test_after_kill_9_a_run_is_completed_to_the_same_bits(
     whole = compute(tmp_path / "whole", folder, method, tiny.silent)
     root = tmp_path / "killed"
     command = [sys.executable, "-c", SCRIPT, str(root), folder, method]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    }
     process = subprocess.Popen(command, env=environment)
     saved = open_store(root).root / "partial" / f"{whole.key}.checkpoint" / FILE
     while not saved.exists():

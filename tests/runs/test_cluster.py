@@ -32,7 +32,7 @@ SNAKEMAKE = REPOSITORY / ".venv-cluster" / "bin" / "snakemake"
 needs_snakemake = pytest.mark.skipif(
     not SNAKEMAKE.is_file(), reason="Snakemake is not installed: make cluster-env"
 )
-PROFILES = Path("src/nbutils/cluster")
+PROFILES = Path("src/nbutils/runs/cluster")
 
 
 @pytest.fixture

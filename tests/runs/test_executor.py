@@ -291,13 +291,13 @@ def test_remaining_by_hand() -> None:
 def test_jobs_are_what_cores_and_memory_carry(
     cores: int, mib: int, threads: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment, "cores", lambda: cores)
+    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
     monkeypatch.setattr(environment, "free_memory_mib", lambda: mib)
     assert executor.jobs(threads, 0.0) == expected
 
 
 def test_jobs_leave_memory_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "cores", lambda: 8)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
     monkeypatch.setattr(environment, "free_memory_mib", lambda: 3 * executor.WORKER_MIB)
     assert executor.jobs(1, 0.0) == 3
     assert executor.jobs(1, 1.5 * executor.WORKER_MIB) == 2

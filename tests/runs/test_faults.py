@@ -11,20 +11,20 @@ from support.failpoints import ACTIONS
 from support.harness import Count, end, start
 
 DURABLE = {
-    "lock in runs.execute",
-    "unlock in runs.execute",
-    "lock in runs.claimed",
-    "make folder in runs.execute",
-    "write in runs._compute",
-    "write table in runs._compute",
-    "fsync in runs._compute",
-    "rename in runs.execute",
-    "fsync in runs.execute",
-    "write checkpoint in checkpoints.save",
-    "rename in checkpoints.save",
-    "delete folder in runs.execute",
-    "fsync in results.replacing",
-    "rename in results.replacing",
+    "lock in runs.store.execute",
+    "unlock in runs.store.execute",
+    "lock in runs.store.claimed",
+    "make folder in runs.store.execute",
+    "write in runs.store._compute",
+    "write table in protocol.compute.compute",
+    "fsync in runs.store._compute",
+    "rename in runs.store.execute",
+    "fsync in runs.store.execute",
+    "write checkpoint in runs.checkpoint.save",
+    "rename in runs.checkpoint.save",
+    "delete folder in runs.store.execute",
+    "fsync in files.replacing",
+    "rename in files.replacing",
 }
 
 

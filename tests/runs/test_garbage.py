@@ -27,7 +27,7 @@ def store(project: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         (out / "folder").mkdir()
         (out / "folder" / "file").write_text("content")
 
-    monkeypatch.setattr("nbutils.protocol.measure_proxies.embed", write)
+    monkeypatch.setattr("nbutils.protocol.measure_proxies.run_embed_texts", write)
     monkeypatch.chdir(project)
     open_store(project).execute(STRAY, compute, 1, lambda share: None)
     return open_store(project)

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from nbutils import files
 from nbutils.config.schema import Parameters
 from nbutils.protocol import compute as actual
+from nbutils.protocol import stages
 from nbutils.protocol.packing import TrainingError
 from nbutils.runs import dag, failures, garbage, store
 from nbutils.runs.checkpoint import FILE, Checkpoint
@@ -97,7 +97,7 @@ def test_a_full_disk_stops_the_grid_before_it_computes_in_vain(
     def full(path: Path) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(files, "sync", full)
+    monkeypatch.setattr(store, "sync", full)
     assert end(start(many.compute, tmp_path / "log")) == 1
     assert 1 <= len(toy.computed(many)) <= 3
     assert "No space left on device" in (tmp_path / "log").read_text()
@@ -235,7 +235,8 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(
             Checkpoint(out).save({"losses": [2.0, 1.0]})
         raise TrainingError("the loss is not finite at step 3 of 9: lower it")
 
-    monkeypatch.setattr("nbutils.protocol.controls.real", diverge)
+    functions = {"real_corpus": diverge}
+    monkeypatch.setattr(stages, "stage_function", lambda name: functions.get(name, toy.compute))
     real = grid.runs[1]
     key = grid.store.key(real)
     path = grid.store.root / "partial" / f"{key}.checkpoint" / FILE

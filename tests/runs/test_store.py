@@ -18,11 +18,11 @@ import pytest
 
 from nbutils.config import tiers
 from nbutils.config.schema import Parameters, PrepareSuite, SampleCorpus, SuiteSize
+from nbutils.errors import ParameterError
 from nbutils.protocol import prepare_suite, sample_corpus, stages
 from nbutils.protocol.compute import compute
 from nbutils.protocol.text import TextError
-from nbutils.runs import fingerprint, types
-from nbutils.runs import store as runs_store
+from nbutils.runs import source_code, types
 from nbutils.runs.store import MANIFEST
 from nbutils.runs.types import Run, RunError
 from support.project import open_store
@@ -50,7 +50,7 @@ def prepare(p, inputs, out, progress):
         time.sleep(0.01)
     (out / "whole.txt").write_text("whole")
 
-prepare_suite.prepare = prepare
+prepare_suite.run = prepare
 size = SuiteSize(cloze=1, agreement=1, preposition=1)
 run = Run("prepare_suite", "a suite", PrepareSuite(size=size, max_chars=240))
 (root / sys.argv[2]).touch()
@@ -176,9 +176,9 @@ def test_key_changes_with_the_version_of_the_stage(
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the package's sources, whose code is digested instead of the installed one."""
     folder = tmp_path / "package"
-    shutil.copytree(fingerprint.PACKAGE, folder)
-    monkeypatch.setattr(fingerprint, "PACKAGE", folder)
-    fingerprint.module_digest.cache_clear()
+    shutil.copytree(source_code.PACKAGE, folder)
+    monkeypatch.setattr(source_code, "PACKAGE", folder)
+    source_code.module_digest.cache_clear()
     return folder
 
 
@@ -197,13 +197,13 @@ def test_a_renamed_or_moved_function_changes_no_key(
     (package / "protocol" / "elsewhere.py").write_text(renamed, "utf-8")
     moved = replace(made, module="elsewhere")
     monkeypatch.setitem(stages.STAGES, stage, moved)
-    fingerprint.module_digest.cache_clear()
+    source_code.module_digest.cache_clear()
     assert stages.code_digest(stage) != code
     assert open_store(tmp_path).key(run) == before
 
 
 def every_digest() -> dict[str, str]:
-    fingerprint.module_digest.cache_clear()
+    source_code.module_digest.cache_clear()
     return {stage: stages.code_digest(stage) for stage in stages.STAGES}
 
 
@@ -236,7 +236,7 @@ match said(1):
 
 def test_the_digest_of_code_is_that_of_every_version_of_python() -> None:
     """The tests run in the oldest and in the newest version that is supported."""
-    assert fingerprint.code_digest(NEWER_SYNTAX)[:16] == "8a26858baabda3dd"
+    assert source_code.code_digest(NEWER_SYNTAX)[:16] == "8a26858baabda3dd"
 
 
 def test_comments_docstrings_and_layout_are_no_code(package: Path) -> None:
@@ -427,6 +427,6 @@ def test_project_root_is_the_nearest_folder_with_tiers(
 
 def test_no_project_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs_store, "__file__", str(tmp_path / "a" / "b" / "c.py"))
-    with pytest.raises(RunError, match="no folder notebooks/tiers"):
+    monkeypatch.setattr(tiers, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
+    with pytest.raises(ParameterError, match="no folder notebooks/tiers"):
         tiers.project_root()

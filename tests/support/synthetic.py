@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nbutils.analysis.gains import summarize, typed
+from nbutils.analysis.gains import MEASURED, NORM, summarize, typed
 from nbutils.config.design import CONTROL_NAMES
 from nbutils.results.tables import COLUMNS
 
@@ -262,3 +262,12 @@ def measurement(device: str) -> dict[str, Any]:
             {"stage": stage, "work": n, "seconds": 0.1 * n} for stage in ways for n in (4, 8, 16)
         ],
     }  # fmt: skip
+
+
+def both_metrics() -> pd.DataFrame:
+    """A pairing's gains on two benchmarks, a task made here and the suite."""
+    tasks = ["piqa", "hellaswag", "speeches_cloze", "suite"]
+    frame = pd.DataFrame({"task": tasks, "items": 9, "chance": 0.25})
+    frame = frame.assign(results="r", student="s", experiment="pairings", relation="self")
+    frame = frame.assign(**dict.fromkeys(MEASURED, 0.25))
+    return frame.assign(**{name + NORM: [0.5, 0.5, np.nan, np.nan] for name in MEASURED})

@@ -1,41 +1,12 @@
-"""Rows of each experiment: memorization, trajectories, rounds, temperatures, recipes."""
+"""Experiments: the rows behind a page's chart and tables, from the summary tables."""
 
 import numpy as np
 import pandas as pd
 
 from nbutils.analysis import inference
-from nbutils.analysis.gains import SUITE
+from nbutils.analysis.gains import with_memory
 from nbutils.analysis.verdicts import LEVEL, NOT_DISTINGUISHED, corrected, groups_of
-from nbutils.config.design import LABELS, TEMPERATURE
-
-# ---------------------------------------------------------------- memorization
-
-
-def with_memory(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
-    """One row per pairing or control: the suite's gain, and held-out extraction before and after.
-
-    The fall and its limits are ``fall``, ``fall_low`` and ``fall_high``. The extraction of the
-    untouched student is ``before_share``, with limits ``before_share_low`` and ``_high``.
-    """
-    suite = gains[gains["task"].eq(SUITE)]
-    held_out = falls[falls["split"].eq("held_out")]
-    columns = ["share", "share_low", "share_high"]
-    untouched = held_out[held_out["experiment"].eq("untouched")].set_index(["results", "student"])
-    memory = held_out.rename(columns={"low": "fall_low", "high": "fall_high"})
-    counts = ["passages", "before", "after", *columns, "fall", "fall_low", "fall_high"]
-    keys = ["results", *LABELS]
-    rows = suite.merge(memory[[*keys, *counts]], on=keys)
-    return rows.join(untouched[columns].add_prefix("before_"), on=["results", "student"])
-
-
-def decoupling_pairings(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
-    """``with_memory`` for the pairings and controls of students that have something to forget.
-
-    Students that extract no passage before training are left out.
-    """
-    rows = with_memory(gains, falls)
-    kinds = rows["experiment"].isin(["pairings", "controls"])
-    return rows[kinds & rows["before"].gt(0)].reset_index(drop=True)
+from nbutils.config.design import TEMPERATURE
 
 
 def stopping_rule(falls: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
@@ -63,9 +34,6 @@ def stopping_rule(falls: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     return stops.astype({"step": "Int64"}).merge(path[[*on, *columns]], on=on)
 
 
-# ---------------------------------------------------------------- temperature and recipes
-
-
 def temperature_rows(
     corpora: pd.DataFrame, gains: pd.DataFrame, falls: pd.DataFrame
 ) -> pd.DataFrame:
@@ -73,8 +41,8 @@ def temperature_rows(
 
     Columns about the corpus are means over seeds; ``_low`` and ``_high`` are the range over seeds.
     """
-    pairings = with_memory(gains, falls)
-    own = pairings[pairings["experiment"].eq("pairings") & pairings["relation"].eq("self")]
+    rows = with_memory(gains, falls)
+    own = rows[rows["experiment"].eq("pairings") & rows["relation"].eq("self")]
     columns = [
         *("distinct_1", "distinct_2", "distinct_3", "benchmark_words", "mean_log_prob"),
         *("fidelity", "passage_hits", "documents"),
@@ -86,36 +54,13 @@ def temperature_rows(
     return own.merge(corpus.reset_index(), on=keys)
 
 
-def temperature_trades(corpora: pd.DataFrame) -> pd.DataFrame:
-    """One row per source: whether coverage rises and fidelity falls with each higher temperature.
-
-    Fidelity is measured by a larger relative where the source has one, else by the source itself.
-    """
-    rows = []
-    base = corpora[corpora["round"].eq(1)]
-    for keys, part in base.groupby(["results", "source"], sort=False):
-        fidelity = "fidelity" if part["fidelity"].notna().any() else "mean_log_prob"
-        steps = part.groupby("temperature")[["distinct_2", "benchmark_words", fidelity]].mean()
-        steps = steps.dropna().sort_index()
-        if len(steps) < 2:
-            continue
-        rises = bool((steps["distinct_2"].diff().dropna() > 0).all())
-        falls = bool((steps[fidelity].diff().dropna() < 0).all())
-        reason = (
-            f"coverage {'rises' if rises else 'does not always rise'}, "
-            f"fidelity {'falls' if falls else 'does not always fall'}"
-        )
-        rows.append((*keys, len(steps), "yes" if rises and falls else "no", reason))
-    return pd.DataFrame(rows, columns=["results", "source", "temperatures", "trade", "reason"])
-
-
-def recipe_gains(pairings: pd.DataFrame) -> pd.DataFrame:
+def recipe_gains(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
     """One row per recipe: its gain on the suite, with a p-value corrected for their number (Holm).
 
-    ``pairings`` are rows of ``with_memory``. Recipes have one seed each, so their intervals cover
-    other items but not other seeds.
+    Recipes have one seed each, so their intervals cover other items but not other seeds.
     """
-    rows = pairings[pairings["experiment"].eq("recipes")].copy()
+    rows = with_memory(gains, falls)
+    rows = rows[rows["experiment"].eq("recipes")].copy()
     rows["p_value"] = inference.p_values(rows["gain"], rows["error"], rows["degrees"])
     rows = corrected(rows, "results")
     sign = np.where(rows["gain"] > 0, "gain", "loss")
@@ -125,7 +70,7 @@ def recipe_gains(pairings: pd.DataFrame) -> pd.DataFrame:
 
 
 def trajectories(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
-    """One row per trajectory and step: ``with_memory`` for trajectories."""
+    """One row per trajectory and measured step: ``with_memory`` for trajectories."""
     rows = with_memory(gains, falls)
     return rows[rows["experiment"].eq("trajectories")].reset_index(drop=True)
 

@@ -338,3 +338,20 @@ def summarize(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
         "contrasts": contrasts(measured, states, tables["models"]),
         "falls": falls(tables["extraction"], states),
     }
+
+
+def with_memory(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
+    """One row per pairing or control: the suite's gain, and held-out extraction before and after.
+
+    The fall and its limits are ``fall``, ``fall_low`` and ``fall_high``. The extraction of the
+    untouched student is ``before_share``, with limits ``before_share_low`` and ``_high``.
+    """
+    suite = gains[gains["task"].eq(SUITE)]
+    held_out = falls[falls["split"].eq("held_out")]
+    columns = ["share", "share_low", "share_high"]
+    untouched = held_out[held_out["experiment"].eq("untouched")].set_index(["results", "student"])
+    memory = held_out.rename(columns={"low": "fall_low", "high": "fall_high"})
+    counts = ["passages", "before", "after", *columns, "fall", "fall_low", "fall_high"]
+    keys = ["results", *LABELS]
+    rows = suite.merge(memory[[*keys, *counts]], on=keys)
+    return rows.join(untouched[columns].add_prefix("before_"), on=["results", "student"])

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from nbutils.analysis import inference
-from nbutils.analysis.gains import STRONGER
+from nbutils.analysis.gains import STRONGER, with_memory
 from nbutils.config.design import TEMPERATURE
 
 
@@ -173,10 +173,20 @@ def overall(rows: pd.DataFrame) -> pd.DataFrame:
     return by(rows, "results", "method")
 
 
-def decoupling_verdicts(pairings: pd.DataFrame) -> pd.DataFrame:
-    """Judge every self and lineage pairing at temperature 1: utility kept *and* text forgotten.
+def decoupling_pairings(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
+    """One row per pairing or control: the changes of utility and of extraction.
 
-    ``pairings`` are rows of ``experiments.decoupling_pairings``. Utility is kept when the interval
+    Students that extract no passage before training have nothing to forget and are left out.
+    """
+    rows = with_memory(gains, falls)
+    kinds = rows["experiment"].isin(["pairings", "controls"])
+    return rows[kinds & rows["before"].gt(0)].reset_index(drop=True)
+
+
+def decoupling_verdicts(pairings: pd.DataFrame) -> pd.DataFrame:
+    """Judge every compatible pairing (self, lineage) at temperature 1: kept *and* forgotten.
+
+    ``pairings`` are rows of ``decoupling_pairings``. Utility is kept when the interval
     of the gain lies above ``-TOLERANCE``; text is forgotten when the interval of the fall lies
     above ``FALL``. A pairing contradicts the claim when either interval lies below, and for the
     gain only if the p-value, corrected for the number of pairings of one result label and method,
@@ -200,7 +210,7 @@ def decoupling_verdicts(pairings: pd.DataFrame) -> pd.DataFrame:
 def control_implications(contrasts: pd.DataFrame, pairings: pd.DataFrame) -> pd.DataFrame:
     """What each control implies about the student's self pairing, by rules on intervals.
 
-    ``pairings`` are rows of ``experiments.decoupling_pairings``. ``utility`` reads the interval of
+    ``pairings`` are rows of ``decoupling_pairings``. ``utility`` reads the interval of
     self minus control. ``forgets`` says whether the control forgets more or less than self: the
     two falls differ if their intervals do not overlap. ``forgot`` marks a self pairing whose fall
     lies above zero. ``enough`` marks a control that suffices: even the lower limit of its fall

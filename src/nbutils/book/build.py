@@ -27,7 +27,7 @@ from nbutils.errors import UserError
 from nbutils.notebooks import cloud, execute, exercises
 from nbutils.results import tables as results_tables
 from nbutils.results.tables import PUBLISHED, available, measured, read_manifests, without_manifest
-from nbutils.runs import fingerprint
+from nbutils.runs import source_code
 from nbutils.runs.types import BEFORE_VERSIONS
 
 MAIN_TIER = "tiny"  # the tier that stage pages show, if it has results
@@ -123,7 +123,7 @@ def stamp(name: str, parameters: dict[str, str], root: Path) -> str:
     digest = hashlib.sha256(json.dumps([name, parameters]).encode())
     source = execute.sources(root)[name]
     digest.update(execute.source_digest(source).encode())
-    digest.update(fingerprint.code_digest(source.read_text("utf-8")).encode())
+    digest.update(source_code.code_digest(source.read_text("utf-8")).encode())
     digest.update(tables_digest(root).encode())
     return digest.hexdigest()
 
@@ -144,7 +144,7 @@ def tables_digest(root: Path) -> str:
 def write_explore(root: Path) -> None:
     """Write the data of the explore page unless they are up to date with tables and code."""
     place, stamp_file = root / GENERATED / "explore", root / EXECUTED / "explore.stamp"
-    digest = tables_digest(root) + fingerprint.module_digest("book.explore")
+    digest = tables_digest(root) + source_code.module_digest("book.explore")
     if not (place.is_dir() and stamp_file.exists() and stamp_file.read_text("utf-8") == digest):
         stamp_file.unlink(missing_ok=True)
         explore.write(root, place)
@@ -209,6 +209,7 @@ def stage(source: Path, target: Path, manifests: pd.DataFrame, root: Path) -> No
         staging.check(notebook, name, keys)
     cloud.introduce(notebook, cloud.buttons(name, root))
     staging.introduce(notebook, name, root, manifests)
+    staging.show_method(notebook, name, root)
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             spec = output.get("data", {}).pop(parts.MIME, None)

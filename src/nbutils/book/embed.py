@@ -19,7 +19,7 @@ from nbutils.charts.parts import DRAWN_BY, WIDTH
 from nbutils.charts.theme import INK
 from nbutils.escaping import for_page
 from nbutils.files import sha256
-from nbutils.runs.fingerprint import module_digest
+from nbutils.runs.source_code import module_digest
 
 DIGITS = 6  # significant digits of the numbers in a page
 WIDE, NARROW = 700, 330  # width of a column of text on a desktop and on a phone, in pixels

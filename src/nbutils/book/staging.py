@@ -17,6 +17,9 @@ from nbutils.errors import UserError
 from nbutils.escaping import for_page
 from nbutils.notebooks import execute
 from nbutils.results import history
+from nbutils.runs import source_code
+
+METHOD = "s.method("
 
 
 class FooterError(UserError):
@@ -111,7 +114,8 @@ def introduce(notebook: NotebookNode, name: str, root: Path, manifests: pd.DataF
     """Add a note below the title of a page that is unexecuted or out of date.
 
     A page is out of date if its source was edited, or if its runs are of earlier versions of their
-    stages. ``manifests`` are rows of ``tables.manifests``.
+    stages. The note of the opening page is below its chart. ``manifests`` are rows of
+    ``tables.manifests``.
     """
     if all(c.get("execution_count") is None for c in notebook.cells if c.cell_type == "code"):
         notes = [
@@ -125,27 +129,29 @@ def introduce(notebook: NotebookNode, name: str, root: Path, manifests: pd.DataF
                 "The source of this page was edited after it was executed. Text, code and results "
                 "below are those of its execution."
             )
-    for number, note in enumerate(notes):
-        content = f":::{{note}}\n{note}\n:::"
-        cell = nbformat.v4.new_markdown_cell(content, id=f"introduction-{number}")
-        notebook.cells.insert(1 + number, cell)
+    if notes:
+        content = ":::{note}\n" + "\n\n".join(notes) + "\n:::"
+        prose = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "markdown"]
+        place = prose[1] if name == "opening" else 1
+        note = nbformat.v4.new_markdown_cell(content, id="introduction")
+        notebook.cells.insert(place, note)
 
 
 def _of_earlier_versions(notebook: NotebookNode, manifests: pd.DataFrame) -> list[str]:
-    """One sentence per tier behind a page whose runs are not all of the current versions."""
+    """One sentence per set of stages that have runs of earlier versions behind a page."""
     if manifests.empty:
         return []
     behind = manifests[manifests["key"].str[:10].isin(_named(notebook))]
     every = manifests.groupby("results")["stage"].nunique()
-    notes = []
+    labels: dict[str, list[str]] = {}
     for label, stages in history.earlier(behind).items():
-        which = "all its stages" if len(stages) == every[label] else ", ".join(stages)
-        tier = label.partition(" ")[0]
-        notes.append(
-            f"The results of *{label}* are of earlier versions of {which}: they are shown as they "
-            f"were measured then, and `nbutils run {tier}` computes them by the current versions."
-        )
-    return notes
+        whole = len(stages) == every[label]
+        labels.setdefault("all stages" if whole else ", ".join(stages), []).append(f"*{label}*")
+    return [
+        f"The results of {', '.join(names)} are of earlier versions of {stages}: they are shown as "
+        "they were measured then. `nbutils run TIER` computes a tier by the current versions."
+        for stages, names in labels.items()
+    ]
 
 
 def _named(notebook: NotebookNode) -> set[str]:
@@ -159,6 +165,32 @@ def _source(notebook: NotebookNode) -> str | None:
     """The digest of the source that a notebook was converted from, if it is recorded."""
     digest: str | None = notebook.metadata.get("nbutils", {}).get("source_sha256")
     return digest
+
+
+def show_method(notebook: NotebookNode, name: str, root: Path) -> None:
+    """Print the method on the page of a stage that lacks it: the core of the stage's module.
+
+    An unexecuted page has a cell for the method. A page that was executed before its source had
+    this cell gets the cell, and the prose before it, in front of its last section.
+    """
+    source = nbformat.read(execute.convert(name, root), as_version=4)
+    calls = [i for i, cell in enumerate(source.cells) if cell.source.startswith(METHOD)]
+    if not calls:
+        return
+    prose, call = source.cells[calls[0] - 1 : calls[0] + 1]
+    methods = [cell for cell in notebook.cells if cell.source.startswith(METHOD)]
+    if not methods:
+        titles = ("## Where this comes from", "## Runs behind")
+        last = (i for i, cell in enumerate(notebook.cells) if cell.source.startswith(titles))
+        place = next(last, len(notebook.cells))
+        prose["id"], call["id"] = "method-prose", "method-code"  # other cells may have their ids
+        notebook.cells[place:place] = [prose, call]
+        methods = [call]
+    for cell in methods:
+        if not cell.outputs:
+            modules = re.findall(r'"([\w.]+)"', cell.source) or [f"protocol.{name}"]
+            data = {"text/markdown": source_code.printed(*modules)}
+            cell.outputs = [nbformat.v4.new_output("display_data", data)]
 
 
 def check_site(pages: Path, site: Path) -> None:

@@ -1,13 +1,15 @@
-"""charts.compatibility_diagnostics."""
+"""Compatibility diagnostics: how well each predictor ranks, and what choosing by it costs."""
 
 import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
 from nbutils.analysis.verdicts import groups_of
-from nbutils.charts import parts
+from nbutils.charts import parts, theme
 from nbutils.charts.tables import format_interval
-from nbutils.charts.trajectories import KINDS
+
+KINDS = {"proxy": theme.GREY, "diagnostic": theme.VIOLET}
+"""What may predict a gain, and its colour."""
 
 
 def predictors(judged: pd.DataFrame) -> ChartType:
@@ -62,9 +64,6 @@ def predictors(judged: pd.DataFrame) -> ChartType:
             "left out, and the gain lost by choosing a corpus by it."
         )
     )
-
-
-# ---------------------------------------------------------------- predictors, rounds, recipes
 
 
 def predictors_table(judged: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""charts.memorization_decoupling."""
+"""Memorization decoupling: change of utility against fall of extraction, and the controls."""
 
 import altair as alt
 import numpy as np
@@ -6,46 +6,36 @@ import pandas as pd
 from altair.typing import ChartType
 
 from nbutils.analysis import verdicts
-from nbutils.analysis.verdicts import groups_of
-from nbutils.charts import theme
-from nbutils.charts.parts import (
-    CELL,
-    PAIRING,
-    RELATIONS,
-    WIDTH,
-    checked,
-    dashed,
-    gain_axis,
-    in_points,
-    nothing,
-    pick_pairing,
-    relation_color,
-    selectors,
-    tooltips,
-)
+from nbutils.charts import parts, theme
 from nbutils.charts.tables import format_points, percent, with_limits
 
-# ---------------------------------------------------------------- memorization
+NEEDED = {
+    "real text": "text that a model wrote",
+    "shuffled self": "the order of its words",
+    "noise": "the direction of the update",
+    "rate zero": "training at all",
+}
+"""What each control takes away from self-training."""
 
 
-def decoupling(cells: pd.DataFrame) -> ChartType:
+def decoupling(pairings: pd.DataFrame) -> ChartType:
     """Change of utility against fall of extraction; a click shows that pairing before and after."""
-    if cells.empty:
-        return nothing()
-    rows = in_points(checked(cells))
+    if pairings.empty:
+        return parts.nothing()
+    rows = parts.in_points(parts.checked(pairings))
     numbers = ["gain", "low", "high", "fall", "fall_low", "fall_high", "before", "after"]
-    rows = rows[[*CELL, *numbers, "passages"]]
+    rows = rows[[*parts.KEYS, *numbers, "passages"]]
     rows = rows.assign(**{c: 100 * rows[c] for c in ("fall", "fall_low", "fall_high")})
-    choices, chosen = selectors(rows, "method", "temperature")
-    pick = pick_pairing(rows)
+    choices, chosen = parts.selectors(rows, "method", "temperature")
+    pick = parts.pick_pairing(rows)
     fall = "extraction fell by (%)"
-    tip = tooltips(*PAIRING, "fall", "before", "after", "passages")
+    tip = parts.tooltips(*parts.PAIRING, "fall", "before", "after", "passages")
     base = alt.Chart(rows).transform_filter(chosen).encode(tooltip=tip)
-    x = gain_axis("change of utility (percentage points)", padding=12)
+    x = parts.gain_axis("change of utility (percentage points)", padding=12)
     y = alt.Y("fall:Q", title=fall).scale(domainMax=100, nice=False, zero=False)
     target = (
         alt.Chart(alt.InlineData(values=[{}]), height=320)
-        .mark_rect(opacity=0.18, color=RELATIONS["lineage"], aria=False)
+        .mark_rect(opacity=0.18, color=parts.RELATIONS["lineage"], aria=False)
         .encode(
             x=alt.XDatum(-100 * verdicts.TOLERANCE),
             x2=alt.value("width"),
@@ -54,7 +44,7 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
             tooltip=alt.value("kept and forgotten"),
         )
     )
-    color = relation_color(rows)
+    color = parts.relation_color(rows)
     across = base.mark_rule(strokeWidth=1.2).encode(x="low:Q", x2="high:Q", y=y, color=color)
     up = base.mark_rule(strokeWidth=1.2).encode(x=x, y="fall_low:Q", y2="fall_high:Q", color=color)
     marks = (
@@ -68,9 +58,11 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
         )
         .add_params(pick)
     )
-    plane = alt.layer(target, dashed("x"), across, up, marks).properties(width=WIDTH, height=320)
+    plane = alt.layer(target, parts.dashed("x"), across, up, marks).properties(
+        width=parts.WIDTH, height=320
+    )
     return (
-        alt.vconcat(plane, _before_after(cells, chosen, pick), spacing=28)
+        alt.vconcat(plane, _before_after(pairings, chosen, pick), spacing=28)
         .add_params(*choices)
         .properties(
             description="Change of utility against the fall of extraction, one point a pairing, "
@@ -79,17 +71,19 @@ def decoupling(cells: pd.DataFrame) -> ChartType:
     )
 
 
-def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartType:
+def _before_after(pairings: pd.DataFrame, chosen: str, pick: alt.Parameter) -> ChartType:
+    """The chosen pairing's accuracy and extraction, before training and after it."""
     accuracy, extraction = "accuracy on the suite", "held-out extraction"
-    base = cells["base_accuracy"]
-    unknown = pd.Series(np.nan, index=cells.index)
-    after = (cells["accuracy"], base + cells["low"], base + cells["high"])  # that of the change
+    base = pairings["base_accuracy"]
+    unknown = pd.Series(np.nan, index=pairings.index)
+    # the interval of an accuracy is that of its change
+    after = (pairings["accuracy"], base + pairings["low"], base + pairings["high"])
 
     def shares(name: str) -> tuple[pd.Series, pd.Series, pd.Series]:
-        return cells[name], cells[f"{name}_low"], cells[f"{name}_high"]
+        return pairings[name], pairings[f"{name}_low"], pairings[f"{name}_high"]
 
-    parts = [
-        cells[CELL].assign(measure=measure, moment=moment, value=value, low=low, high=high)
+    pieces = [
+        pairings[parts.KEYS].assign(measure=measure, moment=moment, value=value, low=low, high=high)
         for measure, moment, (value, low, high) in (
             (accuracy, "before", (base, unknown, unknown)),
             (accuracy, "after", after),
@@ -97,10 +91,10 @@ def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> Char
             (extraction, "after", shares("share")),
         )
     ]
-    rows = checked(pd.concat(parts, ignore_index=True))
+    rows = parts.checked(pd.concat(pieces, ignore_index=True))
     base = alt.Chart(rows).transform_filter(chosen).transform_filter(pick)
     y = alt.Y("moment:N", title=None, sort=["before", "after"])
-    tip = tooltips("measure", "moment", "value", "low", "high")
+    tip = parts.tooltips("measure", "moment", "value", "low", "high")
     x = alt.X("value:Q", title="share").scale(domain=[0, 1.25])  # room for numbers beside bars
     x = x.axis(format="%", values=[0, 0.25, 0.5, 0.75, 1])
     offset = alt.YOffset("measure:N")
@@ -126,12 +120,9 @@ def _before_after(cells: pd.DataFrame, chosen: str, pick: alt.Parameter) -> Char
     )
     return (
         alt.layer(bars, spans, numbers)
-        .properties(width=WIDTH, height=alt.Step(26), title=alt.TitleParams(title))
+        .properties(width=parts.WIDTH, height=alt.Step(26), title=alt.TitleParams(title))
         .resolve_scale(color="independent")
     )
-
-
-# ---------------------------------------------------------------- memorization
 
 
 def decoupling_table(judged: pd.DataFrame) -> pd.DataFrame:
@@ -159,28 +150,30 @@ def controls_table(implied: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-_MEANING = {
-    "real text": "text that a model wrote",
-    "shuffled self": "the order of its words",
-    "noise": "the direction of the update",
-    "rate zero": "training at all",
-}
-
-
 def special(implied: pd.DataFrame) -> pd.DataFrame:
-    """For every control a sentence: is what it takes away needed for forgetting?"""
+    """One sentence per result label and control: does forgetting need what it takes away?"""
     rows = []
-    for (results, control), part in groups_of(implied, ["results", "source"]):
+    for (results, control), part in verdicts.groups_of(implied, ["results", "source"]):
         forgets = ", ".join(f"{kind} for {n}" for kind, n in part["forgets"].value_counts().items())
         utility = ", ".join(f"{kind} for {n}" for kind, n in part["utility"].value_counts().items())
-        what = _MEANING[str(control)]
-        said = f"it is not settled whether forgetting needs {what}"
+        what = NEEDED[str(control)]
+        answer = f"it is not settled whether forgetting needs {what}"
         if not part["forgot"].any():
-            said = "self-training itself is not seen to forget, so there is nothing to explain"
+            answer = "self-training itself is not seen to forget, so there is nothing to explain"
         elif part["enough"].all():
-            said = f"forgetting does not need {what}: this control does as much at no higher cost"
+            answer = f"forgetting does not need {what}: this control does as much at no higher cost"
         elif part["forgets"].eq("less").all():
-            said = f"this forgetting needs {what}"
+            answer = f"this forgetting needs {what}"
         reason = f"beside self-training it forgets: {forgets} of the students; utility: {utility}"
-        rows.append((results, control, f"{reason}; {said}"))
+        rows.append((results, control, f"{reason}; {answer}"))
     return pd.DataFrame(rows, columns=["results", "control", "reason"])
+
+
+def verdict(judged: pd.DataFrame) -> list[str]:
+    """One sentence per result label and method: over all judged pairings, then over self alone."""
+    alone = judged[judged["relation"].eq("self")]
+    return [
+        f"{row.results}, {row.method}, {name}: {row.verdict} ({row.reason} pairings)"
+        for name, rows in (("self and lineage", judged), ("self alone", alone))
+        for row in verdicts.overall(rows).itertuples()
+    ]

@@ -1,4 +1,4 @@
-"""Opening: what the first page says, one verdict a claim and one picture, from the tables."""
+"""Opening: one picture, and one verdict per claim, of the results that can see most."""
 
 from collections import Counter
 
@@ -7,24 +7,10 @@ import pandas as pd
 from altair.typing import ChartType
 from IPython.display import HTML
 
-from nbutils.analysis import experiments, predictors, verdicts
+from nbutils.analysis import predictors, verdicts
 from nbutils.analysis.gains import SUITE
-from nbutils.charts import tables as charts_tables
-from nbutils.charts import theme
-from nbutils.charts.parts import (
-    PAIRING,
-    RELATIONS,
-    WIDTH,
-    checked,
-    choice,
-    dashed,
-    in_points,
-    nothing,
-    relation_color,
-    selectors,
-    tooltips,
-)
-from nbutils.charts.tables import format_interval, percent, with_limits
+from nbutils.charts import parts, theme
+from nbutils.charts.tables import format_interval, format_points, percent, with_limits
 from nbutils.config.design import TEMPERATURE
 from nbutils.escaping import for_page
 
@@ -53,21 +39,101 @@ START = {"start": 0, "whole": 100}
 PAIRINGS, EVERY = "pairings", "controls too"  # a control can lie so far off that all else is a dot
 
 
-def strongest(gains: pd.DataFrame) -> str:
-    """The results that can tell the smallest gain from none; empty where there are no results.
+def picture(pairings: pd.DataFrame, first: str = "") -> ChartType:
+    """From the untouched student, one line per pairing to where training left it.
 
-    Asked are published results that hold all three relations, or your run's where none do.
+    ``pairings`` are those of ``verdicts.decoupling_pairings``; the chart starts with the results
+    ``first``.
     """
-    suite = gains[gains["task"].eq(SUITE) & gains["experiment"].eq("pairings")]
-    whole = suite.groupby("results").filter(lambda rows: set(rows["relation"]) >= RELATED)
-    published = whole[whole["origin"].eq("published")]
-    rows = whole if published.empty else published
-    smallest = rows.groupby("results")["detectable"].median()
-    return "" if smallest.empty else str(smallest.idxmin())
+    rows = pairings[pairings["method"].eq(METHOD) & pairings["temperature"].eq(TEMPERATURE)]
+    if rows.empty:
+        return parts.nothing()
+    left = {"left": "fall", "left_low": "fall_high", "left_high": "fall_low"}
+    rows = rows.assign(**{new: 100 * (1 - rows[old]) for new, old in left.items()})
+    rows = rows.sort_values("results", key=lambda names: names.ne(first), kind="stable")
+    rows = rows[["results", "student", "source", "relation", *NUMBERS]].assign(**START)
+    rows = parts.in_points(parts.checked(rows))
+    middle = rows.groupby(["results", "relation"], sort=False)[["gain", "left"]].median()
+    choices, chosen = parts.selectors(rows)
+    single = parts.choice("relation_choice", "Show", [PAIRINGS, EVERY, *parts.RELATIONS])
+    seen = (
+        f"relation_choice == '{EVERY}' || datum.relation == relation_choice"
+        f" || (relation_choice == '{PAIRINGS}' && datum.relation != 'control')"
+    )
+    base = (
+        alt.Chart(rows)
+        .transform_filter(chosen)
+        .transform_filter(seen)
+        .encode(
+            color=parts.relation_color(rows).legend(None),
+            tooltip=parts.tooltips(*parts.PAIRING, "left", "left_low", "left_high"),
+        )
+    )
+    x = alt.X("gain:Q", title="change of utility (percentage points)").scale(padding=20)
+    y = alt.Y("left:Q", title="still extracted, of what was before (%)").scale(domain=[0, 100])
+    paths = base.mark_rule(strokeWidth=1.6, strokeOpacity=0.45, aria=False).encode(
+        x="start:Q", y="whole:Q", x2="gain:Q", y2="left:Q"
+    )
+    across = base.mark_rule(strokeWidth=1, strokeOpacity=0.7, aria=False).encode(
+        x="low:Q", x2="high:Q", y=y
+    )
+    up = base.mark_rule(strokeWidth=1, strokeOpacity=0.7, aria=False).encode(
+        x=x, y="left_low:Q", y2="left_high:Q"
+    )
+    ends = base.mark_point(filled=True, size=90).encode(x=x, y=y)
+    labels = (
+        alt.Chart(middle.reset_index())
+        .transform_filter(chosen)
+        .transform_filter(seen)
+        .encode(x=x, y=y, text="relation:N")
+    )
+    written: dict = {"dy": -15, "fontSize": 14, "fontWeight": 700, "aria": False}
+    halo = labels.mark_text(stroke=theme.INK["page"], strokeWidth=5, strokeJoin="round", **written)
+    names = labels.mark_text(**written).encode(color=parts.relation_color(rows).legend(None))
+    start = (
+        alt.Chart(alt.InlineData(values=[START | {"text": "before training"}]))
+        .mark_text(dy=-9, fontSize=12, style="number", aria=False)
+        .encode(x="start:Q", y="whole:Q", text="text:N")
+    )
+    return (
+        alt.layer(parts.dashed("x"), paths, across, up, ends, halo, names, start)
+        .properties(width=parts.WIDTH, height=190)
+        .add_params(*choices, single)
+        .properties(
+            description="Change of utility against what can still be extracted: one line a "
+            "pairing or control, from the untouched student to where training left it, coloured "
+            "by relation, with intervals."
+        )
+    )
+
+
+def cards(found: pd.DataFrame, results: str) -> HTML:
+    """The answer for the page: the sentence, then one line per claim that leads to its page."""
+    items = [
+        f'<li><span class="nbutils-badge {row.verdict}">{row.verdict}</span>'
+        f'<a href="{row.page}.html">{for_page(row.said)}</a>'
+        f'<span class="nbutils-number">{for_page(row.number)} '
+        f"<span>({for_page(row.reason)})</span></span></li>"
+        for row in found.itertuples()
+    ]
+    sentence = for_page(summary(found, results))
+    return HTML(
+        f'<p class="nbutils-answer">{sentence}</p><ul class="nbutils-answers">{"".join(items)}</ul>'
+    )
+
+
+def summary(found: pd.DataFrame, results: str) -> str:
+    """How many claims came out how, in one sentence."""
+    counts = Counter(found["verdict"])
+    kinds = [kind for kind in ("supported", "contradicted", "undecided") if counts[kind]]
+    counted = ", ".join(f"{counts[kind]} {kind}" for kind in kinds)
+    if not counted:
+        return "No results yet: nbutils run tiny computes them."
+    return f"Of {len(found)} claims, judged on {results}: {counted}."
 
 
 def answers(tables: dict[str, pd.DataFrame], results: str) -> pd.DataFrame:
-    """One row a claim that some results can judge: its verdict, the number that decides, counts.
+    """One row per claim that some results can judge: verdict, deciding number, counts.
 
     ``tables`` holds ``gains``, ``falls``, ``contrasts`` and ``proxies``. The number is the one
     that speaks most against the claim, whichever way the verdict goes.
@@ -81,16 +147,14 @@ def answers(tables: dict[str, pd.DataFrame], results: str) -> pd.DataFrame:
     of_contrasts = ("ordering", "stranger", "temperature")
     judged = {claim: verdicts.judged(contrasts, claim) for claim in of_contrasts}
     judged["proxies"] = predictors.proxy_verdicts(correlations)
-    judged["decoupling"] = verdicts.decoupling_verdicts(
-        experiments.decoupling_pairings(gains, falls)
-    )
+    judged["decoupling"] = verdicts.decoupling_verdicts(verdicts.decoupling_pairings(gains, falls))
     deciding = {"proxies": _correlation, "decoupling": _fall}
     rows = []
     for claim, (said, page) in CLAIMS.items():
-        parts = judged[claim][judged[claim]["method"].eq(METHOD)]
-        if len(parts):
-            verdict, reason = verdicts.by(parts, "results")[["verdict", "reason"]].iloc[0]
-            number = deciding.get(claim, _contrast)(parts)
+        part = judged[claim][judged[claim]["method"].eq(METHOD)]
+        if len(part):
+            verdict, reason = verdicts.by(part, "results")[["verdict", "reason"]].iloc[0]
+            number = deciding.get(claim, _contrast)(part)
             rows.append((claim, said, page, verdict, number, reason))
     return pd.DataFrame(rows, columns=["claim", "said", "page", "verdict", "number", "reason"])
 
@@ -100,7 +164,7 @@ def _contrast(judged: pd.DataFrame) -> str:
     means = verdicts.across_students(judged)
     rows = judged if means.empty else means
     worst = rows.iloc[int((rows["value"] - rows["threshold"]).argmin())]
-    number = charts_tables.format_points(worst["value"], worst["low"], worst["high"])
+    number = format_points(worst["value"], worst["low"], worst["high"])
     who = "" if len(means) else f" for {worst['student']}"
     return f"{worst['first']} minus {worst['second']}{who}: {number} points"
 
@@ -124,94 +188,14 @@ def _fall(judged: pd.DataFrame) -> str:
     )
 
 
-def summary(found: pd.DataFrame, results: str) -> str:
-    """How many claims came out how, in one sentence."""
-    counts = Counter(found["verdict"])
-    kinds = [kind for kind in ("supported", "contradicted", "undecided") if counts[kind]]
-    told = ", ".join(f"{counts[kind]} {kind}" for kind in kinds)
-    if not told:
-        return "No results yet: nbutils run tiny computes them."
-    return f"Of {len(found)} claims, judged on {results}: {told}."
+def strongest(gains: pd.DataFrame) -> str:
+    """The results that can tell the smallest gain from none; empty where there are no results.
 
-
-def cards(found: pd.DataFrame, results: str) -> HTML:
-    """The answer for the page: the sentence, then a line a claim that leads to its own page."""
-    items = [
-        f'<li><span class="nbutils-badge {row.verdict}">{row.verdict}</span>'
-        f'<a href="{row.page}.html">{for_page(row.said)}</a>'
-        f'<span class="nbutils-number">{for_page(row.number)} '
-        f"<span>({for_page(row.reason)})</span></span></li>"
-        for row in found.itertuples()
-    ]
-    told = for_page(summary(found, results))
-    return HTML(
-        f'<p class="nbutils-answer">{told}</p><ul class="nbutils-answers">{"".join(items)}</ul>'
-    )
-
-
-def picture(cells: pd.DataFrame, first: str = "") -> ChartType:
-    """From the untouched student, one line a pairing to where training left it.
-
-    ``cells`` are those of ``verdicts.decoupling_cells``; the chart starts with the results
-    ``first``.
+    Asked are published results that hold all three relations, or your run's where none do.
     """
-    rows = cells[cells["method"].eq(METHOD) & cells["temperature"].eq(TEMPERATURE)]
-    if rows.empty:
-        return nothing()
-    left = {"left": "fall", "left_low": "fall_high", "left_high": "fall_low"}
-    rows = rows.assign(**{new: 100 * (1 - rows[old]) for new, old in left.items()})
-    rows = rows.sort_values("results", key=lambda names: names.ne(first), kind="stable")
-    rows = rows[["results", "student", "source", "relation", *NUMBERS]].assign(**START)
-    rows = in_points(checked(rows))
-    middle = rows.groupby(["results", "relation"], sort=False)[["gain", "left"]].median()
-    choices, chosen = selectors(rows)
-    single = choice("relation_choice", "Show", [PAIRINGS, EVERY, *RELATIONS])
-    seen = (
-        f"relation_choice == '{EVERY}' || datum.relation == relation_choice"
-        f" || (relation_choice == '{PAIRINGS}' && datum.relation != 'control')"
-    )
-    base = (
-        alt.Chart(rows)
-        .transform_filter(chosen)
-        .transform_filter(seen)
-        .encode(
-            color=relation_color(rows).legend(None),
-            tooltip=tooltips(*PAIRING, "left", "left_low", "left_high"),
-        )
-    )
-    x = alt.X("gain:Q", title="change of utility (percentage points)").scale(padding=20)
-    y = alt.Y("left:Q", title="still extracted, of what was before (%)").scale(domain=[0, 100])
-    paths = base.mark_rule(strokeWidth=1.6, strokeOpacity=0.45, aria=False).encode(
-        x="start:Q", y="whole:Q", x2="gain:Q", y2="left:Q"
-    )
-    across = base.mark_rule(strokeWidth=1, strokeOpacity=0.7, aria=False).encode(
-        x="low:Q", x2="high:Q", y=y
-    )
-    up = base.mark_rule(strokeWidth=1, strokeOpacity=0.7, aria=False).encode(
-        x=x, y="left_low:Q", y2="left_high:Q"
-    )
-    ends = base.mark_point(filled=True, size=90).encode(x=x, y=y)
-    labels = (
-        alt.Chart(middle.reset_index())
-        .transform_filter(chosen)
-        .transform_filter(seen)
-        .encode(x=x, y=y, text="relation:N")
-    )
-    written: dict = {"dy": -15, "fontSize": 14, "fontWeight": 700, "aria": False}
-    halo = labels.mark_text(stroke=theme.INK["page"], strokeWidth=5, strokeJoin="round", **written)
-    names = labels.mark_text(**written).encode(color=relation_color(rows).legend(None))
-    start = (
-        alt.Chart(alt.InlineData(values=[START | {"text": "before training"}]))
-        .mark_text(dy=-9, fontSize=12, style="number", aria=False)
-        .encode(x="start:Q", y="whole:Q", text="text:N")
-    )
-    return (
-        alt.layer(dashed("x"), paths, across, up, ends, halo, names, start)
-        .properties(width=WIDTH, height=190)
-        .add_params(*choices, single)
-        .properties(
-            description="Change of utility against what can still be extracted: one line a "
-            "pairing or control, from the untouched student to where training left it, coloured "
-            "by relation, with intervals."
-        )
-    )
+    suite = gains[gains["task"].eq(SUITE) & gains["experiment"].eq("pairings")]
+    whole = suite.groupby("results").filter(lambda rows: set(rows["relation"]) >= RELATED)
+    published = whole[whole["origin"].eq("published")]
+    rows = whole if published.empty else published
+    smallest = rows.groupby("results")["detectable"].median()
+    return "" if smallest.empty else str(smallest.idxmin())

@@ -1,4 +1,4 @@
-"""charts.pairing."""
+"""One pairing: its gain, extraction, scores and cost."""
 
 from collections.abc import Iterable
 
@@ -9,37 +9,27 @@ from altair.typing import ChartType
 from nbutils.analysis.gains import SUITE
 from nbutils.analysis.inference import exact_interval
 from nbutils.analysis.verdicts import NOT_DISTINGUISHED, reading
-from nbutils.charts.parts import (
-    GAIN,
-    SIZE,
-    WIDTH,
-    checked,
-    dashed,
-    in_points,
-    relation_color,
-    tooltips,
-)
+from nbutils.charts import parts
 from nbutils.charts.tables import by_metric, percent, task_names, with_limits
 from nbutils.runs.types import Manifest
 
 
 def gains(rows: pd.DataFrame) -> ChartType:
     """The gain of one student from each of several sources, with its interval."""
-    told = "Gain from each source, in points, with its interval."
-    columns = ["source", "relation", *GAIN]
-    base = alt.Chart(in_points(checked(rows[columns])), description=told)
+    description = "Gain from each source, in points, with its interval."
+    columns = ["source", "relation", *parts.GAIN]
+    base = alt.Chart(parts.in_points(parts.checked(rows[columns])), description=description)
     y = alt.Y("source:N", title=None, sort=None)
     x = alt.X("gain:Q", title="gain (points)")
-    color = relation_color(rows)
-    tips = tooltips("source", "relation", *GAIN)
+    color = parts.relation_color(rows)
+    tips = parts.tooltips("source", "relation", *parts.GAIN)
     spans = base.mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q"), x2="high:Q", color=color)
     dots = base.mark_point(filled=True, opacity=1).encode(
-        y=y, x=x, color=color, size=SIZE, tooltip=tips
+        y=y, x=x, color=color, size=parts.SIZE, tooltip=tips
     )
-    return alt.layer(dashed("x"), spans, dots).properties(width=WIDTH, height=alt.Step(30))
-
-
-# ---------------------------------------------------------------- one pairing
+    return alt.layer(parts.dashed("x"), spans, dots).properties(
+        width=parts.WIDTH, height=alt.Step(30)
+    )
 
 
 def gain_table(gains: pd.DataFrame) -> pd.DataFrame:
@@ -56,9 +46,9 @@ def gain_sentence(gains: pd.DataFrame, name: str) -> str:
     """What the suite's interval says about a pairing."""
     suite = gains[gains["task"].eq(SUITE)]
     low, high = suite[["low", "high"]].iloc[0]
-    told = reading(low, high)
-    than = " from no change" if told == NOT_DISTINGUISHED else ""
-    return f"{name}: {with_limits(suite)[0]} points on the suite, {told}{than}"
+    effect = reading(low, high)
+    than = " from no change" if effect == NOT_DISTINGUISHED else ""
+    return f"{name}: {with_limits(suite)[0]} points on the suite, {effect}{than}"
 
 
 def scores(proxies: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
@@ -67,6 +57,15 @@ def scores(proxies: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
     others = diagnostics.rename(columns={"diagnostic": "proxy"}).assign(kind="diagnostic")
     table = pd.concat([means, others], ignore_index=True)
     return table[["kind", "proxy", "value"]].rename(columns={"proxy": "score"})
+
+
+def by_source(rows: pd.DataFrame, score: str) -> pd.DataFrame:
+    """One row per source and one column per score, each the mean over tasks where it has some.
+
+    ``score`` is the column that names the scores: ``proxy`` or ``diagnostic``.
+    """
+    wide = rows.pivot_table("value", ["source", "relation"], score, sort=False)
+    return wide.reset_index().rename_axis(columns=None)
 
 
 def extraction(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -82,8 +81,8 @@ def extraction(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def cost(done: Iterable[Manifest]) -> pd.DataFrame:
     """Seconds and memory of every stage, each run counted once."""
-    runs_ = {m.key: m for m in done}.values()
-    rows = pd.DataFrame([(m.stage, m.wall_seconds, m.peak_memory_mib) for m in runs_])
+    once = {m.key: m for m in done}.values()
+    rows = pd.DataFrame([(m.stage, m.wall_seconds, m.peak_memory_mib) for m in once])
     rows.columns = pd.Index(["stage", "seconds", "peak memory (MiB)"])
     rules = {"seconds": "sum", "peak memory (MiB)": "max"}
     return rows.groupby("stage", as_index=False, sort=False).agg(rules)

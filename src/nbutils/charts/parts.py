@@ -1,8 +1,9 @@
-"""The book's charts: pure functions from tidy tables to live Altair charts.
+"""Parts: what the charts of all pages share.
 
-One theme, one colour for each relation, gains always in percentage points. A chart shows one
-result label (a tier, published or your own run) at a time and lets the reader choose. The spec
-carries the colours of a light page; those of text and axes follow the theme of the page around it.
+A page's chart is a pure function from tidy tables to a live Altair chart: one theme, one colour for
+each relation, gains always in percentage points. It shows one result label (a tier, published or
+your own run) at a time and lets the reader choose. The spec carries the colours of a light page;
+those of text and axes follow the theme of the page around it.
 """
 
 from collections.abc import Iterable
@@ -66,9 +67,27 @@ NUMBERS = {
     "ratio": ("ratio to the first", ".2f"),
 }
 """Titles and formats of the columns that tooltips show."""
+KEYS = ["results", "method", "temperature", "student", "source", "relation"]
+"""The columns that name a pairing in a chart's rows."""
+GAIN = ("gain", "low", "high")
+PAIRING = ("source", "student", "relation", *GAIN)
+"""What a pairing's tooltip begins with."""
+POINTS = (*GAIN, "detectable")
+"""Columns that are shown in percentage points."""
+SELECTORS = {
+    "results": ("Results", None),
+    "method": ("Method", "full"),
+    "temperature": ("Temperature", 1.0),
+    "proxy": ("Proxy", None),
+    "student": ("Student", None),
+}
+"""The columns that drop-downs choose from: their labels and what is chosen at first."""
 WIDTH = 600
 DRAWN_BY = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 """The version of Vega-Lite that specifications are written for."""
+SIZE = alt.value(70)
+"""The size of a point on a line."""
+ASIDE = 0.012  # of the axis: a few pixels, on a phone too
 
 
 def enable() -> None:
@@ -87,25 +106,12 @@ def _spec_only(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     return {MIME: shown, "text/plain": shown.get("description", "An interactive chart.")}
 
 
-# ---------------------------------------------------------------- parts
-
-
 def choice(name: str, label: str, values: Iterable[Any], default: Any = None) -> alt.Parameter:
     """A drop-down over ``values``; the default is the first unless it is among them."""
     options = list(dict.fromkeys(values))
     first = default if default in options else options[0]
     bind = alt.binding_select(options=options, name=label)
     return alt.param(name=name, value=first, bind=bind)
-
-
-SELECTORS = {
-    "results": ("Results", None),
-    "method": ("Method", "full"),
-    "temperature": ("Temperature", 1.0),
-    "proxy": ("Proxy", None),
-    "student": ("Student", None),
-}
-"""The columns that drop-downs choose from: their labels and what is chosen at first."""
 
 
 def selectors(rows: pd.DataFrame, *columns: str) -> tuple[list[alt.Parameter], str]:
@@ -145,9 +151,6 @@ def relation_color(rows: pd.DataFrame) -> alt.Color:
     return color.legend(values=named)
 
 
-POINTS = ("gain", "low", "high", "detectable")
-
-
 def in_points(table: pd.DataFrame) -> pd.DataFrame:
     """Gains, their limits and the detectable gain in percentage points."""
     return table.assign(**{c: 100 * table[c].astype(float) for c in POINTS if c in table})
@@ -178,13 +181,6 @@ def dashed(axis: str, at: float = 0) -> ChartType:
     return mark.mark_rule(style="muted", strokeDash=[4, 3]).encode(**{axis: "at:Q"})
 
 
-SIZE = alt.value(70)
-"""The size of a point on a line."""
-
-
-ASIDE = 0.012  # of the axis: a few pixels, on a phone too
-
-
 def aside(rows: pd.DataFrame, column: str, by: str) -> pd.Series:
     """A column, moved a little for each value of ``by``: intervals do not hide one another."""
     names = rows.groupby("results")[by]
@@ -208,7 +204,7 @@ def line_panel(
 
 
 def limits(cells: alt.Chart, below: int, form: str, shown: str = "true") -> alt.Chart:
-    """The interval of a cell's gain as text, so many pixels below its middle, where it is shown."""
+    """The interval of a gain as text in its square, ``below`` pixels under the middle."""
     return (
         cells.transform_calculate(
             limits=f"format(datum.low, '+{form}') + ' … ' + format(datum.high, '+{form}')"
@@ -236,12 +232,6 @@ def tooltips(*fields: str) -> list[alt.Tooltip]:
         tip = alt.Tooltip(f"{field}:{'Q' if form else 'N'}", title=title)
         tips.append(tip.format(form) if form else tip)
     return tips
-
-
-GAIN = ("gain", "low", "high")
-PAIRING = ("source", "student", "relation", *GAIN)
-
-CELL = ["results", "method", "temperature", "student", "source", "relation"]
 
 
 def gain_axis(title: str, **scale: Any) -> alt.X:

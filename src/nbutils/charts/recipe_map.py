@@ -1,4 +1,4 @@
-"""charts.recipe_map."""
+"""Recipe map: the gain over learning rate, steps and kind of update."""
 
 import altair as alt
 import pandas as pd
@@ -11,7 +11,7 @@ from nbutils.charts.tables import with_limits
 
 
 def recipe_map(rows: pd.DataFrame) -> ChartType:
-    """Gain over learning rate, steps and kind of update; pale where it is not told from zero."""
+    """Gain over learning rate, steps and kind of update; pale where zero cannot be ruled out."""
     if rows.empty:
         return parts.nothing("nbutils run lab")
     keys = ["results", "student", "update", "learning_rate", "steps", "effect"]
@@ -69,6 +69,12 @@ def recipe_map(rows: pd.DataFrame) -> ChartType:
     )
 
 
+def counts(rows: pd.DataFrame) -> pd.DataFrame:
+    """How many recipes gain, lose or do neither, by student and kind of update."""
+    keys = ["results", "student", "update", "effect"]
+    return rows.groupby(keys, as_index=False).size().rename(columns={"size": "recipes"})
+
+
 def best_recipes(rows: pd.DataFrame) -> pd.DataFrame:
     """For every student the recipe with the highest gain."""
     best = rows.loc[rows.groupby(["results", "student"], sort=False)["gain"].idxmax()]
@@ -81,7 +87,7 @@ def best_recipes(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def recipe_answer(rows: pd.DataFrame) -> pd.DataFrame:
-    """One sentence a result label: how many recipes gain or lose."""
+    """One sentence per result label: how many recipes gain or lose."""
     found = []
     for (results,), part in groups_of(rows, ["results"]):
         count = part["effect"].value_counts()

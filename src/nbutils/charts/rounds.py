@@ -1,15 +1,17 @@
-"""charts.rounds."""
+"""Rounds: utility, extraction and diversity when self-training is repeated."""
 
 import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
+from nbutils.analysis import experiments, verdicts
 from nbutils.charts import parts
 from nbutils.charts.tables import percent, with_limits
 
 
-def rounds(rows: pd.DataFrame) -> ChartType:
-    """Utility, extraction and diversity over rounds of self-training, one line a student."""
+def rounds(gains: pd.DataFrame, falls: pd.DataFrame, corpora: pd.DataFrame) -> ChartType:
+    """Utility, extraction and diversity over rounds of self-training, one line per student."""
+    rows = experiments.round_rows(gains, falls, corpora)
     if rows.empty:
         return parts.nothing("nbutils run lab")
     keys = ["results", "student", "round"]
@@ -36,8 +38,9 @@ def rounds(rows: pd.DataFrame) -> ChartType:
     )
 
 
-def rounds_table(rows: pd.DataFrame) -> pd.DataFrame:
+def rounds_table(gains: pd.DataFrame, falls: pd.DataFrame, corpora: pd.DataFrame) -> pd.DataFrame:
     """Every student and round: gain, extraction, and the corpus that was read."""
+    rows = experiments.round_rows(gains, falls, corpora)
     rows = rows.sort_values(["results", "student", "round"])
     columns = ["results", "student", "round", "seeds"]
     table = rows[columns].copy()
@@ -47,3 +50,12 @@ def rounds_table(rows: pd.DataFrame) -> pd.DataFrame:
     table["benchmark vocabulary"] = rows["benchmark_words"]
     table["documents with a passage"] = rows["passage_hits"]
     return table
+
+
+def verdict(judged: pd.DataFrame) -> list[str]:
+    """One sentence per result label and method: is utility kept in later rounds?"""
+    return [
+        f"{row.results}, {row.method}: that utility is kept is {row.verdict} "
+        f"({row.reason} contrasts)"
+        for row in verdicts.overall(judged).itertuples()
+    ]

@@ -1,4 +1,4 @@
-"""Speed: what the benchmark measured, as rows and a chart."""
+"""Speed: throughput beside what one would otherwise run, as `make bench` measured it."""
 
 import math
 from typing import Any
@@ -20,8 +20,58 @@ UNITS = {
 OURS, PEERS = theme.BLUE, [theme.ORANGE, theme.GOLD]
 
 
+def throughput(measured: pd.DataFrame) -> ChartType:
+    """Rates over batch size (sampling) and over model size, with their range, one line per way."""
+    if measured.empty:
+        return parts.nothing("make bench")
+    rows = parts.checked(measured.assign(weights=measured["parameters"] / 1e6))
+    sampling = rows[rows["stage"].eq("sampling")]
+    smallest = sampling["parameters"].min()
+    batches = sampling[sampling["parameters"].eq(smallest)]
+    same = sampling["batch"].eq(sampling.loc[sampling["parameters"].ne(smallest), "batch"].max())
+    by_size = [
+        ("Sampling over model size", sampling[same]),
+        ("Full fine-tuning over model size", rows[rows["contest"].eq("full")]),
+        ("Scoring over model size", rows[rows["stage"].eq("scoring")]),
+    ]
+    panels = [_panel(batches, "batch", "documents side by side", "Sampling over batch size")]
+    panels += [_panel(part, "weights", "million weights", title) for title, part in by_size]
+    return alt.vconcat(*panels, spacing=24).resolve_scale(color="independent").properties(
+        description="Throughput of sampling, fine-tuning and scoring beside what a user would "
+        "otherwise run, over batch size and model size, with the range over repeats."
+    )  # fmt: skip
+
+
+def _panel(part: pd.DataFrame, column: str, title: str, heading: str) -> ChartType:
+    """Rates over one column, both logarithmic, with the names of the ways at their lines."""
+    ways = list(part["way"].unique())
+    peers = [way for way in ways if way != "ours"]
+    scale = alt.Scale(domain=[*peers, "ours"], range=[*PEERS[: len(peers)], OURS])
+    unit = UNITS[part["stage"].iloc[0]]
+    columns = ["way", column, "rate", "low", "high", "ratio"]
+    base = alt.Chart(part[columns]).encode(
+        color=alt.Color("way:N", scale=scale, legend=None),
+        tooltip=parts.tooltips("way", "rate", "low", "high", "ratio"),
+    )
+    x = alt.X(f"{column}:Q", title=title).scale(type="log", padding=16, nice=False)
+    x = x.axis(values=sorted(part[column].unique()), format="d" if column == "batch" else ".2~r")
+    y = alt.Y("rate:Q", title=unit).scale(type="log", nice=False, padding=26)
+    ends = part[columns].loc[part.groupby("way")[column].idxmax()].sort_values("rate")
+    lines = parts.line_panel(base, x, y, heading, "low")
+    return lines + _named(ends.head(1), x, y, scale, 17) + _named(ends.tail(-1), x, y, scale, -13)
+
+
+def _named(ends: pd.DataFrame, x: alt.X, y: alt.Y, scale: alt.Scale, dy: int) -> ChartType:
+    """The names of lines at their ends, so many pixels below, over a halo."""
+    written: dict = {"align": "right", "dy": dy, "fontSize": 12, "fontWeight": 600, "aria": False}
+    text = alt.Chart(ends).encode(x=x, y=y, text="way:N")
+    halo = text.mark_text(stroke=theme.INK["page"], strokeWidth=4, strokeJoin="round", **written)
+    color = alt.Color("way:N", scale=scale, legend=None)
+    return halo + text.mark_text(**written).encode(color=color)
+
+
 def rows(found: dict[str, Any] | None) -> pd.DataFrame:
-    """One row a contest and way: rates with their range, ratio to the first way, memory in MiB."""
+    """One row per contest and way: rates and their range, ratio to the first way, memory in MiB."""
     return pd.DataFrame(found["rows"] if found else [])
 
 
@@ -87,64 +137,17 @@ def exponents(found: dict[str, Any] | None) -> pd.DataFrame:
     smallest = ours["parameters"].min()
     slopes = []
     for stage, part in pd.DataFrame(found["scaling"]).groupby("stage", sort=False):
-        mine = ours[ours["stage"].eq(stage) & ours["contest"].ne("LoRA")]
+        timed = ours[ours["stage"].eq(stage) & ours["contest"].ne("LoRA")]
         slopes.append({"stage": stage, "over work": _slope(part["work"], part["seconds"])})
         if stage == "sampling":
-            batches = mine[mine["parameters"].eq(smallest)]
+            batches = timed[timed["parameters"].eq(smallest)]
             slopes[-1]["over batch"] = _slope(batches["batch"], batches["batch"] / batches["rate"])
-            mine = mine[mine["batch"].eq(mine.loc[mine["parameters"].ne(smallest), "batch"].max())]
-        slopes[-1]["over weights"] = _slope(mine["parameters"], 1 / mine["rate"])
+            larger = timed["parameters"].ne(smallest)
+            timed = timed[timed["batch"].eq(timed.loc[larger, "batch"].max())]
+        slopes[-1]["over weights"] = _slope(timed["parameters"], 1 / timed["rate"])
     return pd.DataFrame(slopes)
 
 
 def _slope(x: pd.Series, y: pd.Series) -> float:
+    """The slope of a line through both logarithms; missing where there is a single point."""
     return float(linregress(np.log(x), np.log(y)).slope) if x.nunique() > 1 else math.nan
-
-
-def throughput(measured: pd.DataFrame) -> ChartType:
-    """Rates over batch size (sampling) and over model size, with their range, one line a way."""
-    if measured.empty:
-        return parts.nothing("make bench")
-    rows = parts.checked(measured.assign(weights=measured["parameters"] / 1e6))
-    sampling = rows[rows["stage"].eq("sampling")]
-    smallest = sampling["parameters"].min()
-    batches = sampling[sampling["parameters"].eq(smallest)]
-    same = sampling["batch"].eq(sampling.loc[sampling["parameters"].ne(smallest), "batch"].max())
-    by_size = [
-        ("Sampling over model size", sampling[same]),
-        ("Full fine-tuning over model size", rows[rows["contest"].eq("full")]),
-        ("Scoring over model size", rows[rows["stage"].eq("scoring")]),
-    ]
-    panels = [_panel(batches, "batch", "documents side by side", "Sampling over batch size")]
-    panels += [_panel(part, "weights", "million weights", title) for title, part in by_size]
-    return alt.vconcat(*panels, spacing=24).resolve_scale(color="independent").properties(
-        description="Throughput of sampling, fine-tuning and scoring beside what a user would "
-        "otherwise run, over batch size and model size, with the range over repeats."
-    )  # fmt: skip
-
-
-def _panel(part: pd.DataFrame, column: str, title: str, heading: str) -> ChartType:
-    ways = list(part["way"].unique())
-    peers = [way for way in ways if way != "ours"]
-    scale = alt.Scale(domain=[*peers, "ours"], range=[*PEERS[: len(peers)], OURS])
-    unit = UNITS[part["stage"].iloc[0]]
-    kept = ["way", column, "rate", "low", "high", "ratio"]
-    base = alt.Chart(part[kept]).encode(
-        color=alt.Color("way:N", scale=scale, legend=None),
-        tooltip=parts.tooltips("way", "rate", "low", "high", "ratio"),
-    )
-    x = alt.X(f"{column}:Q", title=title).scale(type="log", padding=16, nice=False)
-    x = x.axis(values=sorted(part[column].unique()), format="d" if column == "batch" else ".2~r")
-    y = alt.Y("rate:Q", title=unit).scale(type="log", nice=False, padding=26)
-    ends = part[kept].loc[part.groupby("way")[column].idxmax()].sort_values("rate")
-    lines = parts.line_panel(base, x, y, heading, "low")
-    return lines + _named(ends.head(1), x, y, scale, 17) + _named(ends.tail(-1), x, y, scale, -13)
-
-
-def _named(ends: pd.DataFrame, x: alt.X, y: alt.Y, scale: alt.Scale, dy: int) -> ChartType:
-    """The names of lines at their ends, so many pixels below, over a halo."""
-    written: dict = {"align": "right", "dy": dy, "fontSize": 12, "fontWeight": 600, "aria": False}
-    text = alt.Chart(ends).encode(x=x, y=y, text="way:N")
-    halo = text.mark_text(stroke=theme.INK["page"], strokeWidth=4, strokeJoin="round", **written)
-    color = alt.Color("way:N", scale=scale, legend=None)
-    return halo + text.mark_text(**written).encode(color=color)

@@ -1,43 +1,16 @@
-"""charts.tables."""
+"""Tables: frames, sentences and numbers with their limits, as a page shows them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 from IPython.display import HTML
 
-from nbutils.analysis.gains import MEASURED, NORM
+from nbutils.analysis.gains import FIRST, MEASURED, NORM
 from nbutils.escaping import for_page
 
-
-def format_interval(value: float, low: float, high: float) -> str:
-    """A number with its limits for people."""
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def format_points(value: float, low: float, high: float) -> str:
-    """An estimate for people, in percentage points."""
-    return format_interval(100 * value, 100 * low, 100 * high)
-
-
-def contrast_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Judged contrasts for a page: the difference in points, and what it had to exceed."""
-    limits = zip(rows["value"], rows["low"], rows["high"], strict=True)
-    table = rows[["results", "student"]].copy()
-    table["contrast"] = rows["first"] + " minus " + rows["second"]
-    table["verdict"] = rows["verdict"]
-    table["points"] = [format_points(*x) for x in limits]
-    table["to exceed"] = [f"{100 * t:+.1f}" for t in rows["threshold"]]
-    if "p_value" in rows:
-        table["corrected p"] = rows["p_value"]
-    table["seeds"] = rows["seeds"]
-    table["method"] = rows["method"]
-    return table
-
-
 SETTINGS = ("temperature", "learning_rate", "rank")
-
-
+"""Columns whose numbers somebody chose: shown as they were given."""
 _NOTHING = '<p class="nbutils-empty">There is nothing to show here.</p>'
 
 
@@ -80,23 +53,48 @@ def _number_format(numbers: pd.Series, digits: int) -> str:
     return ",.0f" if large else f".{digits}f"
 
 
+def settings(values: Mapping[str, Any], within: str = "") -> pd.DataFrame:
+    """Parameters for people, as they were given: one row each, nested ones by dotted names."""
+    parts = [
+        settings(value, f"{within}{name}.")
+        if isinstance(value, Mapping)
+        else pd.DataFrame(
+            {"setting": [within + name], "value": ["–" if value is None else str(value)]}
+        )
+        for name, value in values.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 def sentences(lines: Iterable[str]) -> HTML:
-    """Computed sentences for the page, escaped, one a line."""
+    """Computed sentences for the page, escaped, one per line."""
     items = "".join(f"<li>{for_page(line)}</li>" for line in lines)
     return HTML(f'<ul class="nbutils-said">{items}</ul>' if items else _NOTHING)
 
 
-def corpus_table(corpora: pd.DataFrame) -> HTML:
-    """What each source writes, as means over seeds: how much, how varied, how many passages."""
-    numbers = ["documents", "tokens", "finished", "distinct_2", "benchmark_words", "passage_hits"]
-    numbers += ["mean_log_prob", "fidelity", "read_otherwise"]
-    keys = ["results", "source", "temperature"]
-    means = corpora.groupby(keys, as_index=False, sort=False)[numbers].mean()
-    means = means.astype(dict.fromkeys(["documents", "tokens", "passage_hits"], "Float64"))
-    means = means.round({"documents": 0, "tokens": 0, "passage_hits": 1})
-    names = {"distinct_2": "distinct bigrams", "mean_log_prob": "mean log-probability"}
-    names |= {"benchmark_words": "suite words", "read_otherwise": "re-read"}
-    return table(means.rename(columns=names))
+def contrast_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Judged contrasts for a page: the difference in points, and what it had to exceed."""
+    limits = zip(rows["value"], rows["low"], rows["high"], strict=True)
+    table = rows[["results", "student"]].copy()
+    table["contrast"] = rows["first"] + " minus " + rows["second"]
+    table["verdict"] = rows["verdict"]
+    table["points"] = [format_points(*x) for x in limits]
+    table["to exceed"] = [f"{100 * t:+.1f}" for t in rows["threshold"]]
+    if "p_value" in rows:
+        table["corrected p"] = rows["p_value"]
+    table["seeds"] = rows["seeds"]
+    table["method"] = rows["method"]
+    return table
+
+
+def format_interval(value: float, low: float, high: float) -> str:
+    """A number with its limits for people."""
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def format_points(value: float, low: float, high: float) -> str:
+    """An estimate for people, in percentage points."""
+    return format_interval(100 * value, 100 * low, 100 * high)
 
 
 def percent(values: Iterable[float], low: Iterable[float], high: Iterable[float]) -> list[str]:
@@ -113,24 +111,12 @@ def with_limits(rows: pd.DataFrame, value: str = "gain") -> list[str]:
     return [format_points(*row) for row in limits]
 
 
-def runs(states: pd.DataFrame, *experiments: str) -> list[str]:
-    """Keys of the runs behind the states of some experiments."""
-    part = states[states["experiment"].isin(experiments)]
-    keys = [*(state.partition("@")[0] for state in part["state"]), *part["extraction_run"].dropna()]
-    return list(dict.fromkeys(keys))
-
-
-# ---------------------------------------------------------------- utility
-
-
 def by_metric(gains: pd.DataFrame) -> pd.DataFrame:
-    """The rows of gains, and one more of every task that defines both metrics of lm-eval.
+    """The rows of gains, and a second one for each task that defines both metrics of lm-eval.
 
-    ``metric`` tells the two rows of a task apart, and is empty elsewhere. They stand together,
+    ``metric`` names the metric of those two rows and is empty elsewhere. They stand together,
     first the metric that published tables use.
     """
-    from nbutils.analysis.gains import FIRST  # imports lm-eval, which takes seconds
-
     gains = gains.reset_index(drop=True)
     both = gains["gain" + NORM].notna()
     normed = gains.assign(metric="acc_norm", **{name: gains[name + NORM] for name in MEASURED})

@@ -1,22 +1,20 @@
-"""charts.trajectories."""
+"""Trajectories: utility against extraction along fine-tuning, and where to stop."""
 
 import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
+from nbutils.analysis import verdicts
 from nbutils.analysis.verdicts import FALL, TOLERANCE, combine, side
-from nbutils.charts import parts, theme
+from nbutils.charts import parts
 from nbutils.charts.tables import percent, with_limits
-
-KINDS = {"proxy": theme.GREY, "diagnostic": theme.VIOLET}
-"""What may predict a gain, and its colour."""
 
 
 def frontier(rows: pd.DataFrame, stops: pd.DataFrame) -> ChartType:
-    """Utility against extraction along fine-tuning, one line a relation; rings mark the stops.
+    """Utility against extraction along fine-tuning, one line per relation; rings mark the stops.
 
-    ``rows`` are trajectories by ``verdicts.with_memory``, ``stops`` the choices of
-    ``verdicts.stopping_rule``.
+    ``rows`` are those of ``experiments.trajectories``, ``stops`` the choices of
+    ``experiments.stopping_rule``.
     """
     if rows.empty:
         return parts.nothing("nbutils run lab")
@@ -46,7 +44,6 @@ def frontier(rows: pd.DataFrame, stops: pd.DataFrame) -> ChartType:
         .encode(x=gain, y=share)
     )
     plane = alt.layer(parts.dashed("x"), spans, heights, path, dots, rings)
-
     plane = plane.properties(
         width=parts.WIDTH, height=320, title="Utility against extraction, step by step"
     )
@@ -59,6 +56,11 @@ def frontier(rows: pd.DataFrame, stops: pd.DataFrame) -> ChartType:
             "line a relation, with the step that the stopping rule chooses marked by a ring."
         )
     )
+
+
+def rule() -> pd.DataFrame:
+    """What the verdict asks of the step at which a trajectory stops."""
+    return verdicts.rules("decoupling")[["part", "supported when"]]
 
 
 def stops_table(chosen: pd.DataFrame) -> pd.DataFrame:

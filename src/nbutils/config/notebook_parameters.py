@@ -132,10 +132,14 @@ class TraceNotebook(ProxyNotebook):
     )
 
 
-class TablesNotebook(Parameters):
-    """Read the tables of every tier."""
+class ProjectNotebook(Parameters):
+    """Read what was measured in a project."""
 
     root: ProjectFolder = Field(default=Path(), validate_default=True)
+
+
+class TablesNotebook(ProjectNotebook):
+    """Read the tables of every tier."""
 
 
 class FindingNotebook(TablesNotebook):
@@ -190,7 +194,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "rounds": TablesNotebook,
     "recipe_map": TablesNotebook,
     "how_sure": SimulationNotebook,
-    "speed": TablesNotebook,
+    "speed": ProjectNotebook,
     "status": TablesNotebook,
 }
 EXERCISES: dict[str, type[Parameters]] = {

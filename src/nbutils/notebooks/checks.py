@@ -1,7 +1,7 @@
 """Checks: what each gap of the workshop must hold, and what is wrong where it does not.
 
 A check computes the right answer anew from what the notebook has measured, so no answer stands
-here. It returns a sentence that says why an answer is right, or raises ``answers.GapError``, which
+here. It returns a sentence that says why an answer is right, or raises ``gaps.GapError``, which
 names the mistake where it is one that people make.
 """
 
@@ -17,8 +17,8 @@ from nbutils.analysis import inference, verdicts
 from nbutils.analysis.gains import SUITE
 from nbutils.config.design import Pairing
 from nbutils.config.tiers import Tier
-from nbutils.notebooks import answers
-from nbutils.notebooks.answers import GapError
+from nbutils.notebooks import gaps
+from nbutils.notebooks.gaps import GapError
 from nbutils.results.corpora import distinct
 
 
@@ -33,16 +33,18 @@ def _weighted(corpus: pd.DataFrame) -> float:
 def corpora(given: Any, temperatures: Sequence[float]) -> str:
     """Temperature to documents, columns as of ``corpus.parquet``."""
     meant = "a dictionary from each temperature to its table of documents"
-    found = answers.keyed(given, "corpora", temperatures, meant)
+    found = gaps.keyed(given, "corpora", temperatures, meant)
     for temperature, corpus in found.items():
         if not isinstance(corpus, pd.DataFrame) or "mean_log_prob" not in corpus:
             raise GapError(
-                f"`corpora[{temperature}]` is not the table of documents: `grid.compute` returns a "
-                "folder, and `pd.read_parquet(folder / 'corpus.parquet')` reads the table in it"
+                f"`corpora[{temperature}]` is not the table of documents: `s.compute(run)` returns "
+                "a folder, and `s.frame(run, 'corpus')` the table in it"
             )
     means = [_weighted(found[t]) for t in sorted(temperatures)]
     if means[0] == means[-1]:
-        raise GapError("all corpora hold the same documents: give the temperature to `plan.corpus`")
+        raise GapError(
+            "all corpora hold the same documents: give the temperature to `s.plan.corpus`"
+        )
     if means[0] < means[-1]:
         raise GapError(
             "the coldest corpus is the least likely text, so the corpora seem to be swapped: "
@@ -55,7 +57,7 @@ def corpora(given: Any, temperatures: Sequence[float]) -> str:
 def variety(given: Any, corpora: Mapping[float, pd.DataFrame]) -> str:
     """Temperature to the share of distinct bigrams."""
     meant = "a dictionary from each temperature to a share of distinct bigrams"
-    found = answers.keyed(given, "variety", list(corpora), meant)
+    found = gaps.keyed(given, "variety", list(corpora), meant)
     for t, corpus in corpora.items():
         texts = list(corpus["text"])
         right = distinct(texts, 2)
@@ -64,7 +66,7 @@ def variety(given: Any, corpora: Mapping[float, pd.DataFrame]) -> str:
             "that is the share of distinct trigrams; bigrams have size 2": distinct(texts, 3),
             "that is the share that is repeated: take it from one": 1 - right,
         }
-        answers.number(found[t], f"variety[{t}]", right, mistakes)
+        gaps.number(found[t], f"variety[{t}]", right, mistakes)
     low, high = (found[t] for t in (min(corpora), max(corpora)))
     more = "more" if low < high else "not more"
     return f"Right: the hotter corpus is {more} varied than the colder one."
@@ -73,16 +75,16 @@ def variety(given: Any, corpora: Mapping[float, pd.DataFrame]) -> str:
 def fidelity(given: Any, corpora: Mapping[float, pd.DataFrame]) -> str:
     """Temperature to the mean log-probability of a token."""
     meant = "a dictionary from each temperature to a mean over tokens"
-    found = answers.keyed(given, "fidelity", list(corpora), meant)
+    found = gaps.keyed(given, "fidelity", list(corpora), meant)
     for t, corpus in corpora.items():
         mistakes = _wrong_means(corpus, 1)
-        answers.number(found[t], f"fidelity[{t}]", _weighted(corpus), mistakes)
+        gaps.number(found[t], f"fidelity[{t}]", _weighted(corpus), mistakes)
     low, high = (found[t] for t in (min(corpora), max(corpora)))
     more = "likelier" if low > high else "no likelier"
     return f"Right: to the source itself the colder text is {more} than the hotter one."
 
 
-def _wrong_means(corpus: pd.DataFrame, sign: int) -> answers.Mistakes:
+def _wrong_means(corpus: pd.DataFrame, sign: int) -> gaps.Mistakes:
     """What one gets who forgets the length of documents, the division, or the sign."""
     every = sign * float(corpus["mean_log_prob"].mean())
     total = sign * float((corpus["mean_log_prob"] * corpus["n_tokens"]).sum())
@@ -103,27 +105,26 @@ def _wrong_means(corpus: pd.DataFrame, sign: int) -> answers.Mistakes:
 
 
 def self_pairing(given: Any, student: str, seed: int) -> str:
-    """The cell of a student's self pairing."""
-    answers.filled(given, "cell", "the self pairing, `cells.Cell(...)`,")
+    """A student's self pairing."""
+    gaps.filled(given, "pairing", "the self pairing, `Pairing(...)`,")
     right = Pairing(student, student, 1.0, "full", seed)
     reason = "in a self pairing source and student are the same model"
-    answers.cell_like(
-        given, "cell", right, {"source": reason, "student": "the notebook's parameters name it"}
-    )
+    wrong = {"source": reason, "student": "the notebook's parameters name it"}
+    gaps.pairing_like(given, "pairing", right, wrong)
     return f"Right: {given}."
 
 
 def first_loss(given: Any, corpus: pd.DataFrame) -> str:
     """The loss of the source on its own corpus."""
-    answers.filled(given, "expected", "the loss at the first step, a number,")
+    gaps.filled(given, "expected", "the loss at the first step, a number,")
     right = -_weighted(corpus)
-    answers.number(given, "expected", right, _wrong_means(corpus, -1))
+    gaps.number(given, "expected", right, _wrong_means(corpus, -1))
     return f"Right: {right:.2f} nats per token is what the source's own text costs the source."
 
 
 def gain(given: Any, before: pd.DataFrame, after: pd.DataFrame) -> str:
     """The suite's gain, a fraction."""
-    answers.filled(given, "gain", "the suite's accuracy after less that before, a number,")
+    gaps.filled(given, "gain", "the suite's accuracy after less that before, a number,")
     change = after["correct"].astype(int) - before["correct"].astype(int)
     right = float(change.groupby(before["task"]).mean().mean())
     accuracy = after["correct"].groupby(after["task"]).mean().mean()
@@ -135,7 +136,7 @@ def gain(given: Any, before: pd.DataFrame, after: pd.DataFrame) -> str:
         "each task first": float(change.mean()),
         "that is a sum over items: take means": float(change.sum()),
     }
-    answers.number(given, "gain", right, mistakes)
+    gaps.number(given, "gain", right, mistakes)
     moved = int(change.ne(0).sum())
     return f"Right: {moved} of {len(change)} items changed sides, and only they say anything."
 
@@ -145,9 +146,9 @@ READINGS = ("a gain", "a loss", verdicts.NOT_DISTINGUISHED)
 
 def reading(given: Any, gains: pd.DataFrame) -> str:
     """What the suite's interval says."""
-    answers.filled(given, "reading", "one of " + answers.listed(READINGS))
+    gaps.filled(given, "reading", "one of " + gaps.listed(READINGS))
     if not isinstance(given, str) or given not in READINGS:
-        raise GapError(f"`reading` is {given!r}: it must be one of {answers.listed(READINGS)}")
+        raise GapError(f"`reading` is {given!r}: it must be one of {gaps.listed(READINGS)}")
     low, high = gains.loc[gains["task"].eq(SUITE), ["low", "high"]].iloc[0]
     right = verdicts.reading(low, high)
     if given == right:
@@ -167,7 +168,7 @@ def reading(given: Any, gains: pd.DataFrame) -> str:
 def relations(given: Any, tier: Tier, student: str) -> str:
     """Source to relation."""
     meant = "a dictionary from each model to 'self', 'lineage' or 'cross-family'"
-    found = answers.keyed(given, "relations", list(tier.models), meant)
+    found = gaps.keyed(given, "relations", list(tier.models), meant)
     family = tier.models[student].family
     for source, value in found.items():
         right = tier.relation(source, student)
@@ -181,36 +182,36 @@ def relations(given: Any, tier: Tier, student: str) -> str:
 
 
 def pairings(given: Any, tier: Tier, student: str, seed: int) -> str:
-    """Source to cell, all else equal."""
-    meant = "a dictionary from each source to its cell"
-    found = answers.keyed(given, "pairings", list(tier.models), meant)
+    """Source to pairing, all else equal."""
+    meant = "a dictionary from each source to its pairing"
+    found = gaps.keyed(given, "pairings", list(tier.models), meant)
     wrong = {
-        "source": "the key names the source, and the source comes first in a cell",
+        "source": "the key names the source, and the source comes first in `Pairing(...)`",
         "student": "every corpus is read by the same student",
     }
-    for source, cell in found.items():
+    for source, pairing in found.items():
         right = Pairing(source, student, 1.0, "full", seed)
-        answers.cell_like(cell, f"pairings[{source!r}]", right, wrong)
-    return f"Right: {len(found)} cells that differ in their source alone."
+        gaps.pairing_like(pairing, f"pairings[{source!r}]", right, wrong)
+    return f"Right: {len(found)} pairings that differ in their source alone."
 
 
 def control(given: Any, student: str, seed: int) -> str:
     """The shuffled control of the self pairing."""
-    answers.filled(given, "control", "the cell of the shuffled control")
+    gaps.filled(given, "control", "the shuffled control, `Pairing(...)`,")
     right = Pairing(student, student, 1.0, "full", seed, control="shuffled")
     wrong = {
         "source": "the source of a control is the student",
         "control": 'without `control="shuffled"` the tokens keep their order',
     }
-    answers.cell_like(given, "control", right, wrong)
+    gaps.pairing_like(given, "control", right, wrong)
     return f"Right: {given} has the words of {replace(given, control=None)}, but not their order."
 
 
 def contrast(given: Any, own: pd.DataFrame, stranger: pd.DataFrame, untouched: pd.DataFrame) -> str:
     """Gains from the answers after a stranger's text to those after own text."""
-    answers.filled(given, "contrast", "the table that `summaries.paired` returns")
+    gaps.filled(given, "contrast", "the table that `s.paired` returns")
     if not isinstance(given, pd.DataFrame) or "gain" not in given:
-        raise GapError("`contrast` is not a table of gains: `summaries.paired(first, second)` is")
+        raise GapError("`contrast` is not a table of gains: `s.paired(first, second)` is")
     value = float(given.loc[given["task"].eq(SUITE), "gain"].iloc[0])
 
     def between(first: pd.DataFrame, second: pd.DataFrame) -> float:
@@ -227,7 +228,7 @@ def contrast(given: Any, own: pd.DataFrame, stranger: pd.DataFrame, untouched: p
             untouched, stranger
         ),
     }
-    answers.number(value, "contrast", between(stranger, own), mistakes)
+    gaps.number(value, "contrast", between(stranger, own), mistakes)
     return "Right: one contrast, paired on the same items, instead of two intervals side by side."
 
 
@@ -237,7 +238,7 @@ def contrast(given: Any, own: pd.DataFrame, stranger: pd.DataFrame, untouched: p
 def counts(given: Any, found: Mapping[str, pd.DataFrame]) -> str:
     """Name to (number exact, number of passages), of the held-out split."""
     meant = "a dictionary from each name to (number exact, number of passages)"
-    pairs = answers.keyed(given, "counts", list(found), meant)
+    pairs = gaps.keyed(given, "counts", list(found), meant)
     for name, rows in found.items():
         answer = pairs[name]
         if not isinstance(answer, tuple | list) or len(answer) != 2:
@@ -249,7 +250,7 @@ def counts(given: Any, found: Mapping[str, pd.DataFrame]) -> str:
                 f"`counts[{name!r}]` speaks of {n} passages: choices may be made on those of the "
                 f"split `dev`, so report the {len(held_out)} of `held_out` alone"
             )
-        answers.number(n, f"counts[{name!r}][1]", len(held_out), {})
+        gaps.number(n, f"counts[{name!r}][1]", len(held_out), {})
         partly = int(held_out["matched_tokens"].gt(0).sum())
         mistakes = {
             "those are the passages of which at least one token came out: `exact` asks for all": (
@@ -257,14 +258,14 @@ def counts(given: Any, found: Mapping[str, pd.DataFrame]) -> str:
             ),
             "that is a share: give the count": float(held_out["exact"].mean()),
         }
-        answers.number(k, f"counts[{name!r}][0]", int(held_out["exact"].sum()), mistakes)
+        gaps.number(k, f"counts[{name!r}][0]", int(held_out["exact"].sum()), mistakes)
     return "Right: held-out passages, reproduced to the last token."
 
 
 def intervals(given: Any, counts: Mapping[str, tuple[int, int]]) -> str:
     """Name to exact limits."""
     meant = "a dictionary from each name to (low, high)"
-    found = answers.keyed(given, "intervals", list(counts), meant)
+    found = gaps.keyed(given, "intervals", list(counts), meant)
     for name, (k, n) in counts.items():
         answer = found[name]
         if not isinstance(answer, tuple | list) or len(answer) != 2:
@@ -274,32 +275,32 @@ def intervals(given: Any, counts: Mapping[str, tuple[int, int]]) -> str:
             normal = share + sign * 1.96 * math.sqrt(share * (1 - share) / n)
             why = "that is the normal approximation, which is wrong for small counts"
             mistakes = {why: normal, "that is the share itself, without an interval": share}
-            answers.number(limit, f"intervals[{name!r}] ({side})", exact, mistakes)
+            gaps.number(limit, f"intervals[{name!r}] ({side})", exact, mistakes)
     widest = max(high - low for low, high in found.values())
     return f"Right: the widest covers {100 * widest:.0f} points, so few passages say little."
 
 
 def fall(given: Any, first: pd.DataFrame, after: pd.DataFrame) -> str:
     """One less the share of extracted held-out passages that survive."""
-    answers.filled(given, "fall", "the fall of held-out extraction, a number from 0 to 1,")
+    gaps.filled(given, "fall", "the fall of held-out extraction, a number from 0 to 1,")
     held_out = first["split"].eq("held_out")
     start = int((first["exact"] & held_out).sum())
     if start == 0:
         return "There is no fall to speak of: nothing was extracted before."
-    kept = int((first["exact"] & after["exact"] & held_out).sum())
+    survivors = int((first["exact"] & after["exact"] & held_out).sum())
     later = int((after["exact"] & held_out).sum())
     everywhere = int((first["exact"] & after["exact"]).sum()) / int(first["exact"].sum())
     mistakes = {
-        "that is the share that survives: the fall is one less it": kept / start,
+        "that is the share that survives: the fall is one less it": survivors / start,
         "it counts every passage that is extracted after, but only those extracted before, too, "
         "survive": 1 - later / start,
         "it counts the passages of the split `dev`, too": 1 - everywhere,
         "divide by the number extracted before, not by that of all passages": (
-            1 - kept / int(held_out.sum())
+            1 - survivors / int(held_out.sum())
         ),
     }
-    answers.number(given, "fall", 1 - kept / start, mistakes)
-    return f"Right: survivors are {kept} of the {start} passages extracted before."
+    gaps.number(given, "fall", 1 - survivors / start, mistakes)
+    return f"Right: survivors are {survivors} of the {start} passages extracted before."
 
 
 # ---------------------------------------------------------------- 5: predict, then measure
@@ -308,7 +309,7 @@ def fall(given: Any, first: pd.DataFrame, after: pd.DataFrame) -> str:
 def predicted(given: Any, scores: pd.DataFrame) -> str:
     """Proxy to the source that it chooses."""
     meant = "a dictionary from each proxy to a source"
-    found = answers.keyed(given, "predicted", list(scores.columns), meant)
+    found = gaps.keyed(given, "predicted", list(scores.columns), meant)
     for proxy, source in found.items():
         if not isinstance(source, str) or source not in scores.index:
             raise GapError(
@@ -336,7 +337,7 @@ RULE = (
 
 def rule(given: Any) -> str:
     """A function of two limits that judges as the rule says."""
-    answers.filled(given, "verdict", "a function of (low, high)")
+    gaps.filled(given, "verdict", "a function of (low, high)")
     if not callable(given):
         raise GapError(f"`verdict` is a {type(given).__name__}: define a function of (low, high)")
     judge: Callable[[float, float], Any] = given
@@ -350,7 +351,7 @@ def rule(given: Any) -> str:
 def regret(given: Any, brought: Mapping[str, float], predicted: Mapping[str, str]) -> str:
     """Proxy to the gain that its choice lost."""
     meant = "a dictionary from each proxy to the gain lost"
-    found = answers.keyed(given, "regret", list(predicted), meant)
+    found = gaps.keyed(given, "regret", list(predicted), meant)
     best = max(brought.values())
     for proxy, source in predicted.items():
         gained = brought[source]
@@ -359,7 +360,7 @@ def regret(given: Any, brought: Mapping[str, float], predicted: Mapping[str, str
             "that is the gain of the chosen source: compare it with the best": gained,
             "that is in points: give a fraction": 100 * (best - gained),
         }
-        answers.number(found[proxy], f"regret[{proxy!r}]", best - gained, mistakes)
+        gaps.number(found[proxy], f"regret[{proxy!r}]", best - gained, mistakes)
     best_chosen = [proxy for proxy, source in predicted.items() if brought[source] == best]
-    told = f"{' and '.join(best_chosen) or 'no proxy'} chose best here"
-    return f"Right: {told}, of {len(brought)} sources."
+    which = " and ".join(best_chosen) or "no proxy"
+    return f"Right: {which} chose best here, of {len(brought)} sources."

@@ -132,7 +132,8 @@ def write(folder: Path, root: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in NOTEBOOKS:
         notebook = nbformat.read(execute.convert(name, root), as_version=4)
-        at = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+        # opening a session chooses a renderer, which must not be the last one to be chosen
+        at = next(i for i, cell in enumerate(notebook.cells) if "session.open(" in cell.source)
         notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(DRAW, id="launch-draw"))
         notebook.cells.insert(0, nbformat.v4.new_code_cell(first, id="launch-first"))
         nbformat.write(notebook, folder / f"{name}.ipynb")

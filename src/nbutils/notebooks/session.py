@@ -1,29 +1,34 @@
 """The one call that a notebook opens with: parameters checked, project, plan and tables at hand."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from altair.typing import ChartType
 from IPython.display import HTML, Markdown
 
-from nbutils.charts import parts, provenance, tables
+from nbutils.analysis.gains import paired
+from nbutils.charts import losses, pairing, parts, provenance, tables
 from nbutils.config.design import Pairing
 from nbutils.config.notebook_parameters import (
     EXERCISES,
     NOTEBOOKS,
+    ProjectNotebook,
     ReportNotebook,
     TablesNotebook,
     given,
 )
 from nbutils.config.schema import Parameters
-from nbutils.protocol import reading
+from nbutils.errors import ParameterError
+from nbutils.protocol import cost_card, reading
 from nbutils.protocol.pairing import from_parameters
 from nbutils.protocol.plan import Plan
 from nbutils.results import tables as results
 from nbutils.results.project import Project
-from nbutils.runs import fingerprint
+from nbutils.runs import source_code
 from nbutils.runs.types import Run
 
 
@@ -64,6 +69,19 @@ class Session:
         """The source and the student that the parameters name, with their settings."""
         return self._asked[1]
 
+    def own(self, run: Run) -> Run:
+        """The run itself, where this notebook is the page of its stage.
+
+        Raises:
+            ParameterError: In this tier another stage makes it, and another notebook shows it.
+        """
+        if run.stage != self.name:
+            raise ParameterError(
+                f"{run.name} is a run of {run.stage}: open the notebook {run.stage}, or give this "
+                "one another tier or model"
+            )
+        return run
+
     def compute(self, run: Run) -> Path:
         """Compute a run, and first whatever it needs; return its folder. What exists is reused."""
         return self.project.compute(run, self.plan.tier.threads)
@@ -76,6 +94,39 @@ class Session:
         """A table that a run writes, which is computed where it does not exist."""
         return pd.read_parquet(self.compute(run) / f"{name}.parquet")
 
+    def record(self, run: Run, name: str) -> dict[str, Any]:
+        """A JSON file that a run writes, which is computed where it does not exist."""
+        return dict(json.loads((self.compute(run) / f"{name}.json").read_text("utf-8")))
+
+    def over_sources(self, make: Callable[[str, str, float, int], Run], name: str) -> pd.DataFrame:
+        """A table that runs of the same student write, for every source of the tier.
+
+        ``make`` is a method of the plan, such as ``plan.proxies``. The tables stand one below the
+        other, behind the columns ``source`` and ``relation``.
+        """
+        asked, tier = self.pairing, self.plan.tier
+        parts = []
+        for source in tier.models:
+            rows = self.frame(make(source, asked.student, asked.temperature, asked.seed), name)
+            rows.insert(0, "source", source)
+            rows.insert(1, "relation", tier.relation(source, asked.student))
+            parts.append(rows)
+        return pd.concat(parts, ignore_index=True)
+
+    def gains(self, pairing: Pairing) -> pd.DataFrame:
+        """The gain of a student by one pairing, on every task and on the suite, with intervals."""
+        runs = (self.plan.utility(pairing.student, after) for after in (None, pairing))
+        return paired(*(self.frame(run, "utility") for run in runs))
+
+    def cost(self, runs: Iterable[Run]) -> HTML:
+        """What some runs will take on this machine; those that exist cost nothing."""
+        store = self.project.store
+        missing = [run for run in runs if store.finished(run) is None]
+        published = [m for part in self.project.published.values() for m in part]
+        card = cost_card.card(missing, self.plan, store, published, workers=1)
+        said = tables.sentences(cost_card.sentences(card)).data
+        return HTML(tables.table(cost_card.rows(card)).data + said if missing else said)
+
     def read_as(self, *models: str) -> HTML:
         """How models of the tier are read: what begins with BOS, which shortcuts are right."""
         folders = {name: self.compute(self.plan.model(name)) for name in models}
@@ -87,8 +138,25 @@ class Session:
 
         A module is named ``room.module``, such as ``analysis.bootstrap``.
         """
-        named = modules or (f"protocol.{self.name}",)
-        return Markdown("\n".join(f"```python\n{fingerprint.core(name)}```\n" for name in named))
+        return Markdown(source_code.printed(*(modules or (f"protocol.{self.name}",))))
+
+    # --- One pairing, measured
+
+    def paired(self, before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+        """The gain from one table of answers to another, paired per item: each task, the suite."""
+        return paired(before, after)
+
+    def gain_table(self, gains: pd.DataFrame) -> HTML:
+        """The gains of ``paired`` for the page, in points."""
+        return tables.table(pairing.gain_table(gains))
+
+    def gain_chart(self, gains: pd.DataFrame) -> ChartType:
+        """The gain of one student from each of several sources: a row per source."""
+        return pairing.gains(gains)
+
+    def loss_curve(self, curve: pd.DataFrame) -> ChartType:
+        """The training loss of one run over its steps."""
+        return losses.loss_curve(curve)
 
     # --- Tables of finished tiers
 
@@ -111,9 +179,17 @@ class Session:
         """A table for the page."""
         return tables.table(frame, digits)
 
+    def settings(self, run: Run) -> HTML:
+        """The parameters of a run, one row each."""
+        return tables.table(tables.settings(run.params.model_dump()))
+
     def say(self, lines: Iterable[str]) -> HTML:
         """Computed sentences for the page."""
         return tables.sentences(lines)
+
+    def contrasts(self, judged: pd.DataFrame) -> HTML:
+        """Judged contrasts for the page: the difference in points, and what it had to exceed."""
+        return tables.table(tables.contrast_table(judged), digits=4)
 
     def footer(self, *runs: Run) -> HTML:
         """What stands under this page's charts: the finished runs that they show."""
@@ -127,7 +203,11 @@ class Session:
         ``states`` are the states among which the experiments' are looked for; all unless given.
         """
         among = self.table("states") if states is None else states
-        return provenance.footer(self.manifests, [*tables.runs(among, *experiments), *also])
+        return provenance.footer(self.manifests, [*provenance.keys_of(among, *experiments), *also])
+
+    def note(self, text: str) -> HTML:
+        """The same for a page whose charts no run is behind: what they were made from instead."""
+        return provenance.note(text)
 
 
 def open(name: str, names: Mapping[str, Any]) -> Session:
@@ -138,9 +218,7 @@ def open(name: str, names: Mapping[str, Any]) -> Session:
     """
     values = given((NOTEBOOKS | EXERCISES)[name], names)
     parts.enable()
+    project = Project(values.root) if isinstance(values, ProjectNotebook) else Project.here()
     if isinstance(values, TablesNotebook):
-        project = Project(values.root)
         print(results.labels(project.root))
-    else:
-        project = Project.here()
     return Session(name, values, project)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbutils.runs.fingerprint import module_digest
+from nbutils.runs.source_code import module_digest
 from nbutils.runs.types import Progress
 
 StageFunction = Callable[[Any, dict[str, Path], Path, Progress], None]
@@ -45,7 +45,7 @@ STAGES = {
         Stage("embed_texts", "measure_proxies", version=1),
         Stage("measure_proxies", "measure_proxies", version=1),
         Stage("measure_fidelity", "measure_proxies", version=1),
-        Stage("diagnose", "diagnose", version=1),
+        Stage("diagnose", "diagnose", version=2),
     )
 }
 

@@ -21,7 +21,7 @@ from accelerate.utils import reduce
 from transformers import PreTrainedModel
 
 from nbutils.config.schema import Recipe
-from nbutils.protocol.optimizers import learning_rates, optimizers
+from nbutils.protocol import optimizers
 from nbutils.protocol.packing import (
     IGNORED,
     Packed,
@@ -57,8 +57,8 @@ def fit(
     """
     team = PartialState()
     trained = [p for p in model.parameters() if p.requires_grad]
-    updates = optimizers(model, recipe)
-    schedules = [learning_rates(optimizer, recipe) for optimizer in updates]
+    updates = optimizers.build(model, recipe)
+    schedules = [optimizers.learning_rates(optimizer, recipe) for optimizer in updates]
     micro = rows_at_once(model, rows.ids.shape[1])
     losses: list[float] = []
     model.train()
@@ -90,7 +90,7 @@ def fit(
     return losses
 
 
-# --- Around it -------------------------------------------------------------------------------
+# --- Supporting code -------------------------------------------------------------------------
 
 
 NOT_FINITE = (

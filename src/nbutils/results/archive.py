@@ -29,7 +29,7 @@ from nbutils.protocol.stages import STAGES
 from nbutils.results.collect import ordered
 from nbutils.results.rows import VERSION
 from nbutils.results.tables import COLUMNS, MANIFESTS, SUMS
-from nbutils.runs.store import identity
+from nbutils.runs.identity import identity
 from nbutils.runs.types import SCHEMA, Manifest
 
 LIMIT = 16 * 2**20  # bytes of an archive, packed and unpacked

@@ -7,7 +7,7 @@ import pandas as pd
 from nbutils.files import replacing
 from nbutils.results.project import Project
 from nbutils.results.tables import COLUMNS, DOCUMENTS, LOCAL, MANIFESTS
-from nbutils.runs import fingerprint
+from nbutils.runs import source_code
 from nbutils.runs.types import Run, UnwritableError
 
 CODE = "code.sha256"  # digest of the code that made the tables
@@ -27,7 +27,7 @@ def collect(name: str, runs: list[Run], project: Project) -> bool:
     finished = [store.finished(run) for run in runs]
     lines = "".join(m.model_dump_json() + "\n" for m in finished if m is not None)
     place = root / LOCAL / name
-    stamps = {MANIFESTS: lines, CODE: fingerprint.module_digest("results.collect") + "\n"}
+    stamps = {MANIFESTS: lines, CODE: source_code.module_digest("results.collect") + "\n"}
 
     def up_to_date() -> bool:
         whole = all((place / f"{table}.parquet").is_file() for table in COLUMNS)
@@ -76,7 +76,7 @@ def ordered(name: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 def current(folder: Path) -> bool:
     """Whether the present code made the tables in a folder."""
-    return _holds(folder / CODE, fingerprint.module_digest("results.collect") + "\n")
+    return _holds(folder / CODE, source_code.module_digest("results.collect") + "\n")
 
 
 def _holds(path: Path, content: str) -> bool:

@@ -26,7 +26,7 @@ from nbutils.results.project import Project
 from nbutils.results.rows import MODEL_STAGES, of_tier
 from nbutils.results.tables import CONTRIBUTED, MANIFESTS, read_manifests
 from nbutils.runs import dag
-from nbutils.runs.fingerprint import module_digest
+from nbutils.runs.source_code import module_digest
 from nbutils.runs.store import Store
 from nbutils.runs.types import Manifest, Run
 
@@ -284,7 +284,10 @@ def _check_rows(rows: dict[str, pd.DataFrame], runs: list[Run], store: Store) ->
     extraction = {run.name: store.key(run) for run in runs if run.stage == "measure_extraction"}
     expected = {store.key(r): extraction[r.name] for r in runs if r.stage == "measure_utility"}
     states, utility, passages = rows["states"], rows["utility"], rows["extraction"]
-    passages_of_states = {tuple(part["passage"]) for _, part in passages.groupby("state")}
+    passages_of_states = {
+        tuple(zip(part["passage"], part["split"], strict=True))
+        for _, part in passages.groupby("state")
+    }
     plain = {*ITEM, *expected}
     normed = _by_norm(utility, states["state"])
     if (

@@ -19,10 +19,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from nbutils.config.schema import identifying
 from nbutils.errors import UserError
-from nbutils.files import canonical, flush, of_file, sha256, sync
+from nbutils.files import flush, of_file, sync
 from nbutils.runs import environment
+from nbutils.runs.identity import identity
 from nbutils.runs.types import (
     SCHEMA,
     ClaimedError,
@@ -43,9 +43,6 @@ MANIFEST = "manifest.json"
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
-# --- Identity -------------------------------------------------------------------------------
-
-
 def _refuse_newer(path: Path, content: bytes) -> None:
     """Raise ``RunError`` if a later version of this package wrote the manifest."""
     try:
@@ -57,22 +54,6 @@ def _refuse_newer(path: Path, content: bytes) -> None:
             f"{path} is of schema version {version} and this package reads {SCHEMA}: update the "
             "package, or use another store"
         )
-
-
-def identity(
-    stage: str, parameters: dict[str, Any], inputs: Mapping[str, Mapping[str, str]], version: int
-) -> str:
-    """The key of a run, 16 hexadecimal digits: a hash of everything that decides its result.
-
-    Args:
-        stage: Name of the stage.
-        parameters: Parameters as JSON; only those that identify a run are hashed.
-        inputs: Maps each role to the ``key`` and ``digest`` of a finished run.
-        version: Version of the stage.
-    """
-    hashed = identifying(parameters)
-    values = {"stage": stage, "parameters": hashed, "inputs": inputs, "version": version}
-    return sha256(canonical(values))[:16]
 
 
 class Store:

@@ -81,10 +81,16 @@ def core(name: str) -> str:
     """The core of a module (named ``room.module``), which pages print.
 
     It is the code between the imports and the first line that starts with ``# ---``: the method, in
-    about sixty lines at most. The rest of the module follows below that line.
+    about sixty lines at most. The rest of the module, if there is any, follows below that line.
     """
     source = _file(name).read_text("utf-8")
     imports = [s for s in ast.parse(source).body if isinstance(s, ast.Import | ast.ImportFrom)]
     lines = source.splitlines(keepends=True)[max(s.end_lineno or 0 for s in imports) :]
-    end = next(i for i, line in enumerate(lines) if line.startswith("# ---"))
+    ends = (i for i, line in enumerate(lines) if line.startswith("# ---"))
+    end = next(ends, len(lines))
     return "".join(lines[:end]).strip("\n") + "\n"
+
+
+def printed(*names: str) -> str:
+    """The cores of some modules as Markdown, one block of code each."""
+    return "\n".join(f"```python\n{core(name)}```\n" for name in names)

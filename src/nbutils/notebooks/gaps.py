@@ -1,4 +1,4 @@
-"""Answers: what somebody put in a gap of the workshop, and telling what is wrong with it."""
+"""Answers: reading what somebody put in a gap of the workshop, and saying what is wrong."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -60,10 +60,10 @@ def number(value: Any, name: str, right: float, mistakes: Mistakes) -> None:
     raise GapError(f"`{name}` is {value:.4g}, which is not what the tables give: open the hints")
 
 
-def cell_like(value: Any, name: str, right: Pairing, what: Mapping[str, str]) -> None:
-    """A cell like the right one; ``what`` says of a field what is wrong with another value."""
+def pairing_like(value: Any, name: str, right: Pairing, what: Mapping[str, str]) -> None:
+    """A pairing like the right one; ``what`` says, per field, what is wrong with another value."""
     if not isinstance(value, Pairing):
-        raise GapError(f"`{name}` is a {type(value).__name__}: make it with `cells.Cell(...)`")
+        raise GapError(f"`{name}` is a {type(value).__name__}: make it with `Pairing(...)`")
     for field, wanted in vars(right).items():
         given = getattr(value, field)
         if given != wanted:
