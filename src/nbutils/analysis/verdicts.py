@@ -184,13 +184,13 @@ def decoupling_pairings(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFram
 
 
 def decoupling_verdicts(pairings: pd.DataFrame) -> pd.DataFrame:
-    """Judge every compatible pairing (self, lineage) at temperature 1: kept *and* forgotten.
+    """Judge every self and lineage pairing at temperature 1: utility kept *and* text forgotten.
 
-    ``pairings`` are rows of ``decoupling_pairings``. Utility is kept when the interval
-    of the gain lies above ``-TOLERANCE``; text is forgotten when the interval of the fall lies
-    above ``FALL``. A pairing contradicts the claim when either interval lies below, and for the
-    gain only if the p-value, corrected for the number of pairings of one result label and method,
-    is below ``LEVEL``.
+    ``pairings`` are rows of ``decoupling_pairings``. Utility is kept when the interval of the gain
+    lies above ``-TOLERANCE``; text is forgotten when the interval of the fall lies above ``FALL``.
+    A pairing contradicts the claim when either interval lies below, and for the gain only if the
+    p-value, corrected for the number of pairings of one result label and method, is below
+    ``LEVEL``.
     """
     rows = pairings[
         pairings["experiment"].eq("pairings")
@@ -210,11 +210,12 @@ def decoupling_verdicts(pairings: pd.DataFrame) -> pd.DataFrame:
 def control_implications(contrasts: pd.DataFrame, pairings: pd.DataFrame) -> pd.DataFrame:
     """What each control implies about the student's self pairing, by rules on intervals.
 
-    ``pairings`` are rows of ``decoupling_pairings``. ``utility`` reads the interval of
-    self minus control. ``forgets`` says whether the control forgets more or less than self: the
-    two falls differ if their intervals do not overlap. ``forgot`` marks a self pairing whose fall
-    lies above zero. ``enough`` marks a control that suffices: even the lower limit of its fall
-    reaches the fall of self, and the interval of self minus control lies below ``TOLERANCE``.
+    ``pairings`` are rows of ``decoupling_pairings``. ``utility`` reads the interval of self minus
+    control. ``forgets`` says whether the control forgets more or less than self: the two falls
+    differ if their intervals do not overlap. ``forgot`` marks a self pairing whose fall is above
+    zero. ``enough`` marks, for such a pairing, a control that suffices: even the lower limit of
+    its fall reaches the fall of self, and the interval of self minus control lies below
+    ``TOLERANCE``.
     """
     keys = ["results", "method", "student"]
     at_one = pairings["temperature"].eq(TEMPERATURE) & pairings["relation"].eq("self")
