@@ -1,4 +1,4 @@
-"""The command line: plan, run, look, publish, read."""
+"""The command line: plan, run, inspect and publish tiers; notebooks, the workshop, the book."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# A pipe has no width: wide enough there for a run on one line.
+# A pipe has no width; this one fits a run on one line.
 out = Terminal(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
 err = Terminal(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
@@ -40,15 +40,15 @@ TierArgument = Annotated[str, typer.Argument(help="a file under notebooks/tiers/
 @app.command()
 def plan(
     tier: TierArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="print it for other programs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON for other programs")] = False,
 ) -> None:
-    """Print what a tier would run, what exists, and why."""
+    """Print the runs of a tier: which are finished, which would run, and why."""
     project = Project.here()
     wanted = project.plan(tier)
     planned = dag.plan(wanted.all(), project.store)
     if as_json:
         data = {"tier": tier, "threads": wanted.tier.threads, "runs": dag.as_data(planned)}
-        return print(json.dumps(data))  # other programs read it, in any encoding
+        return print(json.dumps(data))  # ASCII, so the encoding of the terminal does not matter
     table = Table("state", "stage", "run", "key", "why", box=None, pad_edge=False)
     for p in planned:
         name = escape(p.run.name.split(": ", 1)[-1])
@@ -58,11 +58,11 @@ def plan(
     out.print(f"{len(planned)} runs: " + ", ".join(f"{n} {s}" for s, n in counts.items()))
 
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="print what it will cost, and stop")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print the expected cost, and stop")]
 
 
 def _print_card(runs: list[Run], planned: Plan, project: Project, workers: int) -> None:
-    """Print what the missing ones among some runs will cost."""
+    """Print what those of some runs that are missing will cost."""
     card = project.card(runs, planned, workers)
     rows = cost_card.rows(card)
     table = Table(*rows.columns, box=None, pad_edge=False)
@@ -78,17 +78,17 @@ def run(
     tier: TierArgument,
     dry_run: DryRun = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="try runs again that failed before")
+        bool, typer.Option("--retry-failed", help="retry runs that failed before")
     ] = False,
     only: Annotated[
         tuple[str, str] | None,
-        typer.Option(metavar="STAGE NAME", help="compute this run alone, and write no tables"),
+        typer.Option(metavar="STAGE NAME", help="compute only this run, and write no tables"),
     ] = None,
     hold: Annotated[
-        int, typer.Option(min=0, help="hold so many accelerators, away from your other calls")
+        int, typer.Option(min=0, help="lock this many accelerators against other calls")
     ] = 0,
 ) -> None:
-    """Run what is missing of a tier, then write its tables to runs/tables/."""
+    """Compute the missing runs of a tier, then write its tables to runs/tables/."""
     from nbutils.runs import gpus
 
     project = Project.here()
@@ -103,7 +103,7 @@ def run(
         computed = _with_progress(runs, project, planned.tier.threads, retry_failed)
     with garbage.damage_reported(project.store, project.store.all()):
         written = collect.collect(tier, runs, project)
-    place = tables.YOURS / tier
+    place = tables.LOCAL / tier
     if computed == 0 and not written:
         out.print(f"Nothing to do: all {len(runs)} runs of tier {tier} and their tables exist.")
     else:
@@ -111,18 +111,18 @@ def run(
 
 
 def _run_one(run: Run, project: Project, threads: int, retry_failed: bool) -> None:
-    """Compute one run whose inputs are finished, as a scheduler other than the grid asks for it."""
+    """Compute one run whose inputs are finished, for another scheduler."""
     store, name = project.store, escape(run.name)
     missing = [source for source in run.inputs.values() if store.finished(source) is None]
     if missing:
         first = f"{missing[0].stage} of {missing[0].name}"
-        raise RunError(f"{run.stage} of {run.name} needs what is not finished: run {first} first")
+        raise RunError(f"{run.stage} of {run.name} needs unfinished inputs: run {first} first")
     if _with_progress([run], project, threads, retry_failed) == 0:
         out.print(f"Nothing to do: {run.stage} of {name} exists.")
 
 
 def _with_progress(runs: list[Run], project: Project, threads: int, retry_failed: bool) -> int:
-    """Execute runs with a line per run, and a bar where the output is a terminal."""
+    """Execute runs with one line per run, and a progress bar if the output is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("starting", total=len(runs))
@@ -138,7 +138,7 @@ def _with_progress(runs: list[Run], project: Project, threads: int, retry_failed
 
 @app.command()
 def status() -> None:
-    """Show every tier: runs done, running, failed and missing, size, time spent and left."""
+    """Show the stages of every tier: runs by state, size, time spent and left."""
     project = Project.here()
     store = project.store
     counts = ("done", "running", "failed", "missing")
@@ -148,31 +148,28 @@ def status() -> None:
         try:
             runs = project.plan(tier).all()
             stages = eta.progress_of_stages(runs, store, eta.durations(project.recorded(runs)))
-        except errors.UserError as error:  # of one tier: its file, or a model out of reach
+        except errors.UserError as error:  # an error in its file, or an unavailable model
             out.print(f"{tier} cannot be planned: {escape(str(error))}")
             continue
         for s in stages:
             numbers = (s.done, s.running, s.failed, s.missing)
             left = "unknown" if s.left is None else eta.duration(s.left)
-            size = f"{s.size / 2**20:.1f} MiB"
-            row = (tier, s.stage, *map(str, numbers), size, eta.duration(s.spent), left)
-            table.add_row(*row)
-        noted = (failures.find(store, run) for run in runs if store.finished(run) is None)
-        failed |= {failure.key: failure for failure in noted if failure}
+            size, spent = f"{s.size / 2**20:.1f} MiB", eta.duration(s.spent)
+            table.add_row(tier, s.stage, *map(str, numbers), size, spent, left)
+        recorded = (failures.find(store, run) for run in runs if store.finished(run) is None)
+        failed |= {failure.key: failure for failure in recorded if failure}
     out.print(table)
     for failure in failed.values():
         where = failures.path(store, failure.key).relative_to(project.root)
         out.print(f"failed: {failure.stage} of {escape(failure.name)}: {escape(failure.message)}")
         out.print(f"        at {failure.created}; parameters and traceback: {where}")
-    out.print(
-        "Time left: of one run after another, as they took here or where they were published."
-    )
+    out.print("Time left: for one run after another, by recorded times, local or published.")
     out.print(f"free on the disk: {shutil.disk_usage(project.root).free / 2**30:.1f} GiB")
 
 
 @app.command()
 def publish(tier: TierArgument) -> None:
-    """Copy the tables of a complete tier to book/results/, with their manifests and pages."""
+    """Copy the tables of a complete tier, with manifests and pages, to book/results/."""
     from nbutils.book import publish as publishing
 
     project = Project.here()
@@ -182,9 +179,9 @@ def publish(tier: TierArgument) -> None:
 
 @app.command()
 def verify(
-    tier: Annotated[str, typer.Argument(help="a published tier; the store where none")] = "",
+    tier: Annotated[str, typer.Argument(help="a published tier; without it, the store")] = "",
 ) -> None:
-    """Check a published tier (digests, manifests, summaries), or every file of the store."""
+    """Check a published tier (digests, manifests, summaries), or all files of the store."""
     project = Project.here()
     if tier:
         from nbutils.book import publish as publishing
@@ -201,36 +198,35 @@ def verify(
 
 @app.command()
 def gc(
-    delete: Annotated[bool, typer.Option("--delete", help="delete, do not only list")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="delete them, too")] = False,
 ) -> None:
-    """List what no tier file needs: other versions, budgets or pairings, and what kills left."""
+    """List runs that no tier file needs, and unfinished folders that no process uses."""
     project = Project.here()
     store, wanted = project.store, project.wanted()
     runs, folders = garbage.unneeded(store, wanted), garbage.leftovers(store, wanted)
     table = Table("stage", "run", "key", "made", "size", box=None)
-    size = 0
+    total = 0
     for m in runs:
-        bytes_ = store.size(m)
-        size += bytes_
-        name = escape(m.name)
-        table.add_row(m.stage, name, m.key, m.created[:10], f"{bytes_ / 2**20:.1f} MiB")
+        size = store.size(m)
+        total += size
+        table.add_row(m.stage, escape(m.name), m.key, m.created[:10], f"{size / 2**20:.1f} MiB")
     out.print(table)
-    told = f"{len(runs)} runs, {size / 2**20:.1f} MiB, and {len(folders)} unfinished folders"
+    summary = f"{len(runs)} runs, {total / 2**20:.1f} MiB, and {len(folders)} unfinished folders"
     if not delete:
-        out.print(f"{told}: `nbutils gc --delete` deletes them")
+        out.print(f"{summary}: `nbutils gc --delete` deletes them")
         return
     for manifest in runs:
         garbage.delete(store, manifest)
     for folder in folders:
         garbage.clear(store, folder)
-    out.print(f"deleted: {told}")
+    out.print(f"deleted: {summary}")
 
 
 @app.command()
 def contribute(
     run: Annotated[str, typer.Argument(help="a finished fine-tune: its key or its name")],
 ) -> None:
-    """Pack one pairing that you computed, tables and manifests, into a file for others."""
+    """Pack the tables and manifests of one pairing that you computed into a file for others."""
     from nbutils.results import contribute as contributing
 
     project = Project.here()
@@ -283,8 +279,8 @@ def notebook(
     if dry_run:
         if not isinstance(checked, notebook_parameters.ReportNotebook):
             raise errors.ParameterError("--dry-run is for the pairing notebook and for `run TIER`")
-        planned, cell = pairing.from_parameters(checked, project.plan(checked.tier))
-        return _print_card(planned.report(cell), planned, project, workers=1)
+        planned, selected = pairing.from_parameters(checked, project.plan(checked.tier))
+        return _print_card(planned.report(selected), planned, project, workers=1)
     place = output or project.root / "runs" / "executed" / f"{name}.ipynb"
     execute.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, project.root)
     out.print(f"Executed: {escape(str(place))}")
@@ -294,7 +290,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     """Split ``key=value`` and read the value as YAML.
 
     Raises:
-        ParameterError: There is no ``=``, or the value is no YAML.
+        ParameterError: There is no ``=``, or the value is not valid YAML.
     """
     key, equals, value = text.partition("=")
     if not equals:
@@ -303,7 +299,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
 
 
 def join_pairs(arguments: list[str]) -> list[str]:
-    """Rewrite Papermill's ``-p key value`` as ``-p key=value``, which is one option value."""
+    """Rewrite Papermill's ``-p key value`` as ``-p key=value``, a single value of the option."""
     joined: list[str] = []
     rest = list(arguments)
     while rest:
@@ -320,7 +316,7 @@ def join_pairs(arguments: list[str]) -> list[str]:
 def convert(
     name: Annotated[str, typer.Argument(help="a notebook under notebooks/, without .py")],
 ) -> None:
-    """Write runs/notebooks/NAME.ipynb, which raw Papermill and Jupyter open."""
+    """Write runs/notebooks/NAME.ipynb for raw Papermill and for Jupyter."""
     from nbutils.notebooks import execute
 
     root = project_root()
@@ -329,9 +325,9 @@ def convert(
 
 @app.command()
 def launch(
-    folder: Annotated[Path, typer.Argument(help="where they go; Binder expects runs/launch")],
+    folder: Annotated[Path, typer.Argument(help="where to write; Binder expects runs/launch")],
 ) -> None:
-    """Write the notebooks that the pages' buttons open on Colab and Binder."""
+    """Write the notebooks that the links on the pages open on Colab and Binder."""
     from nbutils.notebooks import cloud
 
     cloud.write(folder, project_root())
@@ -349,18 +345,18 @@ def workshop(
 
     root = project_root()
     for path in exercises.hand_out(root):
-        out.print(f"Kept, since it may hold answers: {path.relative_to(root)}")
-    out.print(f"For participants: {exercises.HANDED_OUT}/; the solutions lie in a folder there.")
+        out.print(f"Not overwritten, since it may hold answers: {path.relative_to(root)}")
+    out.print(f"For participants: {exercises.HANDED_OUT}/; the solutions are in a folder there.")
     if not rehearse:
         return
-    found = exercises.rehearse(root, lambda name, s: out.print(f"{name}: {s:.0f} s"))
-    seconds = sum(row["seconds"] for row in found["rows"])
+    measurements = exercises.rehearse(root, lambda name, s: out.print(f"{name}: {s:.0f} s"))
+    seconds = sum(row["seconds"] for row in measurements["rows"])
     out.print(f"Every solution passes its checks; {seconds:.0f} s of computing, from nothing.")
 
 
 @app.command()
 def html() -> None:
-    """Build the book from the published tables and, where present, your run."""
+    """Build the book from the published tables and, where they exist, those of your runs."""
     from nbutils.book import build
 
     build.build(project_root())
@@ -368,28 +364,28 @@ def html() -> None:
 
 @app.command()
 def pdf() -> None:
-    """Print the built book into one PDF, with still charts; needs Chromium."""
+    """Print the built book as one PDF with still charts; this needs Chromium."""
     from nbutils.book import build
 
     build.pdf(project_root())
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; what a person can mend is one message and exit status 1."""
+    """Run the command line; errors of the user are one message with exit status 1."""
     try:
         app(join_pairs(sys.argv[1:] if arguments is None else arguments))
     except errors.UserError as error:
-        said = str(error)
+        message = str(error)
     except OSError as error:
-        if error.filename is None:  # it names no place that a person could mend
+        if error.filename is None:  # the user cannot repair an unnamed place
             raise
-        said = (
+        message = (
             f"{error.filename}: {error.strerror}: this place is needed, so make it readable and "
             "writable, or name another one"
         )
     else:
         return 0
-    err.print(f"[bold red]error:[/] {escape(said)}")
+    err.print(f"[bold red]error:[/] {escape(message)}")
     return 1
 
 
@@ -397,5 +393,5 @@ def entry() -> None:
     """Entry point of the ``nbutils`` command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a sign that the terminal does not have
+            stream.reconfigure(errors="replace")  # for characters that the terminal lacks
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""Errors that a person can mend: one message, no traceback."""
+"""Errors that a user can correct: one message, no traceback."""
 
 import difflib
 import reprlib
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Base of every error that a person can mend: one message, no traceback."""
+    """Base class of errors that a user can correct: one message, no traceback."""
 
 
 class ParameterError(UserError):
@@ -18,25 +18,28 @@ short.maxstring = short.maxother = 120
 
 
 LISTED = 100
-"""As many names are listed in a message; of more, the number is told."""
+"""The largest number of names that a message lists; of more names it gives the number."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> str:
-    """One line for a name that does not exist: what is allowed, or how many, and the nearest."""
+    """A message, one line, about an unknown name: the allowed names, or their number, and a hint.
+
+    ``kind`` says what the name is of, such as ``tier``.
+    """
     allowed = sorted(known)
-    told = ", ".join(allowed) if len(allowed) <= LISTED else f"{len(allowed)} others"
+    names = ", ".join(allowed) if len(allowed) <= LISTED else f"{len(allowed)} others"
     place = f" ({where})" if where else ""
-    may = f"allowed are {told}" if allowed else "there is none"
+    choice = f"allowed are {names}" if allowed else "there is none"
     hint = nearest(name.rsplit(".", 1)[-1], allowed)
-    return f"unknown {kind} {short.repr(name)}{place}: {may}{hint}"
+    return f"unknown {kind} {short.repr(name)}{place}: {choice}{hint}"
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A question after a wrong name, where one that is allowed is near it; else nothing."""
-    near = difflib.get_close_matches(name[:100], list(allowed), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """A hint with the allowed name that is closest to a wrong one; empty if none is close."""
+    close = difflib.get_close_matches(name[:100], list(allowed), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its type where it says nothing."""
+    """The first line of an error's message, or its type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

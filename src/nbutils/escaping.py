@@ -1,7 +1,8 @@
-"""Escaping: text of others is shown as text, on a page and in a terminal.
+"""Escaping: untrusted text is shown as text, on a page and in a terminal.
 
-A language model, a manifest or a file name may hold markup, control characters that a terminal
-obeys, or marks that turn the direction of writing. People see them; nothing acts on them.
+The output of a language model, a manifest or a file name may contain markup, control characters
+that a terminal obeys, or marks that change the direction of writing. They are made visible, so
+that nothing acts on them.
 """
 
 import html
@@ -11,23 +12,23 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-KEPT = "\n\t"
+UNESCAPED = "\n\t"
 
 
 def visible(text: object) -> str:
-    r"""Text whose unseen characters are written out: ``\x1b``, ``\u202e``.
+    r"""Text with its invisible characters escaped, such as ``\x1b`` or ``\u202e``.
 
-    These are controls, marks of format and direction, surrogates, private and unassigned
-    characters, and the separators of lines and paragraphs. Newlines and tabs stay.
+    These are control, format, surrogate, private and unassigned characters, and the separators of
+    lines and paragraphs. Newlines and tabs are not escaped.
     """
-    said = str(text)
-    return said if said.isprintable() else "".join(map(_written_out, said))
+    string = str(text)
+    return string if string.isprintable() else "".join(map(_escaped, string))
 
 
-def _written_out(character: str) -> str:
-    kind = unicodedata.category(character)
-    unseen = kind.startswith("C") or kind in ("Zl", "Zp")
-    if not unseen or character in KEPT:
+def _escaped(character: str) -> str:
+    category = unicodedata.category(character)
+    invisible = category.startswith("C") or category in ("Zl", "Zp")
+    if not invisible or character in UNESCAPED:
         return character
     return character.encode("unicode_escape").decode()
 
@@ -38,7 +39,7 @@ def for_page(text: object) -> str:
 
 
 def everywhere(value: Any) -> Any:
-    """The same JSON with every text, and every name, made ``visible``."""
+    """A JSON value in which all strings and all keys are ``visible``."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
@@ -47,8 +48,8 @@ def everywhere(value: Any) -> Any:
 
 
 class Terminal(Console):
-    """A console that shows all that it prints as ``visible`` text."""
+    """A console that prints all text as ``visible`` text."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """What rich makes of every string that it prints, of a table's cells too."""
+        """The text that rich prints for a string, also in the cells of a table."""
         return super().render_str(visible(text), **options)

@@ -1,4 +1,4 @@
-"""Files: digests, flushing to the disk, and folders that change whole or not at all."""
+"""Files: digests, flushing to the disk, and replacing a folder atomically."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ def sha256(data: str | bytes) -> str:
 
 
 def of_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, which is not read into memory whole."""
+    """Hexadecimal SHA-256 of a file, which is read in parts."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -27,7 +27,7 @@ def canonical(value: Any) -> str:
 
 
 def sync(folder: Path) -> None:
-    """Flush a folder and all in it to the disk, so that a rename never precedes what it names."""
+    """Flush a folder and its content to the disk, so that a later rename never names less."""
     for path in (*folder.rglob("*"), folder):
         flush(path)
 
@@ -42,21 +42,21 @@ def flush(path: Path) -> None:
 
 
 def sums(files: Mapping[str, bytes]) -> str:
-    """A line for every file: its SHA-256 and its name, as sha256sum writes them."""
+    """One line per file: its SHA-256 and its name, in the format of ``sha256sum``."""
     return "".join(f"{sha256(files[f])}  {f}\n" for f in sorted(files))
 
 
 @contextmanager
 def replacing(place: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the place of ``place`` when all of it is written.
+    """A scratch folder to write into, which replaces ``place`` when the block ends.
 
-    What was there is moved aside whole, and moved back by the next call if a kill comes between.
-    An error leaves it as it was.
+    The old folder is renamed before the new one is; if a kill comes between, the next call
+    restores it. An error in the block leaves ``place`` unchanged.
     """
     restore(place)
     scratch, old = place.with_name(f".{place.name}.partial"), _old(place)
-    for left in (scratch, old):
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in (scratch, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
         yield scratch
@@ -71,7 +71,7 @@ def replacing(place: Path) -> Iterator[Path]:
 
 
 def restore(place: Path) -> None:
-    """Put back what a killed ``replacing`` had moved aside."""
+    """Restore the old folder after a killed ``replacing``."""
     if _old(place).exists() and not place.exists():
         os.replace(_old(place), place)
 

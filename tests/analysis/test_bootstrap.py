@@ -45,7 +45,7 @@ def test_a_task_that_a_resample_misses_is_left_out_of_it() -> None:
 
 @pytest.mark.parametrize(("table", "answers"), [(0, 0), (2, 3)])
 def test_items_and_answers_must_fit(table: int, answers: int) -> None:
-    with pytest.raises(ValueError, match="give as many, and some"):
+    with pytest.raises(ValueError, match="one row of answers per item"):
         Resampled(items(["a"] * table, ["d"] * table), np.ones((answers, 1)))
 
 

@@ -16,12 +16,12 @@ from nbutils.book import publish
 from nbutils.config import design
 from nbutils.protocol.plan import load_plan
 from nbutils.results import corpora
-from nbutils.results.tables import COLUMNS, PUBLISHED, SUMS, YOURS, read_documents, without_manifest
+from nbutils.results.tables import COLUMNS, LOCAL, PUBLISHED, SUMS, read_documents, without_manifest
 from support.project import NBUTILS, nbutils, new_project, open_store
 
 
 def tables(root: Path, tier: str) -> dict[str, pd.DataFrame]:
-    folder = root / YOURS / tier
+    folder = root / LOCAL / tier
     return {name: pd.read_parquet(folder / f"{name}.parquet") for name in COLUMNS}
 
 
@@ -56,14 +56,14 @@ def test_every_table_has_its_columns_and_rows(smoke: Path) -> None:
 
 
 def test_every_corpus_keeps_a_few_documents(smoke: Path) -> None:
-    found = read_documents(smoke / YOURS / "smoke")
+    found = read_documents(smoke / LOCAL / "smoke")
     assert found is not None
     assert set(tables(smoke, "smoke")["corpora"]["run"]) <= set(found["run"])
     assert found.groupby("run").size().le(corpora.DOCUMENTS_PER_CORPUS).all()
 
 
 def test_every_row_has_a_manifest(smoke: Path) -> None:
-    assert without_manifest(smoke / YOURS / "smoke") == set()
+    assert without_manifest(smoke / LOCAL / "smoke") == set()
 
 
 def test_learning_rate_zero_changes_nothing_at_all(smoke: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_manifest_that_python_would_read_as_two_lines(theirs: Path, ours: Path
     path.write_bytes(resummed(changed | {MANIFESTS: changed[MANIFESTS].replace(old, new)}))
     assert publish.accept(path, Project(ours))[1]
     assert publish.verify(TIER, ours)
-    shutil.rmtree(ours / tables.YOURS)
+    shutil.rmtree(ours / tables.LOCAL)
     assert len(tables.manifests(ours)) == len(tables.read_manifests(place(ours)))
 
 
@@ -208,7 +208,7 @@ def test_a_missing_manifest(stage: str, theirs: Path, ours: Path) -> None:
     refused(
         ours,
         resummed(files(theirs) | {"manifests.jsonl": lines}),
-        "lacks what|holds 0 fine-tunes|no manifest of|does not take",
+        "lacks runs|holds 0 fine-tunes|no manifest of|does not need",
     )
 
 
@@ -220,7 +220,7 @@ def test_a_forged_digest_of_an_input(theirs: Path, ours: Path) -> None:
     changed["manifests.jsonl"] = changed["manifests.jsonl"].replace(
         suite.model_dump_json().encode(), forged.model_dump_json().encode()
     )
-    refused(ours, resummed(changed), r"lacks what tier 'small' asks for: .*input suite")
+    refused(ours, resummed(changed), r"lacks runs that tier 'small' needs: .*input suite")
 
 
 def test_rows_of_a_run_that_is_not_there(theirs: Path, ours: Path) -> None:

@@ -20,8 +20,8 @@ from nbutils.results import contribute
 from nbutils.results.archive import FILES
 from nbutils.results.project import Project
 from nbutils.results.tables import (
+    LOCAL,
     SUMS,
-    YOURS,
     available,
     load,
     manifests,
@@ -69,7 +69,7 @@ def test_a_round_trip_adds_the_cell(theirs: Path, ours: Path) -> None:
         ["neox-small", "llama-small", 1]
     ]
     assert contribution.trained in read_manifests(place(ours))
-    shutil.rmtree(ours / YOURS)
+    shutil.rmtree(ours / LOCAL)
     labels = manifests(ours).set_index("key")["results"]
     assert labels[contribution.trained.key] == "small · published · contributed"
     shared = read_manifests(place(ours))[0].key
@@ -258,7 +258,7 @@ def test_a_student_without_passages(tmp_path: Path) -> None:
     ("reference", "message"),
     [
         ("no such", "there is no finished self_train run 'no such'"),
-        ("", r"'' may be 2 runs, give the key of one: \w{16} is small: "),
+        ("", r"'' matches 2 runs, give the key of one: \w{16} is small: "),
     ],
 )
 def test_a_run_that_is_not_one(reference: str, message: str, published: Path) -> None:
@@ -320,7 +320,7 @@ def test_versions_are_compared_with_those_of_the_tier(
 def test_another_tier_of_the_same_name(changes: dict[str, Any], tmp_path: Path, ours: Path) -> None:
     """Another suite, budget or model."""
     archive = packed(project(tmp_path / "theirs", **changes))
-    refused(ours, archive.read_bytes(), "it lacks what tier 'small' asks for: .*changed: ")
+    refused(ours, archive.read_bytes(), "it lacks runs that tier 'small' needs: .*changed: ")
 
 
 @pytest.mark.parametrize(

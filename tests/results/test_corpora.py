@@ -7,7 +7,7 @@ import pytest
 
 from nbutils.config import schema
 from nbutils.results import tables
-from nbutils.results.corpora import CHARACTERS, COLUMNS, DOCUMENTS_PER_CORPUS, first
+from nbutils.results.corpora import CHARACTERS, COLUMNS, DOCUMENTS_PER_CORPUS, first_documents
 from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 from support.project import open_store
@@ -37,7 +37,7 @@ def corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 def test_the_first_documents_are_kept_and_long_ones_are_cut(
     corpora: list[Run], tmp_path: Path
 ) -> None:
-    found = first(corpora, open_store(tmp_path))
+    found = first_documents(corpora, open_store(tmp_path))
     assert tuple(found.columns) == COLUMNS
     sampled = found[found["run"].eq("key-of-sample_corpus")]
     assert list(sampled["document"]) == list(range(DOCUMENTS_PER_CORPUS))
@@ -49,7 +49,7 @@ def test_the_first_documents_are_kept_and_long_ones_are_cut(
 
 def test_a_tier_without_documents_says_none(tmp_path: Path) -> None:
     assert tables.read_documents(tmp_path) is None
-    first([], open_store(tmp_path)).to_parquet(tmp_path / "documents.parquet")
+    first_documents([], open_store(tmp_path)).to_parquet(tmp_path / "documents.parquet")
     found = tables.read_documents(tmp_path)
     assert found is not None
     assert found.empty

@@ -9,7 +9,7 @@ import pytest
 from nbutils.analysis import gains
 from nbutils.config.schema import MeasureExtraction, MeasureUtility
 from nbutils.results import corpora, rows
-from nbutils.results.corpora import covered, distinct, passage_hits
+from nbutils.results.corpora import distinct, passage_hits, vocabulary_coverage
 from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 
@@ -99,6 +99,6 @@ def test_passage_hits_counts_documents() -> None:
 def test_covered_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of the three words are there, whatever their case; one within the first two words."""
     texts = ["The cat, a dog.", "CAT"]
-    assert covered(texts, {"cat", "dog", "bird"}) == pytest.approx(2 / 3)
+    assert vocabulary_coverage(texts, {"cat", "dog", "bird"}) == pytest.approx(2 / 3)
     monkeypatch.setattr(corpora, "DIVERSITY_WORDS", 2)
-    assert covered(texts, {"cat", "dog", "bird"}) == pytest.approx(1 / 3)
+    assert vocabulary_coverage(texts, {"cat", "dog", "bird"}) == pytest.approx(1 / 3)

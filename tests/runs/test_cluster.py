@@ -129,7 +129,7 @@ def test_one_run_alone(project: Path) -> None:
     suite, model, *_, last = told(project, "few")["runs"]
     status, said = call(project, *command, last["stage"], last["name"])
     assert status == 1
-    assert said.startswith(f"error: {last['stage']} of {last['name']} needs what is not finished: ")
+    assert said.startswith(f"error: {last['stage']} of {last['name']} needs unfinished inputs: ")
     for run in (suite, model):
         status, said = call(project, *command, run["stage"], run["name"].removeprefix("few: "))
         assert (status, f"1/1 {run['stage']} · {run['name']}" in said) == (0, True), said

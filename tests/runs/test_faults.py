@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from nbutils.results.tables import YOURS
+from nbutils.results.tables import LOCAL
 from support import harness, toy
 from support.failpoints import ACTIONS
 from support.harness import Count, end, start
@@ -38,7 +38,7 @@ def test_a_fault_at_every_step_loses_nothing_and_changes_nothing(
     steps = [seen.step for seen in harness.discover(grid, tmp_path / "seen")]
     assert set(steps) >= DURABLE
     expected = grid.outputs()
-    tables = harness.tables(grid.root / YOURS / "toy")
+    tables = harness.tables(grid.root / LOCAL / "toy")
     assert len(expected) == len(grid.runs)
     among = list(harness.faults(steps, every=False))
     assert {fault.action for fault in among} == set(ACTIONS)
@@ -46,7 +46,7 @@ def test_a_fault_at_every_step_loses_nothing_and_changes_nothing(
     print(count)
     assert count.lines == []
     assert count.faults == 2 * len(set(steps))
-    assert harness.tables(grid.root / YOURS / "toy") == tables
+    assert harness.tables(grid.root / LOCAL / "toy") == tables
 
 
 def test_kills_at_random_moments_lose_nothing_and_change_nothing(
@@ -60,7 +60,7 @@ def test_kills_at_random_moments_lose_nothing_and_change_nothing(
     harness.rerun(grid, "kills", whole.outputs(), count, log)
     assert count.lines == []
     assert count.kills > 0
-    assert harness.tables(grid.root / YOURS / "toy") == harness.tables(whole.root / YOURS / "toy")
+    assert harness.tables(grid.root / LOCAL / "toy") == harness.tables(whole.root / LOCAL / "toy")
 
 
 def test_what_is_wrong_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

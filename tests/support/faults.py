@@ -27,7 +27,7 @@ from nbutils.protocol import plan
 from nbutils.protocol.stages import STAGES
 from nbutils.results import collect
 from nbutils.results.project import Project
-from nbutils.results.tables import YOURS
+from nbutils.results.tables import LOCAL
 from nbutils.runs import checkpoint, dag, executor, garbage
 from nbutils.runs.types import Run
 from support import harness, toy
@@ -66,7 +66,7 @@ def opened(root: Path) -> Grid:
 
 def written(of: Grid) -> Path:
     """The folder of a grid's tables."""
-    return of.root / YOURS / TIER
+    return of.root / LOCAL / TIER
 
 
 def named(run: Run) -> str:

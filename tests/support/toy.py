@@ -79,7 +79,7 @@ def collect(wanted: list[Run], root: Path) -> None:
     """One table of all, swapped in as a tier's are."""
     store = open_store(root)
     parts = [pd.read_parquet(store.path(run) / "deep" / TABLE) for run in wanted]
-    place = root / tables.YOURS / "toy"
+    place = root / tables.LOCAL / "toy"
     with store.claim("tables-toy"), files.replacing(place) as scratch:
         pd.concat(parts).to_parquet(scratch / TABLE, index=False)
 

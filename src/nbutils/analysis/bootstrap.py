@@ -1,15 +1,16 @@
-"""The hierarchical bootstrap: how sure a gain is, over items and over seeds.
+"""The hierarchical bootstrap: the uncertainty of a gain over items and over seeds.
 
-Two things would differ if a cell were measured again: other items would be asked, and other
-seeds would sample and train. Both are resampled:
+A repeated experiment would use other items, and other seeds to sample and to train. The bootstrap
+resamples both:
 
-* Items, by document: items of one document are no independent draws. Every model answers the
-  same items, so one set of resampled documents serves all, and whatever is linear in the answers
-  (a gain, a contrast of relations) is the same combination of resampled means.
-* Seeds, by a draw of their mean's deviation: three seeds are too few to be resampled as they are.
-  The variance between seeds is that of their values less what items add to it (the parametric
-  bootstrap of a variance component; Davison and Hinkley, 1997, section 3.8). It is known from
-  few degrees of freedom, so the interval is stretched as Student's t is (Satterthwaite, 1946).
+* Items, by document, because items of one document are not independent. All models answer the
+  same items, so one set of resampled documents serves them all, and a quantity that is linear in
+  the answers (a gain, a contrast of relations) is the same combination of resampled means.
+* Seeds, by a random deviation of their mean, because three seeds are too few to resample
+  directly. The variance between seeds is the variance of their values minus the part that items
+  add to it (parametric bootstrap of a variance component; Davison and Hinkley, 1997, section
+  3.8). Few degrees of freedom estimate it, so the interval is widened as Student's t is
+  (Satterthwaite, 1946).
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A quantity, its 95 % interval, and its standard error with that one's degrees of freedom."""
+    """A quantity with its 95 % interval, its standard error, and the error's degrees of freedom."""
 
     value: float
     low: float
@@ -41,7 +42,7 @@ class Estimate:
 
     @property
     def detectable(self) -> float:
-        """The smallest true value that a two-sided 5 % test finds with 80 % power."""
+        """The smallest true value that a two-sided 5 % test detects with 80 % power."""
         quantiles = scipy_stats.t.ppf([(1 + CONFIDENCE) / 2, POWER], self.degrees)
         return float(quantiles.sum() * self.error)
 
@@ -51,45 +52,46 @@ class Estimate:
 
 
 def estimate(points: Sequence[float] | Array, draws: Array, seed: int = 0) -> Estimate:
-    """A quantity over seeds, with an interval over items and seeds.
+    """The mean of a quantity over seeds, with its 95 % interval over items and seeds.
 
     Args:
         points: The quantity for each seed, shape ``[seeds]``.
-        draws: The same on each set of resampled documents, shape ``[seeds, resamples]``.
-        seed: Seed of the resampling of seeds.
+        draws: The quantity on each set of resampled documents, shape ``[seeds, resamples]``.
+        seed: Seed of the random deviations.
 
     Raises:
-        ValueError: There is no seed.
+        ValueError: There is no seed, or a seed without draws.
     """
     values, draws = np.asarray(points, dtype=float), np.asarray(draws, dtype=float)
-    number = len(values)
-    if number == 0 or len(draws) != number:
-        raise ValueError(f"{number} seeds and draws of {len(draws)}: give as many, and some")
-    draws = draws[:, ~np.isnan(draws).any(axis=0)]  # resamples that missed the task
-    centre, items = float(values.mean()), draws.mean(axis=0)
-    over_items, over_seeds = float(items.var(ddof=1)), _between(values, draws) / number
+    seeds = len(values)
+    if seeds == 0 or len(draws) != seeds:
+        raise ValueError(f"{seeds} seeds, draws of {len(draws)}: give both for one or more seeds")
+    draws = draws[:, ~np.isnan(draws).any(axis=0)]  # without resamples that miss the task
+    mean, item_draws = float(values.mean()), draws.mean(axis=0)
+    item_variance = float(item_draws.var(ddof=1))
+    seed_variance = _between_seeds(values, draws) / seeds
     rng = np.random.default_rng(seed)
-    shifted = items + rng.normal(0, np.sqrt(over_seeds), size=items.shape)
-    error = float(np.sqrt(over_items + over_seeds))
-    if over_seeds == 0:
+    all_draws = item_draws + rng.normal(0, np.sqrt(seed_variance), size=item_draws.shape)
+    error = float(np.sqrt(item_variance + seed_variance))
+    if seed_variance == 0:
         degrees, stretch = np.inf, 1.0
     else:
-        degrees = (number - 1) * ((over_items + over_seeds) / over_seeds) ** 2
+        degrees = (seeds - 1) * ((item_variance + seed_variance) / seed_variance) ** 2
         upper = (1 + CONFIDENCE) / 2
         stretch = scipy_stats.t.ppf(upper, degrees) / scipy_stats.norm.ppf(upper)
-    limits = np.quantile(shifted, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    low, high = centre + stretch * (limits - centre)
-    return Estimate(centre, float(low), float(high), error, float(degrees))
+    limits = np.quantile(all_draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = mean + stretch * (limits - mean)
+    return Estimate(mean, float(low), float(high), error, float(degrees))
 
 
-def _between(values: Array, draws: Array) -> float:
-    """Variance between seeds that is none of the items' noise."""
-    number = len(values)
-    if number == 1:
+def _between_seeds(values: Array, draws: Array) -> float:
+    """Variance between seeds, without the noise that items add to it; 0 for a single seed."""
+    seeds = len(values)
+    if seeds == 1:
         return 0.0
-    # What items add to the spread of seeds: the part of their noise that seeds do not share.
-    alone = draws.var(axis=1, ddof=1).mean() - draws.mean(axis=0).var(ddof=1)
-    return max(0.0, float(values.var(ddof=1) - alone * number / (number - 1)))
+    # Only the item noise that seeds do not share adds to their spread.
+    unshared = draws.var(axis=1, ddof=1).mean() - draws.mean(axis=0).var(ddof=1)
+    return max(0.0, float(values.var(ddof=1) - unshared * seeds / (seeds - 1)))
 
 
 # --- Around it -------------------------------------------------------------------------------
@@ -102,8 +104,8 @@ POWER = 0.80
 class Resampled:
     """Accuracy of many models on one suite, on the suite itself and on resampled documents.
 
-    ``tasks`` maps a task to its accuracies: ``point`` of shape ``[models]`` and ``draws`` of
-    shape ``[models, resamples]``. Of a task that a resample happens to miss, its draw is NaN.
+    ``point`` maps each task to accuracies of shape ``[models]``, ``draws`` to accuracies of shape
+    ``[models, resamples]``. A draw is NaN where the resample contains no document of the task.
     """
 
     def __init__(
@@ -111,12 +113,19 @@ class Resampled:
     ) -> None:
         """Resample documents.
 
-        ``items`` has columns ``task`` and ``document``; ``correct`` has shape
-        ``[items, models]``. Raises ``ValueError`` without an item or when the two do not fit.
+        Args:
+            items: One row per item, with columns ``task`` and ``document``.
+            correct: Whether each model answered each item correctly, shape ``[items, models]``.
+            seed: Seed of the resampling.
+            resamples: Number of resamples.
+
+        Raises:
+            ValueError: There is no item, or ``correct`` has another number of rows.
         """
         if len(items) == 0 or len(items) != len(correct):
             raise ValueError(
-                f"{len(items)} items and {len(correct)} answers to each: give as many, and some"
+                f"{len(items)} items and {len(correct)} rows of answers: give one row of answers "
+                "per item, and at least one item"
             )
         place, documents = pd.factorize(items["document"])
         rng = np.random.default_rng(seed)
@@ -136,6 +145,6 @@ class Resampled:
 
     @cached_property
     def suite(self) -> tuple[Array, Array]:
-        """Accuracy on the suite, the unweighted mean of its tasks: point and draws."""
+        """Accuracy on the suite, the unweighted mean over its tasks: point and draws."""
         point = np.mean(list(self.point.values()), axis=0)
         return point, np.nanmean(list(self.draws.values()), axis=0)

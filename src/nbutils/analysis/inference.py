@@ -1,4 +1,4 @@
-"""Uncertainty: exact shares, means over students, and correction for many comparisons."""
+"""Uncertainty: exact intervals, means over students, p-values and their correction."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -17,17 +17,24 @@ Array = NDArray[Any]
 def exact_interval(
     successes: int, trials: int, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """The Clopper-Pearson interval of a binomial share. Raises ``ValueError`` on bad counts."""
-    found = scipy_stats.binomtest(int(successes), int(trials)).proportion_ci(confidence, "exact")
-    return float(found.low), float(found.high)
+    """The exact interval of a binomial share, ``(low, high)`` (Clopper and Pearson, 1934).
+
+    Raises:
+        ValueError: There is no trial, or more successes than trials.
+    """
+    limits = scipy_stats.binomtest(int(successes), int(trials)).proportion_ci(confidence, "exact")
+    return float(limits.low), float(limits.high)
 
 
 def random_effects(values: Sequence[float] | Array, errors: Sequence[float] | Array) -> Interval:
     """Mean over students, each an estimate with its standard error: ``(mean, low, high)``.
 
-    Students are a sample: what holds for these few need not hold for the next. Variance between
-    them by DerSimonian and Laird (1986), interval by Hartung and Knapp (2001) with Student's t.
-    Raises ``ValueError`` on fewer than two students or an error that is not positive.
+    Students are a sample: what holds for these few need not hold for the next. The variance
+    between them is that of DerSimonian and Laird (1986), the interval that of Hartung and Knapp
+    (2001) with Student's t.
+
+    Raises:
+        ValueError: There are fewer than two students, or an error is not positive.
     """
     y, se = np.asarray(values, dtype=float), np.asarray(errors, dtype=float)
     if y.shape != se.shape or y.size < 2 or not (se > 0).all():
@@ -46,7 +53,10 @@ def random_effects(values: Sequence[float] | Array, errors: Sequence[float] | Ar
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:
-    """P-values corrected for their number, so that all claims together err in 5 % (Holm, 1979)."""
+    """P-values corrected for their number, shape ``[tests]`` (Holm, 1979).
+
+    The probability that any true hypothesis is rejected at 5 % is then at most 5 %.
+    """
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p)
     steps = p[order] * np.arange(p.size, 0, -1)
@@ -56,9 +66,9 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
 
 def p_values(value: Any, error: Any, degrees: Any, threshold: Any = 0.0) -> Array:
-    """Two-sided p-values, by Student's t, that true values are ``threshold``; arrays broadcast.
+    """Two-sided p-values, by Student's t, of the hypothesis that true values are ``threshold``.
 
-    Without any error a value is the truth: the p-value is 1 at the threshold and 0 elsewhere.
+    Arrays broadcast. A value without error is exact: its p-value is 1 at the threshold, else 0.
     """
     distance = np.abs(np.asarray(value, dtype=float) - np.asarray(threshold, dtype=float))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,7 +1,7 @@
 """Predictors: do proxies and diagnostics rank corpora as the gains do? Pure functions.
 
-A proxy is claimed to predict the gain; a diagnostic is a candidate that never looks at a
-benchmark. Both are a number for a corpus and a student, and judged alike.
+A proxy is claimed to predict the gain. A diagnostic is a candidate that uses no benchmark. Each
+gives one number per corpus and student, and the same rules judge both.
 """
 
 import numpy as np
@@ -13,8 +13,7 @@ from nbutils.analysis.verdicts import EVERYONE, LEVEL, corrected, groups_of
 from nbutils.config.design import TEMPERATURE
 
 USEFUL_CORRELATION = 0.5
-"""The rank correlation from which a proxy would be worth using to choose a corpus."""
-
+"""The smallest rank correlation with which a proxy is worth using to choose a corpus."""
 
 RULES = [
     (
@@ -28,14 +27,14 @@ RULES = [
 
 
 def rules() -> pd.DataFrame:
-    """The rule for proxies, for its page."""
+    """The rule for proxies, as a table for its page."""
     return pd.DataFrame(RULES, columns=["claim", "supported when", "contradicted when"])
 
 
 def pairing_points(proxies: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
-    """One row a (pairing, proxy) at temperature 1: the proxy's mean beside the suite's gain.
+    """One row per pairing and proxy at temperature 1: the proxy's mean and the suite's gain.
 
-    Means are over tasks and seeds. Diagnostics are treated as proxies.
+    Means are over tasks and seeds. Diagnostics count as proxies.
     """
     pairing = ["results", "student", "source", "relation"]
     suite = gains[
@@ -50,30 +49,31 @@ def pairing_points(proxies: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
 
 
 def proxy_correlations(pairings: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Rank correlations of proxy and gain: per student, and the mean over students.
+    """Rank correlations of proxy and gain: one row per student, and one for their mean.
 
-    Groups of fewer than four pairings are left out.
+    ``pairings`` are rows of ``pairing_points``. Students with fewer than four pairings are left
+    out.
     """
     rows = []
     columns = ["results", "method", "kind", "proxy"]
     for keys, part in groups_of(pairings, columns):
-        mine = [p for _, p in part.groupby("student", sort=False) if len(p) >= 4]
-        groups = [(p["value"].to_numpy(), p["gain"].to_numpy()) for p in mine]
-        named = [(p["student"].iloc[0], [g]) for p, g in zip(mine, groups, strict=True)]
-        for who, chosen in [*named, (EVERYONE, groups)] if groups else []:
-            rows.append((*keys, who, *vars(rank_correlation(chosen, seed)).values()))
+        students = [p for _, p in part.groupby("student", sort=False) if len(p) >= 4]
+        groups = [(p["value"].to_numpy(), p["gain"].to_numpy()) for p in students]
+        named = [(p["student"].iloc[0], [g]) for p, g in zip(students, groups, strict=True)]
+        for student, selected in [*named, (EVERYONE, groups)] if groups else []:
+            rows.append((*keys, student, *vars(rank_correlation(selected, seed)).values()))
     return pd.DataFrame(
         rows, columns=[*columns, "student", "rho", "low", "high", "p_value", "points"]
     )
 
 
 def proxy_verdicts(correlations: pd.DataFrame) -> pd.DataFrame:
-    """Judge, for every result label, method and proxy, the claim that the proxy fails.
+    """Judge the claim that a proxy fails, for each result label, method and proxy.
 
-    By the mean over students, the proxy *fails* (claim supported) when the whole interval lies
-    below ``USEFUL_CORRELATION``; it *predicts* (claim contradicted) when rho reaches it, the
-    interval lies above zero and the permutation p-value, corrected for the number of proxies, is
-    below ``LEVEL``.
+    The rule looks at the mean over students. The proxy *fails* (claim supported) when the whole
+    interval lies below ``USEFUL_CORRELATION``. It *predicts* (claim contradicted) when rho is at
+    least that, the interval lies above zero, and the permutation p-value, corrected for the number
+    of proxies, is below ``LEVEL``.
     """
     means = correlations[correlations["student"].eq(EVERYONE)]
     rows = corrected(means, "results", "method", "kind")
@@ -84,39 +84,41 @@ def proxy_verdicts(correlations: pd.DataFrame) -> pd.DataFrame:
 
 
 def left_out(pairings: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """How well each proxy, its sign learnt on the other students, chooses for one left out.
+    """How well each proxy chooses a corpus for a student, with its sign learnt on the others.
 
-    One row a (result label, method, proxy): ``rho`` is the mean over students of the rank
-    correlation with gain, turned by the sign of the others' mean; ``regret`` is the gain lost by
-    training on the corpus that the proxy puts first instead of the best one, as a mean over
-    students and with their range. P-values permute gains within students and learn the signs anew.
+    One row per result label, method and proxy. ``rho`` is the mean over students of the rank
+    correlation with gain, each multiplied by the sign of the mean over the other students.
+    ``regret`` is the gain lost by training on the corpus that the proxy ranks first instead of the
+    best one: mean and range over students. P-values permute gains within students and learn the
+    signs again.
     """
     rows = []
     columns = ["results", "method", "kind", "proxy"]
     for keys, part in groups_of(pairings, columns):
-        mine = [p for _, p in part.groupby("student", sort=False) if len(p) >= 4]
-        if len(mine) < 2:
+        students = [p for _, p in part.groupby("student", sort=False) if len(p) >= 4]
+        if len(students) < 2:
             continue
-        groups = [(p["value"].to_numpy(), p["gain"].to_numpy()) for p in mine]
-        found = leave_one_out(groups, seed)
+        groups = [(p["value"].to_numpy(), p["gain"].to_numpy()) for p in students]
+        result = leave_one_out(groups, seed)
         regrets = [
             g.max() - g[np.argmax(sign * v)]
-            for (v, g), sign in zip(groups, found.signs, strict=True)
+            for (v, g), sign in zip(groups, result.signs, strict=True)
         ]
-        chance = [g.max() - g.mean() for _, g in groups]
-        numbers = (found.rho, found.low, found.high, found.p_value)
-        lost = (np.mean(regrets), min(regrets), max(regrets), np.mean(chance))
-        rows.append((*keys, len(mine), *numbers, *lost))
-    further = ["students", "rho", "low", "high", "p_value"]
-    regret = ["regret", "regret_low", "regret_high", "regret_at_random"]
-    return pd.DataFrame(rows, columns=[*columns, *further, *regret])
+        at_random = [g.max() - g.mean() for _, g in groups]
+        correlation = (result.rho, result.low, result.high, result.p_value)
+        regret = (np.mean(regrets), min(regrets), max(regrets), np.mean(at_random))
+        rows.append((*keys, len(students), *correlation, *regret))
+    columns += ["students", "rho", "low", "high", "p_value"]
+    columns += ["regret", "regret_low", "regret_high", "regret_at_random"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def useful(tried: pd.DataFrame) -> pd.DataFrame:
-    """Mark the predictors that are useful for a student left out.
+    """Mark the predictors that are useful for a student that was left out.
 
-    Rho reaches ``USEFUL_CORRELATION``, its interval lies above zero, and the p-value, corrected
-    over the predictors of one result label and method, is below ``LEVEL``.
+    ``tried`` are rows of ``left_out``. A predictor is useful when rho is at least
+    ``USEFUL_CORRELATION``, its interval lies above zero, and the p-value, corrected for the number
+    of predictors of one result label and method, is below ``LEVEL``.
     """
     rows = corrected(tried, "results", "method")
     strong = rows["rho"].ge(USEFUL_CORRELATION) & rows["low"].gt(0)

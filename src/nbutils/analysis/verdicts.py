@@ -1,12 +1,14 @@
 """The rules that judge the claims, fixed before any result: pure functions from tables to verdicts.
 
-A claim that speaks of every student is the intersection of its parts, so it is supported when
-each part's own 95 % interval lies on its side: no correction is needed to demand that all hold
-(Berger, 1982). One part among many can lie on the wrong side by chance, so a part *contradicts*
-only by a p-value corrected for the number of parts (Holm, 1979); the exact limits of a fall are not
-corrected, and the page says so. Anything else is undecided.
-Every function takes tables with a ``results`` column (which tier, and whose) and judges each
-result label and each method by itself.
+A claim about every student has several parts, such as one contrast per student. The claim is
+*supported* when the 95 % interval of each part lies above a threshold: requiring that all parts
+hold needs no correction for their number (Berger, 1982). One of many parts can lie below by
+chance, so a part *contradicts* the claim only if its p-value, corrected for the number of parts
+(Holm, 1979), is below 5 %. The exact limits of a fall are not corrected, and the page says so. All
+else is *undecided*.
+
+Every function takes tables with a ``results`` column, the label of a tier and its origin, and
+judges each result label and each method separately.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,30 +23,33 @@ from nbutils.config.design import TEMPERATURE
 
 
 def side(low: float, high: float, threshold: float, p_value: float = 0.0) -> str:
-    """The side of the threshold on which an interval lies; ``p_value`` is the corrected one."""
+    """The verdict of one part, from its interval and its corrected p-value."""
     if low > threshold:
         return "supported"
     return "contradicted" if high < threshold and p_value < LEVEL else "undecided"
 
 
-def combine(kinds: Iterable[str]) -> str:
-    """All must hold: supported if every part is, contradicted if any is, undecided otherwise."""
-    found = set(kinds)
-    if "contradicted" in found:
+def combine(parts: Iterable[str]) -> str:
+    """The verdict of a claim from those of its parts.
+
+    The claim is supported if every part is, contradicted if any part is, and undecided otherwise.
+    """
+    verdicts = set(parts)
+    if "contradicted" in verdicts:
         return "contradicted"
-    return "supported" if found == {"supported"} else "undecided"
+    return "supported" if verdicts == {"supported"} else "undecided"
 
 
 def judged(contrasts: pd.DataFrame, claim: str) -> pd.DataFrame:
     """Every contrast of a claim with its threshold, corrected p-value and verdict.
 
-    Holm's correction runs over the contrasts of one result label, method and claim.
+    Holm's correction covers the contrasts of one result label, method and claim.
     """
     rows = contrasts[contrasts["claim"].eq(claim)].copy()
-    named = zip(rows["claim"], rows["first"], rows["second"], strict=True)
-    rows["threshold"] = [THRESHOLDS.get(key, -TOLERANCE) for key in named]
-    measured = (rows["value"], rows["error"], rows["degrees"])
-    rows["p_value"] = inference.p_values(*measured, rows["threshold"])
+    keys = zip(rows["claim"], rows["first"], rows["second"], strict=True)
+    rows["threshold"] = [THRESHOLDS.get(key, -TOLERANCE) for key in keys]
+    estimates = (rows["value"], rows["error"], rows["degrees"])
+    rows["p_value"] = inference.p_values(*estimates, rows["threshold"])
     rows = corrected(rows, "results", "method")
     columns = ["low", "high", "threshold", "p_value"]
     rows["verdict"] = [side(*r) for r in rows[columns].itertuples(index=False)]
@@ -52,7 +57,7 @@ def judged(contrasts: pd.DataFrame, claim: str) -> pd.DataFrame:
 
 
 def corrected(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
-    """The rows with their p-values corrected for their number within ``keys`` (Holm, 1979)."""
+    """The rows, p-values corrected for the number of rows with the same ``keys`` (Holm, 1979)."""
     rows = rows.copy()
     for _, part in groups_of(rows, keys):
         rows.loc[part.index, "p_value"] = inference.holm(part["p_value"])
@@ -63,14 +68,14 @@ def corrected(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
 
 
 TOLERANCE = 0.005
-"""A change of accuracy smaller than this (half a point) counts as no loss."""
+"""A loss of accuracy smaller than this (half a point) counts as no loss."""
 FALL = 0.95
-"""The fall of extraction that the decoupling claim promises."""
+"""The fall of extraction that the decoupling claim states, a fraction."""
 LEVEL = 0.05
-"""A corrected p-value below this contradicts."""
+"""A corrected p-value below this is significant."""
 EVERYONE = "all students"
-NOT_TOLD = "not told apart"
-"""Zero, or the other one, lies inside the interval."""
+NOT_DISTINGUISHED = "not told apart"
+"""The text for an interval that covers zero, and for two intervals that overlap."""
 THRESHOLDS = {
     ("ordering", "self", "lineage"): -TOLERANCE,
     ("ordering", "lineage", "cross-family"): 0.0,
@@ -78,35 +83,34 @@ THRESHOLDS = {
     ("stranger", "lineage", "stronger cross-family"): 0.0,
     ("stranger", "self", "stronger cross-family"): 0.0,
 }
-"""What the contrast of a claim must exceed; of a claim that is not here, the tolerance's loss."""
-_LOSS = f"{100 * TOLERANCE:g} points"
-_KEPT = f"the whole 95 % interval lies above a loss of {_LOSS}"
-_WRONG = f"its whole interval lies below, and p < {LEVEL:g} after Holm's correction"
+"""What a contrast must exceed, by claim and groups; every other contrast, ``-TOLERANCE``."""
+_NO_LOSS = f"the whole 95 % interval lies above a loss of {100 * TOLERANCE:g} points"
+_BELOW = f"its whole interval lies below, and p < {LEVEL:g} after Holm's correction"
 RULES: dict[str, list[tuple[str, str, str]]] = {
     "ordering": [
-        ("self minus lineage", f"{_KEPT}: self is no worse", _WRONG),
-        ("lineage minus cross-family", "the whole 95 % interval lies above 0", _WRONG),
-        ("self minus cross-family", "the whole 95 % interval lies above 0", _WRONG),
+        ("self minus lineage", f"{_NO_LOSS}: self is no worse", _BELOW),
+        ("lineage minus cross-family", "the whole 95 % interval lies above 0", _BELOW),
+        ("self minus cross-family", "the whole 95 % interval lies above 0", _BELOW),
     ],
     "stranger": [
         (
             "lineage, or self, minus stronger cross-family",
             "the whole 95 % interval lies above 0; a source is stronger when it has at least "
             f"{STRONGER:g} times the parameters",
-            _WRONG,
+            _BELOW,
         ),
     ],
     "controls": [
-        ("self minus control", _KEPT, _WRONG),
+        ("self minus control", _NO_LOSS, _BELOW),
     ],
     "temperature": [
-        (f"gain at temperature {TEMPERATURE:g} minus gain at another", _KEPT, _WRONG),
+        (f"gain at temperature {TEMPERATURE:g} minus gain at another", _NO_LOSS, _BELOW),
     ],
     "rounds": [
-        ("a later round minus round 1", _KEPT, _WRONG),
+        ("a later round minus round 1", _NO_LOSS, _BELOW),
     ],
     "decoupling": [
-        ("kept: change of utility", _KEPT, _WRONG),
+        ("kept: change of utility", _NO_LOSS, _BELOW),
         (
             "forgotten: fall of held-out extraction",
             f"the exact interval, one-sided at 95 %, lies above {100 * FALL:g} %",
@@ -114,31 +118,31 @@ RULES: dict[str, list[tuple[str, str, str]]] = {
         ),
     ],
 }
-"""The rules of each claim, part by part: what supports and what contradicts it."""
+"""The rules of each claim: part, what supports it, what contradicts it."""
 
 
 def rules(claim: str) -> pd.DataFrame:
-    """The rules of a claim, for its page."""
+    """The rules of a claim, as a table for its page."""
     return pd.DataFrame(RULES[claim], columns=["part", "supported when", "contradicted when"])
 
 
 def reading(low: float, high: float) -> str:
-    """What the interval of a single gain says, without correction."""
-    return "a gain" if low > 0 else "a loss" if high < 0 else NOT_TOLD
+    """The reading of the interval of a single gain, without correction."""
+    return "a gain" if low > 0 else "a loss" if high < 0 else NOT_DISTINGUISHED
 
 
 def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> Any:
-    """The parts of a table by their keys, in the table's order."""
+    """The groups of rows with the same ``keys``, missing ones included, in the table's order."""
     return table.groupby(list(keys), sort=False, dropna=False)
 
 
 def across_students(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each judged contrast as a mean over students, who are a sample: random effects.
+    """One row per judged contrast: its mean over students, as a sample of students.
 
-    There is one mean per contrast, judged without correction. Students without any uncertainty are
-    left out, and contrasts of a single student.
+    The mean is that of ``inference.random_effects``, judged without correction. Students whose
+    contrast has no error are left out, and so are contrasts with fewer than two students.
     """
-    found = []
+    means = []
     keys = ["results", "method", "claim", "first", "second"]
     for names, part in groups_of(rows, keys):
         part = part[part["error"] > 0]
@@ -148,31 +152,31 @@ def across_students(rows: pd.DataFrame) -> pd.DataFrame:
         threshold = float(part["threshold"].iloc[0])
         verdict = side(low, high, threshold)
         seeds = int(part["seeds"].min())
-        found.append((*names, EVERYONE, len(part), value, low, high, threshold, verdict, seeds))
+        means.append((*names, EVERYONE, len(part), value, low, high, threshold, verdict, seeds))
     columns = [*keys, "student", "students", "value", "low", "high", "threshold", "verdict"]
     columns.append("seeds")
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(means, columns=columns)
 
 
 def by(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
-    """One verdict for each ``keys``: over all its rows, and how many said what."""
-    found = []
+    """One row per group with the same ``keys``: its combined verdict, and the counts behind it."""
+    combined = []
     for names, part in groups_of(rows, keys):
         counts = part["verdict"].value_counts()
-        said = ", ".join(f"{n} {kind}" for kind, n in counts.items())
-        found.append((*names, combine(part["verdict"]), f"{said}, of {len(part)}"))
-    return pd.DataFrame(found, columns=[*keys, "verdict", "reason"])
+        counted = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+        combined.append((*names, combine(part["verdict"]), f"{counted}, of {len(part)}"))
+    return pd.DataFrame(combined, columns=[*keys, "verdict", "reason"])
 
 
 def overall(rows: pd.DataFrame) -> pd.DataFrame:
-    """One verdict for each result label and method, over all its rows."""
+    """One row per result label and method: the combined verdict of all its rows."""
     return by(rows, "results", "method")
 
 
 def decoupling_pairings(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFrame:
-    """One row per pairing and control, with both changes: of utility and of extraction.
+    """One row per pairing or control: the changes of utility and of extraction.
 
-    Students that extract nothing before training cannot forget, and are left out.
+    Students that extract no passage before training have nothing to forget and are left out.
     """
     rows = with_memory(gains, falls)
     kinds = rows["experiment"].isin(["pairings", "controls"])
@@ -180,11 +184,13 @@ def decoupling_pairings(gains: pd.DataFrame, falls: pd.DataFrame) -> pd.DataFram
 
 
 def decoupling_verdicts(pairings: pd.DataFrame) -> pd.DataFrame:
-    """Judge every compatible pairing (self, lineage) at temperature 1: kept *and* forgotten.
+    """Judge every self and lineage pairing at temperature 1: utility kept *and* text forgotten.
 
-    Kept: the gain's interval lies above the tolerance's loss. Forgotten: the interval of the fall
-    lies above ``FALL``. A pairing is contradicted when either lies on the wrong side; for the gain
-    by a p-value corrected over the pairings of one result label and method.
+    ``pairings`` are rows of ``decoupling_pairings``. Utility is kept when the interval of the gain
+    lies above ``-TOLERANCE``; text is forgotten when the interval of the fall lies above ``FALL``.
+    A pairing contradicts the claim when either interval lies below, and for the gain only if the
+    p-value, corrected for the number of pairings of one result label and method, is below
+    ``LEVEL``.
     """
     rows = pairings[
         pairings["experiment"].eq("pairings")
@@ -202,12 +208,14 @@ def decoupling_verdicts(pairings: pd.DataFrame) -> pd.DataFrame:
 
 
 def control_implications(contrasts: pd.DataFrame, pairings: pd.DataFrame) -> pd.DataFrame:
-    """What each control of a student says about self-training, by rules on intervals.
+    """What each control implies about the student's self pairing, by rules on intervals.
 
-    *Utility*: self minus control, better, worse or not told apart. *Forgetting*: the control
-    forgets more or less where the intervals of the falls do not meet, else they are not told
-    apart. ``enough`` marks a control that does the work: even its lower limit forgets what self
-    forgets, and self is surely no better by more than the tolerance.
+    ``pairings`` are rows of ``decoupling_pairings``. ``utility`` reads the interval of self minus
+    control. ``forgets`` says whether the control forgets more or less than self: the two falls
+    differ if their intervals do not overlap. ``forgot`` marks a self pairing whose fall is above
+    zero. ``enough`` marks, for such a pairing, a control that suffices: even the lower limit of
+    its fall reaches the fall of self, and the interval of self minus control lies below
+    ``TOLERANCE``.
     """
     keys = ["results", "method", "student"]
     at_one = pairings["temperature"].eq(TEMPERATURE) & pairings["relation"].eq("self")
@@ -225,8 +233,8 @@ def control_implications(contrasts: pd.DataFrame, pairings: pd.DataFrame) -> pd.
     more = rows["fall_low"] > rows["fall_high_self"]
     less = rows["fall_high"] < rows["fall_low_self"]
     better, worse = rows["self_low"] > 0, rows["self_high"] < 0
-    forgets = np.select([more, less], ["more", "less"], NOT_TOLD)
+    forgets = np.select([more, less], ["more", "less"], NOT_DISTINGUISHED)
     forgot = rows["fall_low_self"] > 0
     enough = forgot & (rows["fall_low"] >= rows["fall_self"]) & (rows["self_high"] < TOLERANCE)
-    utility = np.select([better, worse], ["self is better", "self is worse"], NOT_TOLD)
+    utility = np.select([better, worse], ["self is better", "self is worse"], NOT_DISTINGUISHED)
     return rows.assign(forgets=forgets, utility=utility, forgot=forgot, enough=enough)

@@ -1,7 +1,7 @@
-"""The book: findings executed from the tables, pages staged, Jupyter Book built offline.
+"""Building the book: findings are executed, pages staged, and Jupyter Book is run offline.
 
-Everything generated lies in git-ignored places: ``book/pages/`` (notebooks to render),
-``book/_static/generated/`` (the scripts for charts and mathematics) and ``book/_build/``.
+All generated files are in folders that git ignores: ``book/pages/`` (notebooks to render),
+``book/_static/generated/`` (scripts for charts and mathematics) and ``book/_build/``.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from nbutils.results.tables import PUBLISHED, available, measured, read_manifest
 from nbutils.runs import source_code
 from nbutils.runs.types import BEFORE_VERSIONS
 
-MAIN_TIER = "tiny"  # whose runs the stage pages show, where there is a choice
+MAIN_TIER = "tiny"  # the tier that stage pages show, if it has results
 PAGES = Path("book/pages")
 EXECUTED = Path("runs/pages")
 GENERATED = Path("book/_static/generated")
@@ -38,20 +38,26 @@ HTML = Path("book/_build/html")
 ONE_PAGE = Path("book/_build/singlehtml/book/pages/opening.html")
 FOR_PAPER = Path("book/_build/singlehtml/book.html")
 PAPER = Path("book/_build/book.pdf")
-DRAWN = "figures"  # below the staged pages: charts that were compiled before
+DRAWN = "figures"  # folder of compiled charts, in that of the staged pages
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WORKERS = 2
 
 
 class BookError(UserError):
-    """The book cannot be built: a missing package, a failed notebook, or a Sphinx warning."""
+    """The book cannot be built or printed."""
 
 
 def build(root: Path) -> Path:
     """Build the whole book under the project's root and return the path of its first page.
 
-    Findings whose source, tables and code are unchanged are not executed again. Raises
-    ``BookError`` with Sphinx's own lines when the build warns about anything.
+    Findings whose source, tables and code are unchanged are not executed again.
+
+    Raises:
+        BookError: A table has runs without a manifest, a published page is missing, or Sphinx
+            warns about anything.
+        NotebookError: A notebook failed.
+        PageError: A page is hollow or stale.
+        FooterError: A page has a chart but no footer.
     """
     start = time.monotonic()
     for tables in available(root):
@@ -62,7 +68,7 @@ def build(root: Path) -> Path:
                 f"{min(unknown)}: publish or run tier {tables.tier!r} again"
             )
     generate_scripts(root)
-    explored(root)
+    write_explore(root)
     place = root / PAGES
     place.mkdir(parents=True, exist_ok=True)
     manifests = results_tables.manifests(root)
@@ -74,7 +80,7 @@ def build(root: Path) -> Path:
         stage(path, place / f"{name}.ipynb", manifests, root)
     for path in place.glob("*.ipynb"):
         if path.stem not in sources:
-            path.unlink()  # of a notebook that was renamed or removed
+            path.unlink()  # its notebook was renamed or removed
     stage_workshop(root)
     render(root)
     staging.check_site(place, root / HTML / PAGES)
@@ -83,31 +89,37 @@ def build(root: Path) -> Path:
 
 
 def generate_scripts(root: Path) -> None:
-    """Write the chart bundle and MathJax, from the installed packages, where pages find them."""
+    """Write the script for charts and MathJax, from installed packages, to the generated files.
+
+    Raises:
+        BookError: The package with MathJax is not installed.
+    """
     place = root / GENERATED
     place.mkdir(parents=True, exist_ok=True)
     stamp = place / f"vega-only-{version('vl-convert-python')}.txt"
     if not stamp.exists():
-        # Charts are compiled when pages are staged, so of the bundle's libraries the page needs
-        # one, and of that two names. It lies in the package under this path.
+        # Charts are compiled when pages are staged, so pages need only two names of one library,
+        # which the package has under this path.
         vega = f"/npm/vega@{vl_convert.get_vega_version()}/+esm"
         bundle = vl_convert.javascript_bundle(
             f'import {{ View, parse }} from "{vega}";\nwindow.nbutilsVega = {{ View, parse }};'
         )
-        # A function scope keeps the bundle's names from meeting those of the page.
+        # A function scope separates the bundle's names from those of the page.
         (place / "vega.js").write_text(f"(function () {{\n{bundle}\n}})();\n", "utf-8")
         stamp.write_text("The chart bundle is of this version.\n", "utf-8")
     try:
         mathjax = distribution("sphinx-mathjax-offline")
     except PackageNotFoundError as error:
-        raise BookError("the package sphinx-mathjax-offline is not installed") from error
+        raise BookError(
+            "the package sphinx-mathjax-offline is not installed: pip install it and build again"
+        ) from error
     source = Path(str(mathjax.locate_file("sphinx-mathjax-offline/static/mathjax/tex-svg.js")))
     if not (place / "tex-svg.js").exists():
         shutil.copyfile(source, place / "tex-svg.js")
 
 
 def stamp(name: str, parameters: dict[str, str], root: Path) -> str:
-    """The digest of all that a page is made of: its source, parameters, the tables, the code."""
+    """The digest of everything that a page depends on: source, parameters, tables and code."""
     digest = hashlib.sha256(json.dumps([name, parameters]).encode())
     source = execute.sources(root)[name]
     digest.update(execute.source_digest(source).encode())
@@ -117,51 +129,54 @@ def stamp(name: str, parameters: dict[str, str], root: Path) -> str:
 
 
 def tables_digest(root: Path) -> str:
-    """The digest of every table that pages read, and of their labels."""
+    """The digest of all tables that pages read, and of their result labels."""
     digest = hashlib.sha256()
-    tables = [p for t in available(root) for p in sorted(t.folder.glob("*.*"))]
+    files = [p for t in available(root) for p in sorted(t.folder.glob("*.*"))]
     bench = (root / "runs" / speed.MEASURED, root / PUBLISHED / speed.MEASURED)
-    tables += [path for path in bench if path.is_file()]
-    for path in tables:
+    files += [path for path in bench if path.is_file()]
+    for path in files:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     labels = [t.label for t in available(root)]
     digest.update(json.dumps(labels).encode())
     return digest.hexdigest()
 
 
-def explored(root: Path) -> None:
-    """Write the explore page's data unless they were made of the same tables by the same code."""
-    place, mark = root / GENERATED / "explore", root / EXECUTED / "explore.stamp"
-    wanted = tables_digest(root) + source_code.module_digest("book.explore")
-    if not (place.is_dir() and mark.exists() and mark.read_text("utf-8") == wanted):
-        mark.unlink(missing_ok=True)
+def write_explore(root: Path) -> None:
+    """Write the data of the explore page unless they are up to date with tables and code."""
+    place, stamp_file = root / GENERATED / "explore", root / EXECUTED / "explore.stamp"
+    digest = tables_digest(root) + source_code.module_digest("book.explore")
+    if not (place.is_dir() and stamp_file.exists() and stamp_file.read_text("utf-8") == digest):
+        stamp_file.unlink(missing_ok=True)
         explore.write(root, place)
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(wanted, "utf-8")
+        stamp_file.parent.mkdir(parents=True, exist_ok=True)
+        stamp_file.write_text(digest, "utf-8")
 
 
 def executed(name: str, parameters: dict[str, str], root: Path) -> Path:
-    """Execute one notebook unless an execution of the same inputs exists."""
-    output, mark = root / EXECUTED / f"{name}.ipynb", root / EXECUTED / f"{name}.stamp"
-    wanted = stamp(name, parameters, root)
-    if not (output.exists() and mark.exists() and mark.read_text("utf-8") == wanted):
-        mark.unlink(missing_ok=True)
+    """The path of an executed notebook; it is executed unless its stamp is up to date."""
+    output, stamp_file = root / EXECUTED / f"{name}.ipynb", root / EXECUTED / f"{name}.stamp"
+    digest = stamp(name, parameters, root)
+    if not (output.exists() and stamp_file.exists() and stamp_file.read_text("utf-8") == digest):
+        stamp_file.unlink(missing_ok=True)
         execute.execute(name, parameters, output, root)
-        mark.write_text(wanted, "utf-8")
+        stamp_file.write_text(digest, "utf-8")
     return output
 
 
 def stage_page(name: str, root: Path) -> Path:
-    """The notebook behind a stage's page.
+    """The notebook for the page of a stage.
 
-    Of a tier that has the stage: your run's, which is executed here and reuses what was computed;
-    else the published one; else the source, unexecuted. A report of one pairing would compute more
-    than a tier has: it is shown as published.
+    The first tier with this stage decides: a local run is executed here, from its finished runs; a
+    published tier has the executed notebook. Without such a tier it is the source, unexecuted. The
+    report of one pairing is never executed here, since it computes more than its tier.
+
+    Raises:
+        BookError: A published tier lacks the page.
     """
-    yours_first = sorted(
+    local_first = sorted(
         available(root), key=lambda t: (t.tier != MAIN_TIER, t.origin == "published")
     )
-    for tables in yours_first:
+    for tables in local_first:
         if name not in publish.pages_of(load_tier(tables.tier, root)):
             continue
         if tables.origin != "published":
@@ -171,8 +186,8 @@ def stage_page(name: str, root: Path) -> Path:
         published = tables.folder / publish.PAGES
         if (published / f"{name}.ipynb").is_file():
             return published / f"{name}.ipynb"
-        made = read_manifests(tables.folder)
-        if published.is_dir() and any(m.version > BEFORE_VERSIONS for m in made):
+        manifests = read_manifests(tables.folder)
+        if published.is_dir() and any(m.version > BEFORE_VERSIONS for m in manifests):
             raise BookError(
                 f"{published} lacks the page {name}: run `nbutils publish {tables.tier}` again"
             )
@@ -180,16 +195,16 @@ def stage_page(name: str, root: Path) -> Path:
 
 
 def stage(source: Path, target: Path, manifests: pd.DataFrame, root: Path) -> None:
-    """Copy a notebook to the book's pages, its charts turned into what the page can draw.
+    """Copy a notebook to the book's pages, with its charts as HTML.
 
     ``manifests`` are rows of ``tables.manifests``.
 
     Raises:
         PageError: The page is hollow or stale.
-        FooterError: A chart has no runs behind it.
+        FooterError: The page has a chart but no footer.
     """
     notebook, name = nbformat.read(source, as_version=4), target.stem
-    if source.parent != root / execute.CONVERTED:  # a source that no tier has executed
+    if source.parent != root / execute.CONVERTED:  # notebooks in that folder are unexecuted
         keys = set(manifests["key"]) if len(manifests) else set()
         staging.check(notebook, name, keys)
     cloud.introduce(notebook, cloud.buttons(name, root))
@@ -205,13 +220,13 @@ def stage(source: Path, target: Path, manifests: pd.DataFrame, root: Path) -> No
 
 
 def put(text: str, target: Path) -> None:
-    """Write a page; an unchanged one keeps its time, so that Sphinx does not read it again."""
+    """Write a page unless it is unchanged, so that Sphinx does not read it again."""
     if not target.exists() or target.read_text("utf-8") != text:
         target.write_text(text, "utf-8")
 
 
 def stage_workshop(root: Path) -> None:
-    """Put the exercises, their solutions for download and the agenda where pages find them."""
+    """Write the exercises, their solutions and the agenda to the book's pages."""
     target = root / PAGES / "workshop"
     (target / exercises.SOLUTIONS).mkdir(parents=True, exist_ok=True)
     for name, notebook in exercises.made(root).items():
@@ -220,7 +235,11 @@ def stage_workshop(root: Path) -> None:
 
 
 def render(root: Path, builder: str = "html") -> None:
-    """Run Jupyter Book on the staged pages; any warning is an error."""
+    """Run Jupyter Book on the staged pages.
+
+    Raises:
+        BookError: There is a warning or an error; the message has the lines of Sphinx.
+    """
     run = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", run, "build", str(root)]
     command += ["--path-output", str(root / "book"), "-W", "-n", "--keep-going", "-q"]
@@ -229,15 +248,17 @@ def render(root: Path, builder: str = "html") -> None:
     if done.returncode == 0:
         return
     plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
-    told = [line for line in plain.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
-    raise BookError("the book was not built:\n" + "\n".join(told or plain.splitlines()[-20:]))
+    lines = [line for line in plain.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
+    raise BookError("the book was not built:\n" + "\n".join(lines or plain.splitlines()[-20:]))
 
 
 def pdf(root: Path) -> Path:
-    """Print the book, as it was staged last, and return the path of the PDF.
+    """Print the book as it was last staged, and return the path of the PDF.
 
-    All pages become one, which Chromium prints with still charts. Raises ``BookError`` where there
-    is no Chromium, or the book was never built.
+    All pages are joined into one, which Chromium prints with still charts.
+
+    Raises:
+        BookError: Chromium is missing or fails, or the book was never built.
     """
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
@@ -249,7 +270,7 @@ def pdf(root: Path) -> Path:
         raise BookError("there is no built book: run make html first")
     render(root, "singlehtml")
     page, paper = (root / place for place in (FOR_PAPER, PAPER))
-    # Sphinx writes it below the folder that its links to styles and pictures start from
+    # its links to styles and pictures are relative to the folder of this copy
     shutil.copy(root / ONE_PAGE, page)
     paper.unlink(missing_ok=True)
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]

@@ -1,4 +1,4 @@
-"""Publishing: from your run, or from a contribution, to the committed results; checking them."""
+"""Publishing: local results and contributions become committed results; checks of those."""
 
 import shutil
 from pathlib import Path
@@ -16,9 +16,9 @@ from nbutils.results.contribute import Contribution
 from nbutils.results.project import Project
 from nbutils.results.tables import (
     COLUMNS,
+    LOCAL,
     PUBLISHED,
     SUMS,
-    YOURS,
     read,
     read_manifests,
     without_manifest,
@@ -29,24 +29,24 @@ PAGES = "pages"
 
 
 class PublishError(UserError):
-    """A tier is not complete, or its tables do not belong to its runs."""
+    """A tier cannot be published or verified, or a contribution cannot be accepted."""
 
 
 def pages_of(tier: Tier) -> list[str]:
-    """The pages that a tier is published with: of the stages that it has.
+    """The stage pages that a tier is published with: those of its stages.
 
-    A tier of pretrained models has no pre-training to show: it gives the report of one pairing.
+    A tier of pretrained models has no page about pre-training, but the report of one pairing.
     """
     if tier.benchmarks:
         return ["fetch_model", "prepare_benchmarks", REPORT]
-    elsewhere = {"fetch_model", "prepare_benchmarks", REPORT}
-    elsewhere |= set() if tier.grid.diagnostics else {"diagnose"}
-    elsewhere |= set() if tier.grid.trajectory else {"trace"}
-    return [page for page in STAGES if page not in elsewhere]
+    excluded = {"fetch_model", "prepare_benchmarks", REPORT}
+    excluded |= set() if tier.grid.diagnostics else {"diagnose"}
+    excluded |= set() if tier.grid.trajectory else {"trace"}
+    return [page for page in STAGES if page not in excluded]
 
 
 def stage_pages(name: str, project: Project, output: Path) -> None:
-    """Execute the stage notebooks of a finished tier for its first student; they reuse its runs."""
+    """Execute the stage notebooks of a finished tier, for its first student, from its runs."""
     tier = project.plan(name).tier
     student = tier.grid.students[0]
     for page in pages_of(tier):
@@ -58,7 +58,7 @@ def stage_pages(name: str, project: Project, output: Path) -> None:
 def publish(tier: str, project: Project) -> Path:
     """Copy tables, manifests and executed stage pages to ``book/results/<tier>/``.
 
-    Contributions to the tier that stands there are added again.
+    Contributions to the published tier are added again.
 
     Raises:
         PublishError: A run is missing, the tables were made from other runs, or a contribution
@@ -66,17 +66,17 @@ def publish(tier: str, project: Project) -> Path:
     """
     store, root, runs = project.store, project.root, project.plan(tier).all()
     try:
-        wanted = [store.finished(run) for run in runs]
+        manifests = [store.finished(run) for run in runs]
     except RunError as error:
         raise PublishError(str(error)) from error
-    missing = sum(m is None for m in wanted)
-    source = root / YOURS / tier
+    missing = sum(m is None for m in manifests)
+    source = root / LOCAL / tier
     if missing:
         raise PublishError(
             f"tier {tier!r} is not complete, {missing} of {len(runs)} runs are missing: "
             f"run `nbutils run {tier}`"
         )
-    if read_manifests(source) != wanted or not collect.current(source):
+    if read_manifests(source) != manifests or not collect.current(source):
         raise PublishError(
             f"the tables in {source} were made from other runs, or by other code: run "
             f"`nbutils run {tier}`"
@@ -92,6 +92,7 @@ def publish(tier: str, project: Project) -> Path:
 
 
 def _add_again(archive: Path, folder: Path, project: Project) -> None:
+    """Add an earlier contribution to newly published tables."""
     try:
         given = contribute.read(archive, project)
         tables = contribute.merged(given, folder, project)
@@ -104,13 +105,16 @@ def _add_again(archive: Path, folder: Path, project: Project) -> None:
 
 
 def accept(path: Path, project: Project) -> tuple[Contribution, bool]:
-    """Add a contribution to the published tables of its tier, and return it.
+    """Add a contribution to the published tables of its tier.
 
-    False where it is there already, and nothing changes. A tier that is not published yet gets
-    a folder that holds the contribution alone.
+    A tier that is not published yet gets a folder with this contribution only.
+
+    Returns:
+        The contribution, and whether it is new; if not, nothing changes.
 
     Raises:
-        PublishError: The file is wrong, does not fit the tier, or the tier does not verify.
+        PublishError: The file is not a valid contribution, does not fit the tier, or the published
+            tier fails verification.
     """
     try:
         given = contribute.read(path, project)
@@ -122,9 +126,10 @@ def accept(path: Path, project: Project) -> tuple[Contribution, bool]:
 
 
 def _added(given: Contribution, place: Path, project: Project) -> bool:
+    """Add a contribution to a published folder; False if it is there already."""
     restore(place)
     if place.exists():
-        verify(place.name, project.root)  # or new digests would cover what is wrong
+        verify(place.name, project.root)  # else new digests would hide an existing error
     tables = contribute.merged(given, place, project)
     if tables is None:
         return False
@@ -137,7 +142,7 @@ def _added(given: Contribution, place: Path, project: Project) -> bool:
 
 
 def sums(folder: Path) -> str:
-    """A line for every file of a folder: its SHA-256 and its path in the folder."""
+    """One line per file of a folder: its SHA-256 and its path in the folder."""
     files = (p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS)
     return own_files.sums({p.relative_to(folder).as_posix(): p.read_bytes() for p in files})
 
@@ -145,12 +150,12 @@ def sums(folder: Path) -> str:
 def verify(tier: str, root: Path) -> int:
     """Check a published tier and return the number of its files.
 
-    The digests of all files are compared with those written when it was published, every row
-    must have its run's manifest, and the summary tables must follow from the rows of items and
-    passages.
+    All files must have the digests that were written when the tier was published, all rows must
+    have the manifests of their runs, and the summary tables must equal those computed from the
+    rows of items and passages.
 
     Raises:
-        PublishError: The tier is not published, or something differs; the message names it.
+        PublishError: The tier is not published, or a check fails; the message says where.
     """
     from nbutils.analysis.gains import summarize
 
@@ -159,17 +164,18 @@ def verify(tier: str, root: Path) -> int:
         known = sorted(p.parent.name for p in (root / PUBLISHED).glob(f"*/{SUMS}"))
         raise PublishError(unknown("published tier", tier, known))
     written, now = (folder / SUMS).read_text("utf-8"), sums(folder)
-    listed, found = _listed(written), _listed(now)
-    differing = sorted(f for f in listed.keys() | found.keys() if listed.get(f) != found.get(f))
+    listed, present = _listed(written), _listed(now)
+    files = listed.keys() | present.keys()
+    differing = sorted(f for f in files if listed.get(f) != present.get(f))
     if written != now:
         differing = differing or [SUMS]
         raise PublishError(
             f"{folder} is not as it was published, {len(differing)} of {len(listed)} files "
             f"differ: {', '.join(differing)}. {_remedy(folder, differing, listed)}"
         )
-    strangers = without_manifest(folder)
-    if strangers:
-        raise PublishError(f"{folder}: no manifest of run {', '.join(sorted(strangers))}")
+    unknown_runs = without_manifest(folder)
+    if unknown_runs:
+        raise PublishError(f"{folder}: no manifest of run {', '.join(sorted(unknown_runs))}")
     tables = read(folder)
     for name, frame in summarize(tables).items():
         columns = list(COLUMNS[name])
@@ -186,7 +192,7 @@ def verify(tier: str, root: Path) -> int:
 
 
 def _remedy(folder: Path, differing: list[str], listed: dict[str, str]) -> str:
-    """What brings published files back: git would keep the ends of lines that it changed itself."""
+    """How to repair published files; plain git commands keep line ends that git changed."""
     places = [folder / file for file in differing]
     with_lf = [p.read_bytes().replace(b"\r\n", b"\n") if p.is_file() else b"" for p in places]
     if [listed.get(file) for file in differing] != [sha256(data) for data in with_lf]:
@@ -194,11 +200,11 @@ def _remedy(folder: Path, differing: list[str], listed: dict[str, str]) -> str:
     return (
         "Only the ends of lines differ: git changed them when it wrote the files. In the project's "
         "folder, `git rm --cached -r -q . && git reset --hard` writes every file again as it was "
-        "published. It discards what is not committed: `git diff --ignore-cr-at-eol > mine.patch` "
-        "keeps that, and `git apply --ignore-whitespace mine.patch` brings it back"
+        "published. It discards uncommitted changes: `git diff --ignore-cr-at-eol > mine.patch` "
+        "saves them, and `git apply --ignore-whitespace mine.patch` restores them"
     )
 
 
 def _listed(sums: str) -> dict[str, str]:
-    """File to digest."""
+    """Maps each listed file to its digest."""
     return {file: digest for digest, _, file in (x.partition("  ") for x in sums.splitlines())}

@@ -1,4 +1,4 @@
-"""Staging: pages that are whole and say what they are, with a footer under every chart."""
+"""Staging: checks of executed pages, notes about their state, and a footer under every chart."""
 
 import ast
 import re
@@ -29,76 +29,76 @@ class PageError(UserError):
 
 
 class FooterError(UserError):
-    """A page has a chart and does not say which runs are behind it."""
+    """A page has a chart but no footer that names the runs behind it."""
 
 
 def add(notebook: NotebookNode, name: str, tiers: Iterable[str]) -> int:
-    """Put the page's own footer under every chart of a staged page, and return their number.
+    """Put the page's footer under every chart of a staged page, and return the number of charts.
 
     ``tiers`` are the names of the tiers whose results the book reads.
 
     Raises:
-        FooterError: There is a chart, and the page has no footer.
+        FooterError: The page has a chart but no footer.
     """
-    shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", ())
-             if "text/html" in output.get("data", {})]  # fmt: skip
-    drawn = [data for data in shown if CHART in data["text/html"]]
-    said = [data["text/html"] for data in shown if PROVENANCE in data["text/html"]]
-    if drawn and not said:
+    outputs = [output["data"] for cell in notebook.cells for output in cell.get("outputs", ())
+               if "text/html" in output.get("data", {})]  # fmt: skip
+    charts = [data for data in outputs if CHART in data["text/html"]]
+    footers = [data["text/html"] for data in outputs if PROVENANCE in data["text/html"]]
+    if charts and not footers:
         raise FooterError(
             f"page {name} has a chart and says nothing of the runs behind it: end it with "
             "s.footer or s.footer_of, or s.note where there are no runs"
         )
-    for data in drawn:
-        data["text/html"] += said[-1] + _repeat(commands(notebook, name, tiers, said[-1]))
-    return len(drawn)
+    for data in charts:
+        data["text/html"] += footers[-1] + _as_html(commands(notebook, name, tiers, footers[-1]))
+    return len(charts)
 
 
-def commands(notebook: NotebookNode, name: str, tiers: Iterable[str], said: str) -> list[str]:
-    """What a person types to make a page's charts again, one command per tier that it names."""
+def commands(notebook: NotebookNode, name: str, tiers: Iterable[str], footer: str) -> list[str]:
+    """The commands that reproduce a page's charts, one per tier that its footer names."""
     given = [f"-p {key} {shlex.quote(str(value))}" for key, value in parameters(notebook).items()]
-    once = " ".join([f"nbutils notebook {name}", *given])
-    spoken = [tier for tier in dict.fromkeys(tiers) if f">{for_page(tier)} · " in said]
-    return [f"nbutils run {tier} && {once}" for tier in spoken] or [once]
+    execute_page = " ".join([f"nbutils notebook {name}", *given])
+    named = [tier for tier in dict.fromkeys(tiers) if f">{for_page(tier)} · " in footer]
+    return [f"nbutils run {tier} && {execute_page}" for tier in named] or [execute_page]
 
 
 def parameters(notebook: NotebookNode) -> dict[str, Any]:
-    """The parameters with which a notebook was executed, but for the project's folder."""
-    found = {}
+    """The parameters with which a notebook was executed, except the project's folder."""
+    values = {}
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", ()):
             for line in ast.parse(cell.source).body:
                 if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
-                    found[line.targets[0].id] = ast.literal_eval(line.value)
-    return {key: value for key, value in found.items() if key != "root"}
+                    values[line.targets[0].id] = ast.literal_eval(line.value)
+    return {key: value for key, value in values.items() if key != "root"}
 
 
-def _repeat(lines: Iterable[str]) -> str:
-    shown = map(for_page, lines)
+def _as_html(commands: Iterable[str]) -> str:
+    """Commands with a button that copies each."""
     return "".join(
         f'<p class="nbutils-reproduce"><button type="button" class="nbutils-copy" '
         f'data-copy="{line}">Copy</button> <code>{line}</code></p>'
-        for line in shown
+        for line in map(for_page, commands)
     )
 
 
 def check(notebook: NotebookNode, name: str, keys: set[str]) -> None:
-    """Raise unless a page may be shown. ``keys`` are those of all runs with a manifest.
+    """Raise unless a page may be shown. ``keys`` are the keys of all runs with a manifest.
 
     Raises:
-        PageError: The page is hollow (a cell failed or was not executed, or nothing came out), or
-            stale (all runs that it names are others than those of the tables).
+        PageError: The page is hollow (a cell failed or was not executed, or none has an output),
+            or stale (none of the runs that it names has a manifest).
     """
     code = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
     outputs = [output for cell in code for output in cell.outputs]
     skipped = sum(cell.execution_count is None for cell in code)
     failed = [output.ename for output in outputs if output.output_type == "error"]
     if skipped or failed or not outputs:
-        why = f"a cell failed with {failed[0]}" if failed else "no cell printed anything"
-        why = f"{skipped} of {len(code)} cells were not executed" if skipped else why
-        raise PageError(f"page {name} is hollow, {why}: {REMEDY}")
+        reason = f"a cell failed with {failed[0]}" if failed else "no cell printed anything"
+        reason = f"{skipped} of {len(code)} cells were not executed" if skipped else reason
+        raise PageError(f"page {name} is hollow, {reason}: {REMEDY}")
     named = _named(notebook)
-    # a report of one pairing measures more than its tier, so some may be of no table
+    # a report of one pairing has runs that its tier lacks, so some may be in no table
     if named and named.isdisjoint(key[:10] for key in keys):
         raise PageError(
             f"page {name} is stale, none of the runs that it names has rows in a table, for "
@@ -107,9 +107,10 @@ def check(notebook: NotebookNode, name: str, keys: set[str]) -> None:
 
 
 def introduce(notebook: NotebookNode, name: str, root: Path, manifests: pd.DataFrame) -> None:
-    """Say so under the title of a page that is not what its source, or its stages, make now.
+    """Add a note below the title of a page that is unexecuted or out of date.
 
-    The opening page answers first: there it stands below the chart. ``manifests`` are rows of
+    A page is out of date if its source was edited, or if its runs are of earlier versions of their
+    stages. The note of the opening page is below its chart. ``manifests`` are rows of
     ``tables.manifests``.
     """
     if all(c.get("execution_count") is None for c in notebook.cells if c.cell_type == "code"):
@@ -133,7 +134,7 @@ def introduce(notebook: NotebookNode, name: str, root: Path, manifests: pd.DataF
 
 
 def _of_earlier_versions(notebook: NotebookNode, manifests: pd.DataFrame) -> list[str]:
-    """A sentence on the results behind a page that its stages would not give now, if any are."""
+    """One sentence per set of stages that have runs of earlier versions behind a page."""
     if manifests.empty:
         return []
     behind = manifests[manifests["key"].str[:10].isin(_named(notebook))]
@@ -143,56 +144,56 @@ def _of_earlier_versions(notebook: NotebookNode, manifests: pd.DataFrame) -> lis
         whole = len(stages) == every[label]
         labels.setdefault("all stages" if whole else ", ".join(stages), []).append(f"*{label}*")
     return [
-        f"The results of {', '.join(names)} are of earlier versions of {stages}: they stand as "
-        "they were measured then. `nbutils run TIER` computes a tier as the stages are now."
+        f"The results of {', '.join(names)} are of earlier versions of {stages}: they are shown as "
+        "they were measured then. `nbutils run TIER` computes a tier by the current versions."
         for stages, names in labels.items()
     ]
 
 
 def _named(notebook: NotebookNode) -> set[str]:
-    """The first digits of the keys of all runs that an executed page names."""
+    """The first ten digits of the keys of all runs that an executed page names."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     texts = [output.get("data", {}).get("text/html", "") for output in outputs]
     return {key for text in texts if provenance.PROVENANCE in text for key in KEY.findall(text)}
 
 
 def _source(notebook: NotebookNode) -> str | None:
-    """Digest of the source that a notebook was converted from."""
+    """The digest of the source that a notebook was converted from, if it is recorded."""
     digest: str | None = notebook.metadata.get("nbutils", {}).get("source_sha256")
     return digest
 
 
 def show_method(notebook: NotebookNode, name: str, root: Path) -> None:
-    """Print the method on a stage's page that has not printed it: the core of its module, as it is.
+    """Print the method on the page of a stage that lacks it: the core of the stage's module.
 
-    A page that nobody executed has a cell for it. One that was executed before its source had that
-    cell gets it, and the prose before it, in front of its last section.
+    An unexecuted page has a cell for the method. A page that was executed before its source had
+    this cell gets the cell, and the prose before it, in front of its last section.
     """
     source = nbformat.read(execute.convert(name, root), as_version=4)
     calls = [i for i, cell in enumerate(source.cells) if cell.source.startswith(METHOD)]
     if not calls:
         return
     prose, call = source.cells[calls[0] - 1 : calls[0] + 1]
-    there = [cell for cell in notebook.cells if cell.source.startswith(METHOD)]
-    if not there:
+    methods = [cell for cell in notebook.cells if cell.source.startswith(METHOD)]
+    if not methods:
         titles = ("## Where this comes from", "## Runs behind")
         last = (i for i, cell in enumerate(notebook.cells) if cell.source.startswith(titles))
         place = next(last, len(notebook.cells))
-        prose["id"], call["id"] = "method-prose", "method-code"  # others may have theirs
+        prose["id"], call["id"] = "method-prose", "method-code"  # other cells may have their ids
         notebook.cells[place:place] = [prose, call]
-        there = [call]
-    for cell in there:
+        methods = [call]
+    for cell in methods:
         if not cell.outputs:
             modules = re.findall(r'"([\w.]+)"', cell.source) or [f"protocol.{name}"]
-            shown = {"text/markdown": source_code.printed(*modules)}
-            cell.outputs = [nbformat.v4.new_output("display_data", shown)]
+            data = {"text/markdown": source_code.printed(*modules)}
+            cell.outputs = [nbformat.v4.new_output("display_data", data)]
 
 
 def check_site(pages: Path, site: Path) -> None:
     """Raise unless every staged page was rendered after it was staged, with all of its charts.
 
     Raises:
-        PageError: A page is missing from the built book, is older than what it shows, or lost a
+        PageError: A page is missing from the built book, is older than its notebook, or lacks a
             chart.
     """
     for path in sorted([*pages.glob("*.ipynb"), *pages.glob("workshop/*.ipynb")]):

@@ -8,7 +8,7 @@ from altair.typing import ChartType
 
 from nbutils.analysis.gains import SUITE
 from nbutils.analysis.inference import exact_interval
-from nbutils.analysis.verdicts import NOT_TOLD, reading
+from nbutils.analysis.verdicts import NOT_DISTINGUISHED, reading
 from nbutils.charts import parts
 from nbutils.charts.tables import by_metric, percent, task_names, with_limits
 from nbutils.runs.types import Manifest
@@ -47,7 +47,7 @@ def gain_sentence(gains: pd.DataFrame, name: str) -> str:
     suite = gains[gains["task"].eq(SUITE)]
     low, high = suite[["low", "high"]].iloc[0]
     effect = reading(low, high)
-    than = " from no change" if effect == NOT_TOLD else ""
+    than = " from no change" if effect == NOT_DISTINGUISHED else ""
     return f"{name}: {with_limits(suite)[0]} points on the suite, {effect}{than}"
 
 

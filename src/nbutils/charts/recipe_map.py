@@ -36,7 +36,7 @@ def recipe_map(rows: pd.DataFrame) -> ChartType:
         .scale(parts.diverging(reach, -reach))
         .legend(gradientLength=160, format="+.2~f", tickCount=3),
         fillOpacity=alt.condition(
-            f"datum.effect == '{verdicts.NOT_TOLD}'", alt.value(0.35), alt.value(1)
+            f"datum.effect == '{verdicts.NOT_DISTINGUISHED}'", alt.value(0.35), alt.value(1)
         ),
     )
     number = base.mark_text(dy=-14, fontSize=13, fontWeight=600, style="number").encode(

@@ -1,1 +1,1 @@
-"""Notebooks: opened, executed, handed out and checked."""
+"""Notebooks: opening, executing and publishing them, and the exercises of the workshop."""

@@ -1,8 +1,8 @@
-"""Cloud: the notebooks that Colab and Binder open, and the links on the pages that open them.
+"""Cloud: the notebooks that Colab and Binder open, and the links to them on the pages.
 
-Colab opens them from the branch that the book is published on, Binder from the image that it makes
-of the repository. Each is a page's source behind a cell that goes to the project's folder and, on
-Colab, brings the project and its packages first.
+Colab opens a notebook from the branch with the published book, Binder from an image that it builds
+from the repository. Each notebook is the source of a page with a cell before it, which changes to
+the project's folder and, on Colab, first installs the project and its packages.
 """
 
 import os
@@ -20,12 +20,12 @@ from nbutils.errors import UserError
 from nbutils.notebooks import execute
 
 SITE_BRANCH = "gh-pages"  # where the workflow publishes the book
-ON_SITE = Path("launch")  # below the book's pages
+ON_SITE = Path("launch")  # folder of the published book
 ON_BINDER = Path("runs/launch")
 
 BRING = """\
-# Colab has neither the project nor its packages. This brings both, the packages in the versions
-# that the book was tested with: some minutes, once a session.
+# Colab has neither the project nor its packages. This cell installs both, the packages in the
+# versions that the book was tested with. It takes some minutes, once per session.
 import os
 import subprocess
 import sys
@@ -68,17 +68,17 @@ if "google.colab" in sys.modules:
 
 
 class LaunchError(UserError):
-    """The repository's address is none that Colab and Binder can open."""
+    """The repository's address is not one that Colab and Binder can open."""
 
 
 def repository(root: Path) -> tuple[str, str] | None:
-    """Owner/name and branch of the repository on GitHub, or None where none is known.
+    """Owner/name and branch of the repository on GitHub, or None if it is unknown.
 
-    ``repository`` of ``_config.yml`` says it; without an address there, GitHub does while its
-    workflow runs, so that the pages of a fork open the fork.
+    The address is that of ``repository`` in ``_config.yml``, else that of the repository whose
+    GitHub workflow is running, so the pages of a fork open the fork.
 
     Raises:
-        LaunchError: The address is no repository on GitHub.
+        LaunchError: The address is not a repository on GitHub.
     """
     config = (
         yaml_text.read((root / "_config.yml").read_text("utf-8"), "_config.yml").get("repository")
@@ -89,17 +89,17 @@ def repository(root: Path) -> tuple[str, str] | None:
     if not address:
         name = os.environ.get("GITHUB_REPOSITORY")
         return (name, branch) if name else None
-    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", str(address))
-    if not found:
+    match = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", str(address))
+    if not match:
         raise LaunchError(
             f"repository.url in {root / '_config.yml'} is {address!r}: write "
             "https://github.com/OWNER/NAME, or leave it empty for a book without buttons"
         )
-    return found[1], branch
+    return match[1], branch
 
 
 def buttons(name: str, root: Path) -> str:
-    """The HTML line that opens a page's notebook elsewhere; empty without a repository."""
+    """Links to a page's notebook on Colab and Binder, as HTML; empty without a repository."""
     known = repository(root)
     if known is None:
         return ""
@@ -116,14 +116,14 @@ def buttons(name: str, root: Path) -> str:
 
 
 def introduce(notebook: NotebookNode, buttons: str) -> None:
-    """Put buttons, where there are some, below the title of a page."""
+    """Put the links, if there are any, below the title of a page."""
     if buttons:
         title, _, rest = notebook.cells[0].source.partition("\n")
         notebook.cells[0].source = f"{title}\n\n{buttons}\n{rest}"
 
 
 def write(folder: Path, root: Path) -> None:
-    """Write the notebook of every page, ready to be opened elsewhere, into a folder."""
+    """Write the notebooks of all pages, ready for Colab and Binder, into a folder."""
     known = repository(root)
     first = GO
     if known is not None:

@@ -1,7 +1,7 @@
-"""Notebook sources to executed notebooks: jupytext percent scripts, run by Papermill.
+"""From notebook sources to executed notebooks: jupytext percent scripts, run by Papermill.
 
-A source lives in ``notebooks/<name>.py``. It is converted to ``runs/notebooks/<name>.ipynb``,
-which raw Papermill takes as it is, and executed in a kernel that works in the project's root.
+A source is ``notebooks/<name>.py``. It is converted to ``runs/notebooks/<name>.ipynb``, which raw
+Papermill can execute, and executed in a kernel whose working directory is the project's root.
 """
 
 import ast
@@ -35,42 +35,43 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class NotebookError(UserError):
-    """A notebook does not exist, was given a wrong parameter, or failed while it ran."""
+    """A notebook does not exist, was given an unknown parameter, or failed."""
 
 
 class OwnKernel(AsyncKernelManager):
-    """A kernel of this very interpreter, whichever kernels and profiles a person has."""
+    """A kernel of this interpreter, independent of the user's kernels and profiles."""
 
-    profile = Unicode(help="folder of IPython, which else is in the person's home").tag(config=True)
+    profile = Unicode(help="folder of IPython, instead of that in the user's home").tag(config=True)
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        """How the kernel is started."""
+        """The command and the environment of the kernel."""
         return KernelSpec(**get_kernel_dict(), env={"IPYTHONDIR": self.profile})
 
 
 def sources(root: Path) -> dict[str, Path]:
     """The notebook sources under the project's root, by name, in alphabetical order.
 
-    The name of one in a folder begins with that folder: ``workshop/1_sample``.
+    The name of a source in a folder begins with the folder, such as ``workshop/1_sample``.
     """
     folder = root / SOURCES
-    found = sorted(folder.rglob("*.py"))
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    paths = sorted(folder.rglob("*.py"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 
 def source_digest(path: Path) -> str:
-    """The SHA-256 of a source: what an executed notebook's stamp is compared with.
+    """The SHA-256 of a source's text, which executed notebooks record.
 
-    It is of the text, so that ends of lines, which git may change, make no other source.
+    Line ends, which git may change, do not count.
     """
     return files.sha256(path.read_text("utf-8"))
 
 
 def convert(name: str, root: Path) -> Path:
-    """Write the notebook of one source, with cell ids that stay the same, and return its path.
+    """Write the notebook of one source, with reproducible cell ids, and return its path.
 
-    Raises ``NotebookError`` when there is no source of that name.
+    Raises:
+        NotebookError: There is no source of that name.
     """
     known = sources(root)
     if name not in known:
@@ -99,12 +100,15 @@ def parameters_of(path: Path) -> dict[str, Any]:
 
 
 def execute(name: str, parameters: Mapping[str, Any], output: Path, root: Path) -> Path:
-    """Convert one source, run it with ``parameters``, and return ``output``.
+    """Convert one source, execute it with ``parameters``, and return ``output``.
 
-    The names of the parameters and the output are checked before a kernel starts. The kernel reads
-    no profile of the person's, so it works where there is no home. On failure the partly executed
-    notebook stays at ``output``. Raises ``NotebookError`` in one line for an unknown notebook, an
-    unknown parameter, an output that cannot be written, a failing cell, or a kernel that dies.
+    The names of the parameters and the output are checked before a kernel starts. The kernel does
+    not read the user's profile, so it works without a home folder. After a failure the partly
+    executed notebook stays at ``output``.
+
+    Raises:
+        NotebookError: The notebook or a parameter is unknown, the output cannot be written, a cell
+            failed, or the kernel died; the message is one line.
     """
     converted = convert(name, root)
     known = parameters_of(converted)
@@ -118,7 +122,7 @@ def execute(name: str, parameters: Mapping[str, Any], output: Path, root: Path) 
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             papermill.execute_notebook(
                 str(converted),
-                # to Papermill, a brace would begin the name of a parameter
+                # Papermill reads a brace as the beginning of a parameter's name
                 str(output).replace("{", "{{").replace("}", "}}"),
                 parameters=dict(parameters),
                 kernel_name=KERNEL,
@@ -128,12 +132,12 @@ def execute(name: str, parameters: Mapping[str, Any], output: Path, root: Path) 
                 progress_bar=False,
                 log_output=False,
                 start_timeout=START_SECONDS,
-                # A kernel logs its own start and stop; what a cell does wrong arrives as an error.
+                # A kernel logs its start and stop; errors of cells are raised here.
                 extra_arguments=["--IPKernelApp.log_level=50"],
             )
     except PapermillExecutionError as error:
         failure = error
-    except RuntimeError as error:  # the kernel did not start, or died: no cell says why
+    except RuntimeError as error:  # the kernel did not start, or died
         raise NotebookError(f"{name} failed: its kernel: {error}") from error
     clean(output, root)
     if failure is not None:
@@ -149,7 +153,7 @@ def _check_output(output: Path) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         was_there = output.exists()
-        output.open("ab").close()  # only the system knows, and it leaves what is there
+        output.open("ab").close()  # the only reliable test; an existing file keeps its content
         if not was_there:
             output.unlink()
     except OSError as error:
@@ -159,11 +163,11 @@ def _check_output(output: Path) -> None:
 
 
 def clean(path: Path, root: Path) -> None:
-    """Drop from an executed notebook what differs from machine to machine.
+    """Remove from an executed notebook what differs between machines.
 
-    Papermill's own metadata and the times of the cells go; so do the widgets of progress bars,
-    whose pages would load scripts from another host. Addresses of the project's root and of the
-    interpreter become relative. What libraries write to stderr is for a terminal.
+    This removes the metadata of Papermill, the times of cells, the output to stderr, and the
+    widgets of progress bars, for which a page would load scripts from another host. Paths of the
+    project's root, of the interpreter and of the home folder are replaced.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("papermill", None)

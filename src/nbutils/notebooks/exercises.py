@@ -1,8 +1,8 @@
-"""The workshop: exercises with gaps out of their solutions, a rehearsal, and the agenda.
+"""The workshop: exercises with gaps, made from their solutions; a rehearsal; the agenda.
 
-The sources under ``notebooks/workshop/`` are the solutions. A cell with ``gap=[names]`` in its
-metadata is what a participant writes: in the participants' notebook its leading comments stay, and
-each name is given dots. The cell after a gap checks it.
+The sources under ``notebooks/workshop/`` are the solutions. Participants write the cells that have
+``gap=[names]`` in their metadata: in their notebook such a cell has its leading comments, and dots
+for each name. The cell after a gap checks it.
 """
 
 import json
@@ -31,7 +31,7 @@ GAP = "gap"
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the workshop: minutes in class, and the exercise it is about, if any."""
+    """A part of the workshop: its title, minutes in class, and its exercise, if it has one."""
 
     title: str
     minutes: int
@@ -51,8 +51,8 @@ EXERCISES = tuple(part.exercise for part in AGENDA if part.exercise)
 
 
 def stubbed(solution: NotebookNode) -> NotebookNode:
-    """The participants' notebook: of every gap its leading comments, and dots for its names."""
-    notebook = nbformat.from_dict(solution)  # a copy of its own
+    """The participants' notebook: every gap has its leading comments and dots for its names."""
+    notebook = nbformat.from_dict(solution)  # a copy
     for cell in notebook.cells:
         if GAP in cell.metadata:
             lines = cell.source.splitlines()
@@ -63,59 +63,64 @@ def stubbed(solution: NotebookNode) -> NotebookNode:
 
 
 def made(root: Path) -> dict[str, NotebookNode]:
-    """File name to notebook: the participants', and the solutions in a folder of their own."""
-    found = {}
+    """Maps file names to notebooks: those with gaps, and the solutions in a folder."""
+    notebooks = {}
     for exercise in EXERCISES:
         solution = nbformat.read(execute.convert(f"workshop/{exercise}", root), as_version=4)
-        found[f"{exercise}.ipynb"] = stubbed(solution)
-        found[f"{SOLUTIONS}/{exercise}.ipynb"] = solution
-    return found
+        notebooks[f"{exercise}.ipynb"] = stubbed(solution)
+        notebooks[f"{SOLUTIONS}/{exercise}.ipynb"] = solution
+    return notebooks
 
 
 def hand_out(root: Path) -> list[Path]:
     """Write all notebooks to ``runs/workshop/``.
 
-    One that is there already and differs may hold somebody's answers: it stays. Returns these.
+    Existing notebooks that differ may have somebody's answers, so they are not overwritten.
+
+    Returns:
+        The notebooks that were not overwritten.
     """
-    kept = []
+    edited = []
     for name, notebook in made(root).items():
         path, text = root / HANDED_OUT / name, nbformat.writes(notebook) + "\n"
         if path.exists() and path.read_text("utf-8") != text:
-            kept.append(path)
+            edited.append(path)
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
-    return kept
+    return edited
 
 
 Report = Callable[[str, float], None]
 
 
 def rehearse(root: Path, report: Report) -> dict[str, Any]:
-    """Execute every solution, one after another, in a project where nothing was computed before.
+    """Execute all solutions, one after another, in a new project without any finished run.
 
-    ``report`` is called after each with its name and seconds, start of the kernel included. The
-    executed notebooks and the runs stay under ``runs/rehearsal/``. Returns, and writes to
-    ``runs/workshop.json``, what was measured.
+    ``report`` is called after each solution with its name and its seconds, which include the start
+    of the kernel. The executed notebooks and the runs stay under ``runs/rehearsal/``.
+
+    Returns:
+        The measurements, which are also written to ``runs/workshop.json``.
 
     Raises:
-        NotebookError: A solution failed, which includes that it does not pass its own check.
+        NotebookError: A solution failed, or did not pass its own check.
     """
     place = root / REHEARSED
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(root / execute.SOURCES, place / execute.SOURCES)
     rows: list[dict[str, Any]] = []
     for exercise in EXERCISES:
-        known = {m.key for m in Project(place).store.all()}
+        earlier = {m.key for m in Project(place).store.all()}
         started = time.monotonic()
         execute.execute(f"workshop/{exercise}", {}, place / f"{exercise}.ipynb", place)
         seconds = time.monotonic() - started
-        made = [m for m in Project(place).store.all() if m.key not in known]
-        memory = max((m.peak_memory_mib for m in made), default=0.0)
-        row = {"exercise": exercise, "seconds": seconds, "runs": len(made), "memory_mib": memory}
+        new = [m for m in Project(place).store.all() if m.key not in earlier]
+        memory = max((m.peak_memory_mib for m in new), default=0.0)
+        row = {"exercise": exercise, "seconds": seconds, "runs": len(new), "memory_mib": memory}
         rows.append(row)
         report(exercise, seconds)
-    found = {
+    measurements = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": environment.device(),
         "cores": os.cpu_count(),
@@ -123,13 +128,13 @@ def rehearse(root: Path, report: Report) -> dict[str, Any]:
         "versions": environment.versions(),
         "rows": rows,
     }
-    (root / "runs" / MEASURED).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    return found
+    (root / "runs" / MEASURED).write_text(json.dumps(measurements, indent=1) + "\n", "utf-8")
+    return measurements
 
 
-def agenda(found: dict[str, Any] | None) -> str:
-    """The agenda as Markdown: from minute to minute, and what was measured of each exercise."""
-    measured = {row["exercise"]: row for row in found["rows"]} if found else {}
+def agenda(measurements: dict[str, Any] | None) -> str:
+    """The agenda as Markdown: the minutes of each part, and the measurements of its exercise."""
+    measured = {row["exercise"]: row for row in measurements["rows"]} if measurements else {}
     lines = ["| minute | part | computing (s) | runs | memory (MiB) |", "|---|---|---|---|---|"]
     start = 0
     for part in AGENDA:
@@ -142,13 +147,14 @@ def agenda(found: dict[str, Any] | None) -> str:
         end = start + part.minutes
         lines.append(f"| {start}–{end} | {part.title} | {' | '.join(cells)} |")
         start = end
-    told = "No rehearsal was measured yet: `nbutils workshop --rehearse` does."
-    if found:
-        seconds = sum(row["seconds"] for row in found["rows"])
-        longest = max(row["seconds"] for row in found["rows"])
-        told = (
+    summary = "No rehearsal was measured yet: `nbutils workshop --rehearse` measures one."
+    if measurements:
+        seconds = sum(row["seconds"] for row in measurements["rows"])
+        longest = max(row["seconds"] for row in measurements["rows"])
+        created, cores = measurements["created"][:10], measurements["cores"]
+        summary = (
             f"Computing takes {seconds:.0f} s in all, {longest:.0f} s for the longest exercise: "
-            f"measured on {found['created'][:10]} on {found['cores']} cores of {found['device']}, "
+            f"measured on {created} on {cores} cores of {measurements['device']}, "
             "from nothing, start of every kernel included."
         )
-    return "\n".join([*lines, "", told, ""])
+    return "\n".join([*lines, "", summary, ""])

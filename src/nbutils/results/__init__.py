@@ -1,1 +1,1 @@
-"""The tables of finished tiers: collected, kept, packed for others and read."""
+"""The tables of finished tiers: collected, read, packed into archives and merged."""

@@ -1,7 +1,7 @@
-"""Archives: the tables and manifests of one pairing in one file, read as a stranger's.
+"""Archives: the tables and manifests of one pairing in one file, which is not trusted.
 
-A zip archive of flat files: tables as text, manifests, digests. Nothing is unpacked onto the disk.
-Tables are text because a small Parquet file may unfold to any size, and text may not.
+An archive is a zip file without folders: tables as text, manifests, digests. Nothing is unpacked
+onto the disk. Tables are text because a small Parquet file can expand to any size.
 """
 
 import io
@@ -35,7 +35,7 @@ from nbutils.runs.types import SCHEMA, Manifest
 LIMIT = 16 * 2**20  # bytes of an archive, packed and unpacked
 HEADER = 4096  # bytes of a table's first line
 TABLES = ("states", "utility", "extraction", "curves", "proxies", "corpora", "models")
-"""All but the summaries, which follow from these."""
+"""All tables except the summaries, which are computed from these."""
 TABLES_VERSION = "tables.version"
 FILES = (*(f"{name}.csv" for name in TABLES), MANIFESTS, TABLES_VERSION, SUMS)
 
@@ -50,22 +50,22 @@ OPTIONAL = (
     *("training_tokens", "planted_share", "exposures", "fidelity", "passage_hits"),
 )
 """Columns in which a value may be missing."""
-STATE = f"[0-9a-f]{{16}}({NORM})?"  # heads a column: the key of a state, or what it has by acc_norm
-PLAIN = r"[^<>&\n\t]{1,200}"  # and all of it visible
+STATE = f"[0-9a-f]{{16}}({NORM})?"  # name of a state's column: its key, with NORM for acc_norm
+PLAIN = r"[^<>&\n\t]{1,200}"  # in addition, all characters must be visible
 DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(EOFError, OSError, RuntimeError, ValueError),
 )
-"""What zipfile raises, besides its own error, where a file is not what it says."""
+"""What zipfile raises for a damaged file."""
 
 
 class ArchiveError(UserError):
-    """A file is no archive of a pairing, is damaged, or was made by another version."""
+    """A file is not an archive of a pairing, is damaged, or was made by another version."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What an archive holds, each part sound in itself, and the archive packed again."""
+    """The manifests and tables of an archive, each of them checked, and the archive repacked."""
 
     manifests: list[Manifest]
     tables: dict[str, pd.DataFrame]
@@ -73,7 +73,10 @@ class Archive:
 
 
 def pack(tables: dict[str, pd.DataFrame], manifests: list[Manifest]) -> bytes:
-    """An archive's bytes, the same for the same content."""
+    """The bytes of an archive; equal content gives equal bytes.
+
+    ``tables`` has at least the tables named in ``TABLES``.
+    """
     files = {f"{name}.csv": _csv(ordered(name, tables[name])) for name in TABLES}
     files[MANIFESTS] = "".join(m.model_dump_json() + "\n" for m in manifests).encode()
     files[TABLES_VERSION] = f"{VERSION}\n".encode()
@@ -81,7 +84,7 @@ def pack(tables: dict[str, pd.DataFrame], manifests: list[Manifest]) -> bytes:
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """A zip archive of files in the order of their names, all dated as zip's first day."""
+    """A zip archive of files, sorted by name, all with the same date."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in sorted(files.items()):
@@ -94,11 +97,11 @@ def _csv(frame: pd.DataFrame) -> bytes:
 
 
 def read(path: Path) -> Archive:
-    """Read an archive and check each of its files by itself.
+    """Read an archive and check each of its files.
 
     Raises:
-        ArchiveError: It is no whole archive of the expected files, a digest, manifest or table is
-            wrong, or it was made by another version.
+        ArchiveError: The archive is damaged or lacks an expected file, a digest, manifest or table
+            is wrong, or another version made it.
     """
     try:
         with path.open("rb") as file:
@@ -120,12 +123,16 @@ def read(path: Path) -> Archive:
             "bring both checkouts to one commit and contribute it again"
         )
     tables = {name: _table(name, files[f"{name}.csv"]) for name in TABLES}
-    # packed again: what is kept is what was checked, with nothing hidden beside it
+    # repacked, so that the stored archive holds only what was checked
     return Archive(read_manifests(files[MANIFESTS]), tables, zipped(files))
 
 
 def _entries(data: bytes) -> dict[str, bytes]:
-    """File name to content: the expected files, and no more bytes than allowed."""
+    """Maps file names to contents.
+
+    Raises:
+        ArchiveError: The archive is damaged, has other files than expected, or is too large.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
@@ -137,13 +144,14 @@ def _entries(data: bytes) -> dict[str, bytes]:
                     f"it must hold {', '.join(FILES)}, each once; missing: "
                     f"{', '.join(missing) or 'none'}; not allowed: {str(wrong)[:200]}"
                 )
-            packed = {e.compress_type for e in entries} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-            if packed:  # others may take any amount of memory to unpack
-                raise ArchiveError(f"it is packed by method {min(packed)}; allowed are 0 and 8")
+            methods = {e.compress_type for e in entries}
+            methods -= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+            if methods:  # unpacking these may take any amount of memory
+                raise ArchiveError(f"it is packed by method {min(methods)}; allowed are 0 and 8")
             links = [e.filename for e in entries if stat.S_ISLNK(e.external_attr >> 16)]
             if links:
                 raise ArchiveError(f"{', '.join(links)} is a link; only plain files are allowed")
-            # of an entry, zipfile reads no more than the size that is stated here
+            # zipfile never reads more of an entry than the size stated here
             size = sum(entry.file_size for entry in entries)
             if size > LIMIT:
                 raise ArchiveError(
@@ -155,12 +163,12 @@ def _entries(data: bytes) -> dict[str, bytes]:
 
 
 def read_manifests(content: bytes) -> list[Manifest]:
-    """The manifests, a line each; the key of each follows from what it says.
+    """The manifests, one per line, each with a key that follows from its content.
 
     Raises:
-        ArchiveError: A line is no manifest, is of another version, or its key does not follow.
+        ArchiveError: A line is not a manifest, is of another version, or has another key.
     """
-    found: dict[tuple[str, str], Manifest] = {}
+    manifests: dict[tuple[str, str], Manifest] = {}
     for number, line in enumerate(content.splitlines(), 1):
         where = f"line {number} of {MANIFESTS}"
         try:
@@ -184,18 +192,22 @@ def read_manifests(content: bytes) -> list[Manifest]:
                 f"{where}: key {manifest.key!r} of stage {manifest.stage!r} does not follow from "
                 f"its parameters, inputs and version, which give {key}: compute the run again"
             )
-        found[manifest.stage, key] = manifest
-    return list(found.values())
+        manifests[manifest.stage, key] = manifest
+    return list(manifests.values())
 
 
 def _table(name: str, content: bytes) -> pd.DataFrame:
-    """A table with the columns and types that ``rows.of_tier`` gives it."""
+    """A table with the columns of ``tables.COLUMNS``, in their types.
+
+    Raises:
+        ArchiveError: A column or a value is wrong.
+    """
     columns = COLUMNS[name]
     kinds = {c: "text" if c in TEXT else "numbers" for c in columns}
     kinds |= {column: "True or False" for table, column in FLAGS if table == name}
     strings: dict[Any, Any] = {c: "str" for c, kind in kinds.items() if kind == "text"}
     header = content.partition(b"\n")[0]
-    if len(header) > HEADER:  # every column would take pandas time and memory
+    if len(header) > HEADER:  # pandas needs time and memory for every column
         raise ArchiveError(f"table {name}: its first line is longer than {HEADER} bytes")
     try:
         frame = pd.read_csv(
@@ -225,6 +237,7 @@ def _table(name: str, content: bytes) -> pd.DataFrame:
 
 
 def _are(kind: str, values: pd.Series) -> bool:
+    """Whether all values are of a kind: ``text``, ``numbers`` or ``True or False``."""
     if kind == "text":
         texts = values.dropna().astype(str)
         return bool(texts.str.fullmatch(PLAIN).all() and texts.map(visible).eq(texts).all())

@@ -1,7 +1,7 @@
-"""Contributions: one pairing on its way from somebody's store to the published results.
+"""Contributions: one pairing from somebody's store, added to the published results of its tier.
 
-What arrives is data of a stranger, and must be what this checkout's own plan asks for, run by
-run. Whether somebody made the answers up, no check can tell: computing the pairing again can.
+A contribution is not trusted: its runs must be exactly those that this checkout's plan needs. No
+check can find invented answers; only computing the pairing again can.
 """
 
 import json
@@ -33,7 +33,7 @@ from nbutils.runs.types import Manifest, Run
 PACKED = Path("runs/contributions")
 ARCHIVES = "contributions"  # the archives behind a published tier's contributed rows
 TOLERANCE = 0.01
-"""Share of its answers that one state may give otherwise on another machine: near ties."""
+"""Largest share of answers of one state that may differ between machines, because of near ties."""
 OWNERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "states": ("state", ("measure_utility",)),
     "extraction": ("state", ("measure_utility",)),
@@ -42,20 +42,20 @@ OWNERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "corpora": ("run", ("sample_corpus",)),
     "models": ("run", MODEL_STAGES),
 }
-"""The column of a table that names a run, and the stages whose runs have rows there."""
+"""The column of each table that names a run, and the stages whose runs have rows there."""
 BUDGET = {"sample_corpus": ("tokens", "max_tokens"), "self_train": ("recipe",)}
-"""What all pairings of a tier have in common and no label tells."""
+"""Parameters that all pairings of a tier share and that are not among their labels."""
 
 
 class ContributionError(UserError):
     """A run cannot be contributed, or a contribution cannot be accepted."""
 
 
-class Packed(Store):
-    """The manifests of an archive, to be asked as a store is. There is no folder behind them."""
+class ArchivedRuns(Store):
+    """The manifests of an archive, with the interface of a store but no folder."""
 
     def __init__(self, manifests: list[Manifest], versions: Mapping[str, int]) -> None:
-        """``versions`` maps a stage to the version that its runs must have."""
+        """``versions`` maps each stage to the version that its runs must have."""
         super().__init__(Path(), versions)
         self._manifests = {(m.stage, m.key): m for m in manifests}
 
@@ -70,7 +70,7 @@ class Packed(Store):
 
 @dataclass(frozen=True)
 class Contribution:
-    """An archive, the fine-tune that it is about, and the pairing as a person asks for it."""
+    """An archive, its fine-tune, and the parameters of the notebook that computes the pairing."""
 
     archive: Archive
     trained: Manifest
@@ -82,41 +82,41 @@ class Contribution:
         return f"{self.form.tier}-{self.trained.key}.zip"
 
 
-# --- From a store to a file -----------------------------------------------------------------
+# --- From a store to an archive --------------------------------------------------------------
 
 
 def contribute(reference: str, project: Project) -> Path:
     """Pack one finished pairing into ``runs/contributions/<tier>-<key>.zip``.
 
-    ``reference`` is a fine-tune's key, the beginning of its key, or its name.
+    ``reference`` is the key of a fine-tune, the beginning of the key, or the name.
 
     Raises:
-        ContributionError: There is no such fine-tune or several, it is not what its tier asks
-            for, others cannot fetch its models, or a measurement is missing.
+        ContributionError: There is no such fine-tune, or several, or it is not one that its tier
+            needs; others cannot fetch its models; or a measurement is missing.
     """
     store = project.store
     trained = _find(reference, store)
     form = _form(trained, store, project)
-    plan, cell = pairing.from_parameters(form, project.plan(form.tier))
+    plan, selected = pairing.from_parameters(form, project.plan(form.tier))
     given = form.model_dump(exclude_unset=True).items()
     command = "nbutils notebook pairing " + " ".join(f"-p {name} {value}" for name, value in given)
-    asked = plan.self_train(cell)
-    if store.key(asked) != trained.key:
+    planned = plan.self_train(selected)
+    if store.key(planned) != trained.key:
         raise ContributionError(
-            f"run {trained.key} is not what tier {form.tier!r} asks for now, it differs in: "
-            f"{', '.join(dag.changes(asked, store, trained))}. Compute the pairing with the "
+            f"run {trained.key} is not the one that tier {form.tier!r} needs now, it differs in: "
+            f"{', '.join(dag.changes(planned, store, trained))}. Compute the pairing with the "
             f"tier's own budget and the present version: `{command}`"
         )
-    if not plan.has_passages(cell.student):
+    if not plan.has_passages(selected.student):
         raise ContributionError(
-            f"tier {form.tier!r} has no passages for {cell.student}, whose extraction the tables "
-            "need: take a tier with `passages`"
+            f"tier {form.tier!r} has no passages for {selected.student}, but the tables need its "
+            "extraction: choose a tier with `passages`"
         )
-    missing = [run for run in plan.pairing(cell) if store.finished(run) is None]
+    missing = [run for run in plan.pairing(selected) if store.finished(run) is None]
     if missing:
         names = ", ".join(f"{run.stage} of {run.name}" for run in missing)
-        raise ContributionError(f"missing: {names}. `{command}` computes it")
-    runs = _runs(plan, cell, store)
+        raise ContributionError(f"missing: {names}. `{command}` computes them")
+    runs = _runs(plan, selected, store)
     manifests = [m for m in map(store.finished, runs) if m is not None]
     place = project.root / PACKED / f"{form.tier}-{trained.key}.zip"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -125,31 +125,33 @@ def contribute(reference: str, project: Project) -> Path:
 
 
 def _find(reference: str, store: Store) -> Manifest:
-    found = [
+    """The finished fine-tune with this key, beginning of a key, or name."""
+    matching = [
         m
         for m in store.all()
         if m.stage == "self_train"
         and (m.key.startswith(reference) or reference in (m.name, m.name.partition(": ")[2]))
     ]
-    if not found:
+    if not matching:
         raise ContributionError(
             f"there is no finished self_train run {reference!r}: give its key, the beginning of "
             "its key, or its name; `nbutils plan TIER` lists them"
         )
-    if len(found) > 1:
-        several = "; ".join(f"{m.key} is {m.name}" for m in found[:9])
+    if len(matching) > 1:
+        several = "; ".join(f"{m.key} is {m.name}" for m in matching[:9])
         raise ContributionError(
-            f"{reference!r} may be {len(found)} runs, give the key of one: {several}"
+            f"{reference!r} matches {len(matching)} runs, give the key of one: {several}"
         )
-    return found[0]
+    return matching[0]
 
 
 def _form(trained: Manifest, store: Store, project: Project) -> notebook_parameters.ReportNotebook:
-    """The pairing that a fine-tune is, as a person would ask for it.
+    """The parameters of the notebook that computes the pairing of a fine-tune.
 
     Raises:
-        ContributionError: It is another experiment, or has a model that others cannot fetch.
-        ParameterError: There is no such tier, or a label is no parameter.
+        ContributionError: The fine-tune belongs to another experiment, or others cannot fetch its
+            source or its student.
+        ParameterError: There is no such tier, or a label is not a valid parameter.
     """
     labels, tier = trained.labels, trained.name.partition(": ")[0]
     if labels.get("experiment") != "pairings":
@@ -165,8 +167,8 @@ def _form(trained: Manifest, store: Store, project: Project) -> notebook_paramet
         origin = str(_input(reader, role, store).parameters.get("origin"))
         if label not in known and not origin.startswith(("hub:", "wheel:")):
             raise ContributionError(
-                f"the {role} {label!r} is no model of tier {tier!r} and comes from {origin}, which "
-                "others cannot fetch: take a model of the tier, or hub:OWNER/NAME@REVISION"
+                f"the {role} {label!r} is not a model of tier {tier!r} and comes from {origin}, "
+                "which others cannot fetch: use a model of the tier, or hub:OWNER/NAME@REVISION"
             )
         values[role] = label if label in known else origin
     values |= {name: labels.get(name) for name in ("temperature", "method", "seed")}
@@ -174,6 +176,7 @@ def _form(trained: Manifest, store: Store, project: Project) -> notebook_paramet
 
 
 def _input(of: Manifest, role: str, store: Store) -> Manifest:
+    """The manifest of one input of a run."""
     link = of.inputs.get(role)
     for manifest in store.all():
         if link and (manifest.key, manifest.digest) == (link.key, link.digest):
@@ -181,65 +184,65 @@ def _input(of: Manifest, role: str, store: Store) -> Manifest:
     raise ContributionError(f"there is no manifest of the {role} of {of.stage} {of.key}")
 
 
-def _runs(plan: Plan, cell: Pairing, store: Store) -> list[Run]:
-    """The runs behind a pairing's rows: what it takes, and what else was measured of it."""
-    beside = [run for run in plan.beside(cell) if store.finished(run) is not None]
-    return dag.each_once([*plan.pairing(cell), *beside])
+def _runs(plan: Plan, selected: Pairing, store: Store) -> list[Run]:
+    """All runs of a pairing: those that it needs, and optional measurements that are finished."""
+    optional = [run for run in plan.beside(selected) if store.finished(run) is not None]
+    return dag.each_once([*plan.pairing(selected), *optional])
 
 
-# --- From a file to a tier's tables ---------------------------------------------------------
+# --- From an archive to a tier's tables -------------------------------------------------------
 
 
 def read(path: Path, project: Project) -> Contribution:
-    """Read and check an archive, and find out which pairing it is.
+    """Read and check an archive, and determine its pairing.
 
     Raises:
-        ArchiveError: The file is wrong in itself.
-        ContributionError: It is not of one pairing.
-        ParameterError: It is of a tier or a model that this checkout has not.
+        ArchiveError: The file is not a valid archive.
+        ContributionError: The archive does not hold exactly one pairing.
+        ParameterError: This checkout does not have the tier or a model of the pairing.
     """
     archive = results_archive.read(path)
     trained = [m for m in archive.manifests if m.stage == "self_train"]
     if len(trained) != 1:
-        raise ContributionError(f"it holds {len(trained)} fine-tunes; a contribution is of one")
-    form = _form(trained[0], Packed(archive.manifests, project.store.versions), project)
+        raise ContributionError(f"it holds {len(trained)} fine-tunes; a contribution holds one")
+    form = _form(trained[0], ArchivedRuns(archive.manifests, project.store.versions), project)
     return Contribution(archive, trained[0], form)
 
 
 def merged(given: Contribution, folder: Path, project: Project) -> dict[str, pd.DataFrame] | None:
-    """The tables of a tier's folder with a contribution in them; None if it is there already.
+    """The tables of a tier with a contribution added, or None if they hold it already.
 
-    A folder that does not exist is a tier without rows.
+    ``folder`` holds the published tables of the tier; it need not exist.
 
     Raises:
-        ContributionError: The contribution is not what the tier asks for, is not complete, or
-            cannot be compared with what the folder holds.
+        ContributionError: The contribution is incomplete, differs from what the tier needs, or
+            cannot be compared with the published runs.
     """
     manifests, rows = given.archive.manifests, given.archive.tables
-    theirs = read_manifests(folder)
-    plan, cell = pairing.from_parameters(given.form, project.plan(given.form.tier))
+    published_manifests = read_manifests(folder)
+    plan, selected = pairing.from_parameters(given.form, project.plan(given.form.tier))
     plan = replace(plan, encoder=any(m.stage == "embed_texts" for m in manifests))
-    versions = {**project.store.versions, **{m.stage: m.version for m in theirs}}
-    store = Packed(manifests, versions)
-    runs = _checked_runs(plan, cell, store)
+    versions = {**project.store.versions, **{m.stage: m.version for m in published_manifests}}
+    store = ArchivedRuns(manifests, versions)
+    runs = _checked_runs(plan, selected, store)
     _check_rows(rows, runs, store)
-    if not theirs:
+    if not published_manifests:
         return rows | summarize(rows)
-    standing = results_tables.read(folder)
-    if set(rows["states"]["state"]) <= set(standing["states"]["state"]):
+    published = results_tables.read(folder)
+    if set(rows["states"]["state"]) <= set(published["states"]["state"]):
         return None
-    _check_comparable(runs, store, theirs)
-    _check_answers(rows, standing)
-    states = [c for c in rows["utility"] if c not in standing["utility"]]
-    frames = {"utility": pd.concat([standing["utility"], rows["utility"][states]], axis=1)}
+    _check_comparable(runs, store, published_manifests)
+    _check_answers(rows, published)
+    states = [c for c in rows["utility"] if c not in published["utility"]]
+    frames = {"utility": pd.concat([published["utility"], rows["utility"][states]], axis=1)}
     for name, (column, _) in OWNERS.items():
-        new = rows[name][~rows[name][column].isin(standing[name][column])]
-        frames[name] = pd.concat([standing[name], new], ignore_index=True)
+        new = rows[name][~rows[name][column].isin(published[name][column])]
+        frames[name] = pd.concat([published[name], new], ignore_index=True)
     return frames | summarize(frames)
 
 
-def _checked_runs(plan: Plan, cell: Pairing, store: Packed) -> list[Run]:
-    """The runs that a plan asks for, each with its manifest, and no manifest beside them."""
+def _checked_runs(plan: Plan, selected: Pairing, store: ArchivedRuns) -> list[Run]:
+    """The runs of a pairing by a plan, after checks that the archive has these and no others."""
     other = [m for m in store.all() if m.version != store.versions[m.stage]]
     if other:
         stages = ", ".join(sorted({m.stage for m in other}))
@@ -247,20 +250,20 @@ def _checked_runs(plan: Plan, cell: Pairing, store: Packed) -> list[Run]:
             f"of another version of {stages} than tier {plan.name!r} (made at commit "
             f"{other[0].git.get('commit')}): bring both to one commit, compute and contribute again"
         )
-    runs = _runs(plan, cell, store)
+    runs = _runs(plan, selected, store)
     missing = [p for p in dag.plan(runs, store) if p.state == "ready"]
     if missing:
-        told = "; ".join(f"{p.run.stage} of {p.run.name} ({p.why})" for p in missing)
-        raise ContributionError(f"it lacks what tier {plan.name!r} asks for: {told}")
-    strangers = {m.key for m in store.all()} - {store.key(run) for run in runs}
-    if strangers:
-        names = ", ".join(sorted(strangers))
-        raise ContributionError(f"it holds runs that this pairing does not take: {names}")
+        names = "; ".join(f"{p.run.stage} of {p.run.name} ({p.why})" for p in missing)
+        raise ContributionError(f"it lacks runs that tier {plan.name!r} needs: {names}")
+    surplus = {m.key for m in store.all()} - {store.key(run) for run in runs}
+    if surplus:
+        names = ", ".join(sorted(surplus))
+        raise ContributionError(f"it holds runs that this pairing does not need: {names}")
     return runs
 
 
 def _check_rows(rows: dict[str, pd.DataFrame], runs: list[Run], store: Store) -> None:
-    """Raise unless every run that should have rows has some, under its own labels."""
+    """Raise unless every run has its rows, with its labels, and all states the same items."""
     for name, (column, stages) in OWNERS.items():
         owners = {store.key(run): run for run in runs if run.stage in stages}
         wrong = owners.keys() ^ set(rows[name][column])
@@ -271,17 +274,17 @@ def _check_rows(rows: dict[str, pd.DataFrame], runs: list[Run], store: Store) ->
             )
         for key, part in rows[name].groupby(column):
             labels = owners[str(key)].labels
-            if name == "states":  # an untouched student has few labels, and no others
+            if name == "states":  # an untouched student has few labels; the others must be missing
                 labels = dict.fromkeys(LABELS) | labels
             for label in labels.keys() & set(part):
                 value = labels[label]
-                same = part[label].isna() if value is None else part[label].eq(value)
-                if not same.fillna(False).all():
+                equal = part[label].isna() if value is None else part[label].eq(value)
+                if not equal.fillna(False).all():
                     raise ContributionError(f"table {name}: {label} of run {key} must be {value!r}")
     extraction = {run.name: store.key(run) for run in runs if run.stage == "measure_extraction"}
     expected = {store.key(r): extraction[r.name] for r in runs if r.stage == "measure_utility"}
     states, utility, passages = rows["states"], rows["utility"], rows["extraction"]
-    asked = {
+    passages_of_states = {
         tuple(zip(part["passage"], part["split"], strict=True))
         for _, part in passages.groupby("state")
     }
@@ -295,86 +298,86 @@ def _check_rows(rows: dict[str, pd.DataFrame], runs: list[Run], store: Store) ->
         or not all(map(any, normed))
         or utility.duplicated(["task", "item"]).any()
         or utility["task"].eq(SUITE).any()
-        or len(asked) != 1
+        or len(passages_of_states) != 1
         or passages.duplicated(["state", "passage"]).any()
     ):
         raise ContributionError("its states did not answer the same items and passages, each once")
 
 
 def _by_norm(utility: pd.DataFrame, states: Iterable[str]) -> set[tuple[bool, ...]]:
-    """Which items have an answer by ``acc_norm``, as the states that have any say it."""
+    """The distinct sets of items with answers by ``acc_norm``, over the states that have any."""
     return {tuple(utility[s + NORM].notna()) for s in states if s + NORM in utility}
 
 
-def _check_comparable(runs: list[Run], store: Store, theirs: list[Manifest]) -> None:
-    """Raise unless what the tier has under the same labels is the same run."""
+def _check_comparable(runs: list[Run], store: Store, published: list[Manifest]) -> None:
+    """Raise unless runs with the same labels in the published tier are the same runs."""
     inputs = {given.key for m in store.all() for given in m.inputs.values()}
-    by_labels = {(m.stage, json.dumps(m.labels, sort_keys=True)): m for m in theirs}
+    by_labels = {(m.stage, json.dumps(m.labels, sort_keys=True)): m for m in published}
     for run in runs:
-        mine = store.finished(run)
+        ours = store.finished(run)
         known = by_labels.get((run.stage, json.dumps(run.labels, sort_keys=True)))
-        assert mine is not None
-        if known and mine.key != known.key:
+        assert ours is not None
+        if known and ours.key != known.key:
             raise ContributionError(
                 f"the published tier has {run.stage} of {known.name} from run {known.key}, which "
-                f"differs in: {', '.join(dag.changes(run, store, known))}. There is one run of a "
-                "cell and seed"
+                f"differs in: {', '.join(dag.changes(run, store, known))}. A tier has one run per "
+                "pairing and seed"
             )
-        if known and mine.key in inputs and mine.digest != known.digest:
+        if known and ours.key in inputs and ours.digest != known.digest:
             raise ContributionError(
-                f"{run.stage} of {known.name} (run {mine.key}) has other content in the published "
+                f"{run.stage} of {known.name} (run {ours.key}) has other content in the published "
                 "tier: it was computed on a machine with other arithmetic. If it is a corpus, "
                 "contribute another seed"
             )
-    for mine in store.all():
-        pairings = [m for m in theirs if m.labels.get("experiment", "pairings") == "pairings"]
-        for name in BUDGET.get(mine.stage, ()):
-            values = [m.parameters.get(name) for m in pairings if m.stage == mine.stage]
-            if any(value != mine.parameters[name] for value in values):
+    pairings = [m for m in published if m.labels.get("experiment", "pairings") == "pairings"]
+    for ours in store.all():
+        for name in BUDGET.get(ours.stage, ()):
+            values = [m.parameters.get(name) for m in pairings if m.stage == ours.stage]
+            if any(value != ours.parameters[name] for value in values):
                 raise ContributionError(
-                    f"{name} of {mine.stage} is {mine.parameters[name]}, and {values[0]} in the "
+                    f"{name} of {ours.stage} is {ours.parameters[name]}, and {values[0]} in the "
                     "published tier: run and publish the tier with its present file first"
                 )
 
 
-def _check_answers(given: dict[str, pd.DataFrame], standing: dict[str, pd.DataFrame]) -> None:
-    """Raise unless items and passages are the tier's, and states that both have answer alike."""
-    items = [rows["utility"][list(ITEM)] for rows in (given, standing)]
+def _check_answers(given: dict[str, pd.DataFrame], published: dict[str, pd.DataFrame]) -> None:
+    """Raise unless items and passages are those of the tier, and shared states answer alike."""
+    items = [rows["utility"][list(ITEM)] for rows in (given, published)]
     normed = set[tuple[bool, ...]]()
-    for rows in (given, standing):
-        # the tier's other states may have answered a part of the items
+    for rows in (given, published):
+        # other states of the tier may have answered only some of the items
         untouched = untouched_of(rows["states"]).values()
         normed |= _by_norm(rows["utility"], untouched)
     if items[0].to_numpy().tolist() != items[1].to_numpy().tolist() or len(normed) > 1:
         raise ContributionError("its items are not those of the published tier")
-    for state in set(given["states"]["state"]) & set(standing["states"]["state"]):
+    for state in set(given["states"]["state"]) & set(published["states"]["state"]):
         # a tier that was published without acc_norm has nothing to compare it with
-        shared = {state, state + NORM}.intersection(given["utility"], standing["utility"])
+        shared = {state, state + NORM}.intersection(given["utility"], published["utility"])
         both = [
             (
                 [a for column in sorted(shared) for a in rows["utility"][column].dropna()],
                 rows["extraction"][rows["extraction"]["state"].eq(state)],
             )
-            for rows in (given, standing)
+            for rows in (given, published)
         ]
-        (mine, extracted), (known, known_extracted) = both
+        (ours, extracted), (known, known_extracted) = both
         if extracted["passage"].tolist() != known_extracted["passage"].tolist():
             raise ContributionError("its passages are not those of the published tier")
-        mine, known = mine + extracted["exact"].tolist(), known + known_extracted["exact"].tolist()
-        differing = sum(a != b for a, b in zip(mine, known, strict=True))
-        if differing > TOLERANCE * len(mine):
+        ours, known = ours + extracted["exact"].tolist(), known + known_extracted["exact"].tolist()
+        differing = sum(a != b for a, b in zip(ours, known, strict=True))
+        if differing > TOLERANCE * len(ours):
             raise ContributionError(
-                f"the untouched student answers {differing} of {len(mine)} items and passages "
+                f"the untouched student answers {differing} of {len(ours)} items and passages "
                 "otherwise than in the published tier, more than rounding explains: look for what "
                 "differs between the machines"
             )
 
 
 def write(given: Contribution, frames: dict[str, pd.DataFrame], folder: Path) -> None:
-    """Write merged tables into a tier's folder, and beside them what was contributed."""
+    """Write merged tables into a tier's folder, with the new manifests and the archive."""
     collect.write(frames, folder)
-    theirs = {(m.stage, m.key) for m in read_manifests(folder)}
-    new = [m for m in given.archive.manifests if (m.stage, m.key) not in theirs]
+    published = {(m.stage, m.key) for m in read_manifests(folder)}
+    new = [m for m in given.archive.manifests if (m.stage, m.key) not in published]
     with (folder / MANIFESTS).open("a", encoding="utf-8") as file:
         file.writelines(m.model_dump_json() + "\n" for m in new)
     with (folder / CONTRIBUTED).open("a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Corpora: how varied they are, which passages they hold, and the first documents of each."""
+"""Corpora: their variety, the passages that they contain, and the first documents of each."""
 
 from collections.abc import Iterable
 
@@ -8,13 +8,13 @@ from nbutils.protocol.text import words
 from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 
-DIVERSITY_WORDS = 20_000  # a share of distinct n-grams falls with length: compare equal lengths
+DIVERSITY_WORDS = 20_000  # equal lengths: the share of distinct n-grams falls with length
 
 
 def distinct(texts: list[str], size: int) -> float:
-    """Share of distinct n-grams among the n-grams of the first ``DIVERSITY_WORDS`` words.
+    """Share of distinct n-grams among those of the first ``DIVERSITY_WORDS`` words.
 
-    N-grams do not run from one document into the next. Zero where there is no n-gram.
+    ``size`` is n. No n-gram crosses a document boundary. The share is 0 without any n-gram.
     """
     grams: list[tuple[str, ...]] = []
     for tokens in _first_words(texts):
@@ -23,6 +23,7 @@ def distinct(texts: list[str], size: int) -> float:
 
 
 def _first_words(texts: list[str]) -> Iterable[list[str]]:
+    """The words of each text, cut after ``DIVERSITY_WORDS`` words of all texts together."""
     budget = DIVERSITY_WORDS
     for text in texts:
         tokens = words(text)[:budget]
@@ -31,26 +32,29 @@ def _first_words(texts: list[str]) -> Iterable[list[str]]:
 
 
 def passage_hits(texts: list[str], suffixes: list[str]) -> int:
-    """Documents that hold the suffix of at least one passage."""
+    """Number of documents that contain the suffix of at least one passage."""
     return sum(any(suffix in text for suffix in suffixes) for text in texts)
 
 
-def covered(texts: list[str], vocabulary: set[str]) -> float:
-    """Share of a vocabulary that the first ``DIVERSITY_WORDS`` words of the texts hold."""
-    found = {word for tokens in _first_words(texts) for word in tokens}
-    return len(found & vocabulary) / len(vocabulary)
+def vocabulary_coverage(texts: list[str], vocabulary: set[str]) -> float:
+    """Share of a vocabulary that occurs in the first ``DIVERSITY_WORDS`` words of the texts."""
+    occurring = {word for tokens in _first_words(texts) for word in tokens}
+    return len(occurring & vocabulary) / len(vocabulary)
 
 
 CORPORA = ("sample_corpus", "real_corpus", "shuffle_corpus")
-DOCUMENTS_PER_CORPUS = 5  # documents of a corpus: the first ones, as they came
-CHARACTERS = 1_000  # of a document
+DOCUMENTS_PER_CORPUS = 5  # the first documents, without selection
+CHARACTERS = 1_000  # of each document
 COLUMNS = ("run", "document", "text", "characters")
 
 
-def first(runs: list[Run], store: Store) -> pd.DataFrame:
-    """The first documents of every corpus among finished runs, one row each.
+def first_documents(runs: list[Run], store: Store) -> pd.DataFrame:
+    """One row for each of the first documents of every corpus among finished runs.
 
-    ``text`` is what the document begins with, ``characters`` the length of all of it.
+    ``text`` is the beginning of the document, ``characters`` the length of the whole document.
+
+    Raises:
+        RunError: A corpus is not finished.
     """
     parts = [pd.DataFrame(columns=list(COLUMNS))]
     for run in runs:

@@ -1,4 +1,4 @@
-"""History: what ran, when, where, for how long and with which versions, from manifests."""
+"""History of the published and local runs, from their manifests: dates, machines, durations."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from nbutils.runs.eta import duration
 
 
 def tiers(manifests: pd.DataFrame) -> pd.DataFrame:
-    """One row a result label: runs, days, machines, time spent and the commits that ran.
+    """One row per result label: runs, dates, machines, time spent and commits.
 
     ``manifests`` are rows of ``tables.manifests``.
     """
@@ -34,7 +34,7 @@ def _tier(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def stages(manifests: pd.DataFrame) -> pd.DataFrame:
-    """One row a result label and stage: runs, the median and the longest, and all of them."""
+    """One row per result label and stage: runs, their median, longest and total duration."""
     return _by(manifests, ["results", "stage"], _stage)
 
 
@@ -47,31 +47,31 @@ def _stage(part: pd.DataFrame) -> dict[str, Any]:
         "together": duration(float(seconds.sum())),
         "peak memory (MiB)": round(float(part["peak_memory_mib"].max())),
         "version": ", ".join(map(str, sorted(set(part["version"])))),
-        "of today": _of_today(str(part["stage"].iloc[0]), set(part["version"])),
+        "of today": _is_current(str(part["stage"].iloc[0]), set(part["version"])),
     }
 
 
-def _of_today(stage: str, versions: set[int]) -> str:
-    """Whether all runs of a stage have the version that the code computes now."""
+def _is_current(stage: str, versions: set[int]) -> str:
+    """``yes`` if all runs of a stage have its current version, else ``no``."""
     return "yes" if stage in STAGES and versions == {STAGES[stage].version} else "no"
 
 
 def earlier(manifests: pd.DataFrame) -> dict[str, list[str]]:
-    """Result label to the stages of its runs that have another version than the code computes now.
+    """Maps each result label to those of its stages whose runs are not all of the current version.
 
-    Labels without any are left out.
+    Labels without such a stage are left out.
     """
-    found: dict[str, list[str]] = {}
+    outdated: dict[str, list[str]] = {}
     if manifests.empty:
-        return found
+        return outdated
     for (label, stage), part in manifests.groupby(["results", "stage"], sort=False):
-        if _of_today(str(stage), set(part["version"])) == "no":
-            found.setdefault(str(label), []).append(str(stage))
-    return found
+        if _is_current(str(stage), set(part["version"])) == "no":
+            outdated.setdefault(str(label), []).append(str(stage))
+    return outdated
 
 
 def versions(manifests: pd.DataFrame) -> pd.DataFrame:
-    """One row a library, one column a result label: the versions that its runs were made with."""
+    """One row per library, one column per result label: the versions that its runs used."""
     columns = {}
     if len(manifests):
         for label, part in manifests.groupby("results", sort=False):
@@ -83,7 +83,7 @@ def versions(manifests: pd.DataFrame) -> pd.DataFrame:
 
 
 def longest(manifests: pd.DataFrame, number: int = 10) -> pd.DataFrame:
-    """The runs that took longest."""
+    """The runs of the longest duration, one row per run."""
     if manifests.empty:
         return manifests
     rows = manifests.sort_values("wall_seconds", ascending=False).head(number)
@@ -93,11 +93,12 @@ def longest(manifests: pd.DataFrame, number: int = 10) -> pd.DataFrame:
     return table
 
 
-def _by(manifests: pd.DataFrame, keys: str | list[str], of: Any) -> pd.DataFrame:
+def _by(manifests: pd.DataFrame, keys: str | list[str], summary: Any) -> pd.DataFrame:
+    """One row per group with the same ``keys``, with the columns that ``summary`` returns."""
     if manifests.empty:
         return manifests
     names = [keys] if isinstance(keys, str) else keys
     rows = []
     for values, part in manifests.groupby(names, sort=False):
-        rows.append(dict(zip(names, values, strict=True)) | of(part))
+        rows.append(dict(zip(names, values, strict=True)) | summary(part))
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""A project: its folder, store, tiers and published results, opened once at the door."""
+"""A project: its folder, store, tiers and published results, opened once per command."""
 
 from collections.abc import Iterable
 from functools import cache, cached_property
@@ -18,7 +18,7 @@ from nbutils.runs.types import Manifest, Run
 
 
 class Project:
-    """Everything that a command or a notebook works with, given the project's folder."""
+    """The store, the tiers and the published results of a project's folder."""
 
     def __init__(self, root: Path) -> None:
         """Open a project; creates nothing."""
@@ -28,10 +28,10 @@ class Project:
 
     @classmethod
     def here(cls) -> "Project":
-        """The project that holds the working directory, else the one that holds the package.
+        """The project that contains the working directory, else the one that contains the package.
 
         Raises:
-            ParameterError: There is none.
+            ParameterError: There is no project.
         """
         return cls(project_root())
 
@@ -48,21 +48,18 @@ class Project:
         return plan.load_plan(tier, self.root)
 
     def wanted(self) -> set[str]:
-        """Keys that tier files ask for, as they are now and by the versions of now."""
+        """Keys of the runs that present tier files need, by the current versions of the stages."""
         keys = (self.store.key(run) for tier in self.tiers() for run in self.plan(tier).all())
         return {key for key in keys if key is not None}
 
     @cached_property
     def published(self) -> dict[str, list[Manifest]]:
-        """Published tier to the manifests of its runs."""
+        """Maps each published tier to the manifests of its runs."""
         folders = sorted((self.root / tables.PUBLISHED).glob("*/"))
         return {folder.name: tables.read_manifests(folder) for folder in folders}
 
     def recorded(self, runs: Iterable[Run]) -> list[Manifest]:
-        """Runs of the same stages and names as were computed here, or where they were published.
-
-        Those that were computed here come last.
-        """
+        """Manifests of runs with the same stages and names, published ones before local ones."""
         names = {(run.stage, run.name) for run in runs}
         tiers = sorted({name.partition(":")[0] for _, name in names})
         known = [m for tier in tiers for m in self.published.get(tier, [])] + self.store.all()
@@ -71,16 +68,16 @@ class Project:
     def execute(
         self, runs: list[Run], threads: int, report: Report, retry_failed: bool = False
     ) -> int:
-        """Compute what is missing, side by side; see ``executor.execute``."""
+        """Compute missing runs in parallel; see ``executor.execute``."""
         recorded = self.recorded(runs)
         return executor.execute(runs, self.store, compute, threads, recorded, report, retry_failed)
 
     def compute(self, run: Run, threads: int) -> Path:
-        """Compute one run in this process, and first whatever it needs; return its folder."""
+        """Compute one run in this process, after its inputs; return its folder."""
         return executor.compute_one(run, self.store, compute, threads)
 
     def compute_all(self, runs: Iterable[Run], threads: int) -> None:
-        """Compute several runs side by side, after what they need, and print a line for each.
+        """Compute several runs in parallel, each after its inputs, and print a line for each.
 
         Runs that failed before are tried again.
 

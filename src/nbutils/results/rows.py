@@ -1,4 +1,4 @@
-"""The tidy rows of a finished tier, read from its runs."""
+"""The tables of a finished tier in tidy form, read from its runs."""
 
 import json
 from pathlib import Path
@@ -11,23 +11,23 @@ from nbutils.config.design import LABELS
 from nbutils.config.tiers import Tier
 from nbutils.protocol import prepare_suite
 from nbutils.protocol.text import words
-from nbutils.results.corpora import covered, distinct, passage_hits
+from nbutils.results.corpora import distinct, passage_hits, vocabulary_coverage
 from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 
 MODEL_STAGES = ("prepare_model", "fetch_model")
 SUITE_STAGES = ("prepare_suite", "prepare_benchmarks")
 VERSION = 1
-"""Of the tables: raise it when a column or a number of theirs changes for the same runs."""
+"""Version of the tables: raise it when a column or a number changes for the same runs."""
 
 
 def of_tier(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame]:
-    """Every table of a tier whose runs are all finished, without the summaries.
+    """Every table of a tier except the summaries, by name; all of its runs must be finished.
 
     Raises:
         RunError: A run is not finished.
     """
-    states, answers, prompted = measured(runs, store)
+    states, answers, passages = measured(runs, store)
     curves = [r for r in runs if r.labels.get("experiment") == "pairings"]
     corpora = [r for r in runs if r.stage == "sample_corpus"]
     fidelity = {
@@ -35,7 +35,7 @@ def of_tier(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame
         for run, _, rows in _read(runs, store, "measure_fidelity", "fidelity.parquet")
     }
     vocabulary = _vocabulary(runs, store)
-    extraction = [rows.assign(state=state) for state, rows in prompted.items()]
+    extraction = [rows.assign(state=state) for state, rows in passages.items()]
     return {
         "states": states,
         "utility": wide(answers),
@@ -48,23 +48,26 @@ def of_tier(tier: Tier, runs: list[Run], store: Store) -> dict[str, pd.DataFrame
 
 
 def measured(runs: list[Run], store: Store) -> tuple[pd.DataFrame, Rows, Rows]:
-    """Every state that was measured, and the answers and the extraction of each.
+    """Every state that was measured, with its labels, its answers and its extraction.
 
-    Two cells can be one run, such as a recipe that is the tier's own: they share a state, which
-    then has two rows of labels and is counted once.
+    Two pairings can be one run, such as a recipe that is the tier's own. They share a state, which
+    then has two rows of labels but is counted once.
+
+    Returns:
+        One row per state and pairing, and the rows of items and of passages by state.
     """
     utilities = _read(runs, store, "measure_utility", "utility.parquet")
-    passages = _read(runs, store, "measure_extraction", "extraction.parquet")
-    by_name = {run.name: (key, rows) for run, key, rows in passages}
+    extractions = _read(runs, store, "measure_extraction", "extraction.parquet")
+    by_name = {run.name: (key, rows) for run, key, rows in extractions}
     states: list[dict[str, object]] = []
-    answers, prompted = Rows(), Rows()
+    answers, passages = Rows(), Rows()
     for run, state, rows in utilities:
-        # a source that is no student may have no passages
-        extraction_run, asked = by_name.get(run.name, (None, None))
+        # a source that is not a student may have no passages
+        extraction_run, extracted = by_name.get(run.name, (None, None))
         states.append({"state": state, "extraction_run": extraction_run, **run.labels})
         answers[state] = rows
-        if asked is not None:
-            prompted[state] = asked
+        if extracted is not None:
+            passages[state] = extracted
     for run in (run for run in runs if run.stage == "trace"):
         folder = store.path(run)
         utility = pd.read_parquet(folder / "utility.parquet")
@@ -74,24 +77,24 @@ def measured(runs: list[Run], store: Store) -> tuple[pd.DataFrame, Rows, Rows]:
             labels = run.labels | {"step": int(step)}
             states.append({"state": state, "extraction_run": folder.name, **labels})
             answers[state] = utility[utility["step"].eq(step)]
-            prompted[state] = extraction[extraction["step"].eq(step)]
+            passages[state] = extraction[extraction["step"].eq(step)]
     columns = ["state", "extraction_run", "seed", *LABELS]
-    return typed(pd.DataFrame(states, columns=columns)), answers, prompted
+    return typed(pd.DataFrame(states, columns=columns)), answers, passages
 
 
-Found = list[tuple[Run, str, pd.DataFrame]]
+RunRows = list[tuple[Run, str, pd.DataFrame]]
 
 
-def _read(runs: list[Run], store: Store, stage: str, file: str) -> Found:
-    """Every run of a stage with its key and the rows of one of its files."""
+def _read(runs: list[Run], store: Store, stage: str, file: str) -> RunRows:
+    """Every run of a stage, with its key and the rows of one of its files."""
     folders = [(run, store.path(run)) for run in runs if run.stage == stage]
     return [(run, folder.name, pd.read_parquet(folder / file)) for run, folder in folders]
 
 
-def _labelled(found: Found) -> pd.DataFrame:
-    """The rows behind their run's key and labels."""
+def _labelled(runs: RunRows) -> pd.DataFrame:
+    """All rows in one table, with the key and the labels of their run."""
     parts = []
-    for run, key, rows in found:
+    for run, key, rows in runs:
         parts.append(rows.copy())
         for name, value in {"run": key, **run.labels}.items():
             parts[-1][name] = value
@@ -99,6 +102,7 @@ def _labelled(found: Found) -> pd.DataFrame:
 
 
 def _proxies(runs: list[Run], store: Store) -> pd.DataFrame:
+    """One row per run and proxy or diagnostic."""
     measured = _labelled(_read(runs, store, "measure_proxies", "proxies.parquet"))
     parts = [measured.assign(kind="proxy")]
     diagnosed = _read(runs, store, "diagnose", "diagnostics.parquet")
@@ -109,7 +113,7 @@ def _proxies(runs: list[Run], store: Store) -> pd.DataFrame:
 
 
 def _vocabulary(runs: list[Run], store: Store) -> set[str]:
-    """Every word of the benchmark's items."""
+    """All words of the benchmark's items."""
     folder = store.path(next(run for run in runs if run.stage in SUITE_STAGES))
     return {
         w for items in prepare_suite.texts(folder).values() for text in items for w in words(text)
@@ -117,7 +121,7 @@ def _vocabulary(runs: list[Run], store: Store) -> set[str]:
 
 
 def _base(run: Run) -> Run:
-    """The pre-trained model that a model comes from."""
+    """The run of the pre-trained model that a model was trained from."""
     while run.stage not in MODEL_STAGES:
         run = run.inputs["student"]
     return run
@@ -126,11 +130,11 @@ def _base(run: Run) -> Run:
 def _corpus(
     run: Run, store: Store, vocabulary: set[str], fidelity: dict[str, float]
 ) -> dict[str, object]:
+    """The row of one corpus; ``passage_hits`` counts passages of the pre-trained source."""
     folder = store.path(run)
     corpus = pd.read_parquet(folder / "corpus.parquet")
-    base = store.path(_base(run.inputs["source"]))
-    known = base / "passages.parquet"
-    suffixes = list(pd.read_parquet(known).suffix_text) if known.is_file() else None
+    passages = store.path(_base(run.inputs["source"])) / "passages.parquet"
+    suffixes = list(pd.read_parquet(passages).suffix_text) if passages.is_file() else None
     texts = list(corpus.text)
     return {
         "run": folder.name,
@@ -140,7 +144,7 @@ def _corpus(
         "tokens": int(corpus.n_tokens.sum()),
         "finished": float(corpus.finished.mean()),
         **{f"distinct_{n}": distinct(texts, n) for n in (1, 2, 3)},
-        "benchmark_words": covered(texts, vocabulary),
+        "benchmark_words": vocabulary_coverage(texts, vocabulary),
         "passage_hits": np.nan if suffixes is None else passage_hits(texts, suffixes),
         "mean_log_prob": float(np.average(corpus.mean_log_prob, weights=corpus.n_tokens)),
         "fidelity": fidelity.get(run.name, np.nan),
@@ -149,10 +153,11 @@ def _corpus(
 
 
 FACTS = ("parameters", "training_tokens", "planted_share", "exposures")
-"""What a model's own facts add to its row."""
+"""Columns of a model's row that come from its ``facts.json``."""
 
 
 def _model(tier: Tier, run: Run, store: Store) -> dict[str, object]:
+    """The row of one pre-trained model."""
     folder: Path = store.path(run)
     facts = json.loads((folder / "facts.json").read_text("utf-8"))
     name = str(run.labels["model"])

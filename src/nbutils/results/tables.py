@@ -1,7 +1,7 @@
-"""Tables: where a tier's tables lie, their columns, and reading them.
+"""Tables: their folders, their columns, and reading them.
 
-A tier's tables live in one folder: ``book/results/<tier>/`` when published with the book,
-``runs/tables/<tier>/`` when computed here (*your run*).
+The tables of a tier are in one folder: ``book/results/<tier>/`` if they were published with the
+book, ``runs/tables/<tier>/`` if they were computed here (*your run*).
 """
 
 import json
@@ -19,14 +19,14 @@ from nbutils.results import corpora
 from nbutils.runs.types import BEFORE_VERSIONS, Manifest, RunError
 
 PUBLISHED = Path("book/results")
-YOURS = Path("runs/tables")
+LOCAL = Path("runs/tables")
 MANIFESTS = "manifests.jsonl"
 SUMS = "SHA256SUMS"  # digest of every file of a published tier, as sha256sum writes it
-CONTRIBUTED = "contributions.jsonl"  # what others computed: a line an archive, with its runs
+CONTRIBUTED = "contributions.jsonl"  # one line per contribution: its archive and its runs
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "states": ("state", "extraction_run", "seed", *LABELS),
-    # and one column of booleans per state: whether it answered the item right; and a second one
+    # also one column of booleans per state: whether it answered the item correctly; a second one
     # where tasks define acc_norm
     "utility": ("task", "item", "document", "chance"),
     "extraction": ("state", "passage", "split", "exact", "matched_tokens", "suffix_tokens"),
@@ -44,11 +44,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("run", "model", "family", "domain", "architecture", "size", "parameters"),
         *("training_tokens", "planted_share", "exposures", "student"),
     ),
-    # summaries, which follow from the tables above
+    # summaries, which are computed from the tables above
     "gains": (
         *LABELS, "task", "items", "seeds", "chance", "base_accuracy", "accuracy",
         *("gain", "low", "high", "error", "degrees", "detectable"),
-        # the same by acc_norm, of a task that defines it
+        # the same by acc_norm, for a task that defines it
         *("base_accuracy_norm", "accuracy_norm", "gain_norm", "low_norm", "high_norm"),
         *("error_norm", "degrees_norm", "detectable_norm"),
     ),
@@ -65,14 +65,14 @@ LATER = {
     "gains": tuple(name for name in COLUMNS["gains"] if name.endswith("_norm")),
     "corpora": ("read_otherwise",),
 }
-"""Columns that came later: of a tier that was published without them, all is missing there."""
+"""Columns that were added later: their values are missing in tiers published without them."""
 DOCUMENTS = "documents"
-"""A table beside those: a few documents of every corpus. Tiers published before have none."""
+"""One more table: a few documents of every corpus. Tiers that were published earlier lack it."""
 
 
 @dataclass(frozen=True)
 class TierTables:
-    """The folder of one tier's tables, and whose they are: ``published`` or ``your run``."""
+    """The folder of one tier's tables, and their origin: ``published`` or ``your run``."""
 
     tier: str
     origin: str
@@ -80,30 +80,33 @@ class TierTables:
 
     @property
     def label(self) -> str:
-        """What a chart's tier selector shows."""
+        """The result label: tier and origin, as the selectors of charts show it."""
         return f"{self.tier} · {self.origin}"
 
 
 def available(root: Path) -> list[TierTables]:
     """Every tier with complete tables under the project's root, the published ones first."""
-    found = []
-    for origin, place in (("published", root / PUBLISHED), ("your run", root / YOURS)):
-        for folder in sorted(place.glob("[!.]*/")):  # a dot: half written
+    tiers = []
+    for origin, place in (("published", root / PUBLISHED), ("your run", root / LOCAL)):
+        for folder in sorted(place.glob("[!.]*/")):  # a name with a dot is being written
             if all((folder / f"{name}.parquet").is_file() for name in COLUMNS):
-                found.append(TierTables(folder.name, origin, folder))
-    return found
+                tiers.append(TierTables(folder.name, origin, folder))
+    return tiers
 
 
 def labels(root: Path) -> str:
-    """One line: which results there are to read, or what would bring some."""
+    """One line with the labels of all results, or with the command that computes some."""
     labels = ", ".join(tier.label for tier in available(root))
     return f"Results: {labels or 'none yet (run: nbutils run tiny)'}"
 
 
 def load(name: str, root: Path) -> pd.DataFrame:
-    """One table over every available tier, with columns ``tier``, ``origin`` and ``results``.
+    """One table for all available tiers, with columns ``tier``, ``origin`` and ``results``.
 
-    ``results`` is the label of the tier and its origin. The rows keep the order of the files.
+    ``results`` is the result label. The rows keep the order of the files.
+
+    Raises:
+        RunError: A file is damaged, or was written by another version.
     """
     parts = [
         _columns(t, name).assign(tier=t.tier, origin=t.origin, results=t.label)
@@ -125,12 +128,12 @@ def _columns(tables: TierTables, name: str) -> pd.DataFrame:
 
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
-    """Every table of one folder, by name."""
+    """All tables of one folder, by name."""
     return {name: _table(folder, name) for name in COLUMNS}
 
 
 def _table(folder: Path, name: str) -> pd.DataFrame:
-    """A table of a folder, with the columns of ``LATER``."""
+    """One table of a folder, with the columns of ``LATER``."""
     frame = pd.read_parquet(folder / f"{name}.parquet")
     return frame.assign(**{c: np.nan for c in LATER.get(name, ()) if c not in frame})
 
@@ -142,7 +145,7 @@ def read_documents(folder: Path) -> pd.DataFrame | None:
 
 
 def measured(name: str, root: Path) -> dict[str, Any] | None:
-    """What a measurement wrote under ``runs/`` here, else what is published of it, else None."""
+    """The content of a JSON file under ``runs/``, else of the published file, else None."""
     for path in (root / "runs" / name, root / PUBLISHED / name):
         if path.is_file():
             return dict(json.loads(path.read_text("utf-8")))
@@ -150,22 +153,25 @@ def measured(name: str, root: Path) -> dict[str, Any] | None:
 
 
 def manifests(root: Path) -> pd.DataFrame:
-    """One row a run over every available tier: its manifest's fields, flattened one level.
+    """One row per run of every available tier: the fields of its manifest, flattened one level.
 
-    ``results`` is the label of the tier, and says so where the run is a contribution.
+    ``results`` is the result label, marked where the run is a contribution.
+
+    Raises:
+        RunError: A file is damaged.
     """
     rows = []
     for t in available(root):
-        given = {key for line in _json_lines(t.folder / CONTRIBUTED) for key in line["runs"]}
+        contributed = {key for line in _json_lines(t.folder / CONTRIBUTED) for key in line["runs"]}
         for line in _json_lines(t.folder / MANIFESTS):
-            label = f"{t.label} · contributed" if line["key"] in given else t.label
+            label = f"{t.label} · contributed" if line["key"] in contributed else t.label
             rows.append({"version": BEFORE_VERSIONS} | line | {"results": label})
     return pd.DataFrame(rows)
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file; none where there is no file."""
-    # lines of bytes: in text, JSON may hold what Python takes for the end of a line
+    """The JSON objects of a file, one per line; none if there is no file."""
+    # split bytes, since Python ends a line of text at characters that JSON allows in a string
     lines = path.read_bytes().splitlines() if path.is_file() else []
     try:
         return [json.loads(line) for line in lines]
@@ -178,7 +184,7 @@ def _damaged(path: Path) -> RunError:
 
 
 def read_manifests(folder: Path) -> list[Manifest]:
-    """The manifests of a folder of tables, in its order; none where the folder has no file.
+    """The manifests of a folder of tables, in their order; none if there is no file.
 
     Raises:
         RunError: The file is damaged.
@@ -193,13 +199,13 @@ def read_manifests(folder: Path) -> list[Manifest]:
 
 
 def without_manifest(folder: Path) -> set[str]:
-    """Keys of runs that have rows in some table of a folder but no manifest beside them."""
+    """Keys of runs that have rows in a table of a folder but no manifest there."""
     keys: set[str] = set()
     for name, columns in COLUMNS.items():
-        named = [c for c in columns if c in ("run", "extraction_run", "state")]
-        if named:
-            table = pd.read_parquet(folder / f"{name}.parquet", columns=named)
-            keys |= {key.partition("@")[0] for c in named for key in table[c].dropna().unique()}
-    sampled = read_documents(folder)
-    keys |= set() if sampled is None else set(sampled["run"])
+        of_runs = [c for c in columns if c in ("run", "extraction_run", "state")]
+        if of_runs:
+            table = pd.read_parquet(folder / f"{name}.parquet", columns=of_runs)
+            keys |= {key.partition("@")[0] for c in of_runs for key in table[c].dropna().unique()}
+    documents = read_documents(folder)
+    keys |= set() if documents is None else set(documents["run"])
     return keys - {m.key for m in read_manifests(folder)}

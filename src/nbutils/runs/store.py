@@ -43,9 +43,6 @@ MANIFEST = "manifest.json"
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
-# --- Identity -------------------------------------------------------------------------------
-
-
 def _refuse_newer(path: Path, content: bytes) -> None:
     """Raise ``RunError`` if a later version of this package wrote the manifest."""
     try:
