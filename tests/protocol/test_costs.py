@@ -64,11 +64,11 @@ def test_a_recorded_rate_is_the_median_and_grows_with_the_work(plan: Plan) -> No
 def test_another_model_method_or_tier_is_another_record(plan: Plan) -> None:
     known = costs.records([finished(plan.self_train(SELF), 8.0)])
     lora = Pairing("neox-small", "neox-small", 1.0, "lora", 0)
-    assert costs.who(plan.self_train(SELF)) in known
-    assert costs.who(plan.self_train(lora)) not in known
-    assert costs.who(Plan("tiny", plan.tier, encoder=False).self_train(SELF)) not in known
+    assert costs.rate_key(plan.self_train(SELF)) in known
+    assert costs.rate_key(plan.self_train(lora)) not in known
+    assert costs.rate_key(Plan("tiny", plan.tier, encoder=False).self_train(SELF)) not in known
     other = Pairing("neox-small", "llama-small", 1.0, "full", 0)
-    assert costs.who(plan.self_train(other)) not in known
+    assert costs.rate_key(plan.self_train(other)) not in known
 
 
 def test_without_a_record_time_grows_with_weights_and_tokens(plan: Plan) -> None:

@@ -1,7 +1,8 @@
-"""Calibration: how fast this machine trains, reads and samples, within a few seconds.
+"""Calibration: measure, within seconds, how fast this machine trains, reads and samples.
 
-Runs go side by side, and share caches, memory and often the cores themselves: a run beside others
-is slower than one alone. So others train meanwhile, as they will.
+Workers compute several runs in parallel, which share caches, memory and often the cores: each run
+is slower than it would be alone. So other processes train during the measurement, as they will
+during the runs.
 """
 
 import time
@@ -20,42 +21,45 @@ from nbutils.protocol.costs import Rates
 from nbutils.runs.types import Manifest
 
 SECONDS = 4.0
-"""How long one measurement takes at least."""
+"""Shortest duration of one measurement."""
 STARTING = 60.0
-"""Seconds after which a process that does not train is not waited for."""
+"""Longest time to wait until another process trains, in seconds."""
 RECIPE = Recipe.model_validate({"steps": 1, "tokens_per_step": 1024, "learning_rate": 0.0})
 
 
 def pace(manifest: Manifest, workers: int) -> float:
-    """How long a worker here takes for what a recorded pre-training took a second for."""
+    """Seconds that a worker on this machine needs for one second of a recorded pre-training.
+
+    ``manifest`` is the record of that pre-training; ``workers`` compute in parallel here.
+    """
     p = PrepareModel.model_validate(manifest.parameters)
     model = AutoModelForCausalLM.from_config(prepare_model.config(p)).to(models.device())
-    with _company(workers - 1, manifest.threads):
-        here = _step_seconds(model, p.recipe, manifest.threads)
-    return here * p.recipe.steps / manifest.wall_seconds
+    with _others_training(workers - 1, manifest.threads):
+        seconds = _step_seconds(model, p.recipe, manifest.threads)
+    return seconds * p.recipe.steps / manifest.wall_seconds
 
 
 def rates(threads: int, workers: int) -> Rates:
-    """Train and sample with a small model of random weights."""
+    """Seconds per token and weight, measured by training and sampling with a small random model."""
     model = _model()
     weights = sum(w.numel() for w in model.parameters())
     numbers = sample_corpus.generated(0, model.device)
     rows, tokens = 64, 32
 
     def sample(times: int) -> None:
-        for _ in range(times):  # EOS lies outside the vocabulary: every row is full
+        for _ in range(times):  # EOS -1 is not in the vocabulary: every document has all tokens
             sample_corpus.sample_batch(model.eval(), 0, -1, 1.0, rows, tokens, numbers)
 
-    with _company(workers - 1, threads):
+    with _others_training(workers - 1, threads):
         step, sampled = _step_seconds(model, RECIPE, threads), _seconds_each(sample)
-    # a training step reads forward once and backward at twice the cost
+    # a training step is one forward pass, and a backward pass at twice its cost
     reading = step / RECIPE.tokens_per_step / 3 / weights
     return Rates(reading, sampled / (rows * tokens) / weights)
 
 
 @contextmanager
-def _company(others: int, threads: int) -> Iterator[None]:
-    """Let so many other processes train meanwhile; an accelerator has its run to itself."""
+def _others_training(others: int, threads: int) -> Iterator[None]:
+    """Let other processes train in the meantime; none on an accelerator, which takes one run."""
     if torch.cuda.is_available():
         others = 0
     context = get_context("spawn")
@@ -77,7 +81,7 @@ def _company(others: int, threads: int) -> Iterator[None]:
 
 
 def _train_on(threads: int, training_now: Event) -> None:
-    """Train until killed."""
+    """Train until this process is killed; set the event after the first measurement."""
     model = _model()
     while True:
         _step_seconds(model, RECIPE, threads)
@@ -85,8 +89,8 @@ def _train_on(threads: int, training_now: Event) -> None:
 
 
 def _model() -> PreTrainedModel:
-    """A model of random weights, on the device; larger ones are as fast for their weights."""
-    large = torch.cuda.is_available()  # small matrices would not fill an accelerator
+    """A model with random weights on the device; larger ones take as long per weight."""
+    large = torch.cuda.is_available()  # small matrices would leave an accelerator idle
     config = LlamaConfig(
         hidden_size=1024 if large else 512,
         intermediate_size=4096 if large else 2048,
@@ -100,16 +104,17 @@ def _model() -> PreTrainedModel:
 
 
 def _step_seconds(model: PreTrainedModel, recipe: Recipe, threads: int) -> float:
-    """Seconds of a training step on random tokens."""
+    """Seconds per training step on random tokens."""
     length = model.config.max_position_embeddings
     ids: list[list[int]] = torch.randint(2, model.config.vocab_size, (64, length)).tolist()
     packed = packing.pack(ids, 2 * length, 0)
 
-    usual = models.training_precision(models.precision(torch.bfloat16))  # of published models
+    # most published models have bfloat16 weights
+    precision = models.training_precision(models.precision(torch.bfloat16))
 
     def train(steps: int) -> None:
-        several = recipe.model_copy(update={"steps": steps})
-        training.fit(model, packed, several, 0, lambda share: None, precision=usual)
+        repeated = recipe.model_copy(update={"steps": steps})
+        training.fit(model, packed, repeated, 0, lambda share: None, precision=precision)
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -120,7 +125,7 @@ def _step_seconds(model: PreTrainedModel, recipe: Recipe, threads: int) -> float
 
 
 def _seconds_each(repeat: Callable[[int], Any]) -> float:
-    """Seconds of one repetition: doubled until it takes ``SECONDS``, the first one not counted."""
+    """Seconds per repetition, after one to warm up; as many as take ``SECONDS``."""
     repeat(1)
     times = 1
     while True:

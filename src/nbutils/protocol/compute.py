@@ -1,4 +1,4 @@
-"""What computes a run: the function of its stage, in this process or in several."""
+"""Compute a run: call the function of its stage, in this process or in several."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from nbutils.runs.types import Computed, Progress, Run
 def compute(
     run: Run, inputs: dict[str, Path], out: Path, threads: int, progress: Progress
 ) -> Computed:
-    """Compute a run into a folder, and say in which precision and by which code."""
-    import torch  # heavy: planning and the command line's help must not pay for it
+    """Compute a run into the folder ``out``; return its precision and the digest of its code."""
+    import torch  # slow to import, and neither planning nor the command line's help needs it
 
     from nbutils.protocol import models, processes
 

@@ -1,11 +1,20 @@
-"""The cost card: what runs will take, before anything is spent, in rows and sentences."""
+"""The cost card: time, memory and downloads of runs, estimated before they start."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from nbutils.protocol.costs import Cost, Rates, Record, Who, downloads, estimate, records, who
+from nbutils.protocol.costs import (
+    Cost,
+    RateKey,
+    Rates,
+    Record,
+    downloads,
+    estimate,
+    rate_key,
+    records,
+)
 from nbutils.protocol.plan import Plan
 from nbutils.runs.eta import duration
 from nbutils.runs.store import Store
@@ -14,10 +23,10 @@ from nbutils.runs.types import Manifest, Run
 
 @dataclass(frozen=True)
 class Card:
-    """What runs cost together, a row a stage; seconds are None where a model is unknown.
+    """What runs cost together; ``seconds`` is None where a model's size is unknown.
 
-    Columns of ``stages``: ``stage``, ``runs``, ``work``, ``seconds`` of one worker, ``memory_mib``
-    of one run, ``rough``.
+    ``stages`` has one row per stage: ``stage``, ``runs``, ``work``, ``seconds`` of one worker,
+    ``memory_mib`` of one run, ``rough``.
     """
 
     stages: pd.DataFrame
@@ -30,13 +39,13 @@ class Card:
 def card(
     todo: Sequence[Run], plan: Plan, store: Store, published: Sequence[Manifest], workers: int
 ) -> Card:
-    """The cost card of runs, measuring this machine for some seconds where it must.
+    """The cost card of runs; measures this machine for some seconds where records are missing.
 
     ``published`` are manifests of runs that were computed elsewhere.
     """
-    known = _known({who(run) for run in todo}, store, published, workers)
+    known = _known({rate_key(run) for run in todo}, store, published, workers)
     rates = Rates(0.0, 0.0)
-    if any(who(run) not in known for run in todo):
+    if any(rate_key(run) not in known for run in todo):
         from nbutils.protocol import calibration  # heavy
 
         rates = calibration.rates(plan.tier.threads, workers)
@@ -62,11 +71,11 @@ def card(
 
 
 def _known(
-    wanted: set[Who], store: Store, published: Sequence[Manifest], workers: int
-) -> dict[Who, Record]:
-    """Records of one's own runs, and of published ones at the pace of this machine."""
+    wanted: set[RateKey], store: Store, published: Sequence[Manifest], workers: int
+) -> dict[RateKey, Record]:
+    """Records of the runs in the store, and of published ones, scaled to this machine's speed."""
     known = records(store.all())
-    needed = [m for m in published if who(m) in wanted - known.keys()]
+    needed = [m for m in published if rate_key(m) in wanted - known.keys()]
     paces: dict[str, float] = {}
     for manifest in published:
         used = any(m.device == manifest.device for m in needed)
@@ -75,14 +84,14 @@ def _known(
 
             paces[manifest.device] = calibration.pace(manifest, workers)
     for device in {m.device for m in needed}:
-        alike = [m for m in needed if m.device == device]
-        known = records(alike, paces.get(device, 1.0)) | known
+        same_device = [m for m in needed if m.device == device]
+        known = records(same_device, paces.get(device, 1.0)) | known
     return known
 
 
-def rows(of: Card) -> pd.DataFrame:
-    """A cost card for people: a row a stage."""
-    s = of.stages
+def rows(card: Card) -> pd.DataFrame:
+    """A cost card as a table to print, one row per stage."""
+    s = card.stages
     time = ["unknown" if pd.isna(x) else duration(x) for x in s["seconds"]]
     return pd.DataFrame(
         {
@@ -95,22 +104,22 @@ def rows(of: Card) -> pd.DataFrame:
     )
 
 
-def sentences(of: Card) -> list[str]:
-    """What a cost card says of all runs together."""
-    if of.stages.empty:
+def sentences(card: Card) -> list[str]:
+    """Total time, memory and downloads of a cost card, in sentences."""
+    if card.stages.empty:
         return ["Nothing is to be computed: every run exists."]
-    time = "an unknown time" if of.seconds is None else f"about {duration(of.seconds)}"
-    memory = "unknown" if of.memory_mib is None else f"up to {of.memory_mib / 1024:.1f} GiB"
-    side = f"{of.workers} runs side by side" if of.workers > 1 else "one run after another"
-    found = [f"{time} on this machine, {side}; memory: {memory}"]
+    time = "an unknown time" if card.seconds is None else f"about {duration(card.seconds)}"
+    memory = "unknown" if card.memory_mib is None else f"up to {card.memory_mib / 1024:.1f} GiB"
+    order = f"{card.workers} runs in parallel" if card.workers > 1 else "one run after another"
+    lines = [f"{time} on this machine, {order}; memory: {memory}"]
     sizes = [
         f"{name} ({'size unknown' if size is None else f'{size / 1e6:,.1f} MB'})"
-        for name, size in of.downloads.items()
+        for name, size in card.downloads.items()
     ]
-    found.append(f"to be downloaded: {', '.join(sizes) or 'nothing'}")
-    if of.stages["rough"].any():
-        found.append(
-            "rough where it says about: no such run is recorded, so a small model's speed here was "
-            "scaled to the number of weights"
+    lines.append(f"to be downloaded: {', '.join(sizes) or 'nothing'}")
+    if card.stages["rough"].any():
+        lines.append(
+            "times marked 'about' are rough: no such run is recorded, so the speed of a small "
+            "model on this machine was scaled to the number of weights"
         )
-    return [sentence[0].upper() + sentence[1:] + "." for sentence in found]
+    return [line[0].upper() + line[1:] + "." for line in lines]

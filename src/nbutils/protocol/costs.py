@@ -1,8 +1,8 @@
-"""Costs: what runs will take, before anything is spent.
+"""Costs: estimates of the time, memory and downloads of runs, before they start.
 
-Where a run of the same stage and model is recorded, here or among the published ones, its seconds
-a unit of work are taken; published ones at the pace of this machine (see ``calibration``).
-Anything else is rough: what a small model takes here, in proportion to the weights.
+Where a run of the same stage and model is recorded, here or among the published ones, the estimate
+uses its seconds per unit of work; those of published runs are scaled to this machine's speed (see
+``calibration``). Any other estimate is rough: it scales the time of a small model by the weights.
 """
 
 import json
@@ -19,24 +19,26 @@ from nbutils.protocol.plan import Plan
 from nbutils.runs.store import Store
 from nbutils.runs.types import Manifest, Run
 
-ITEM_TOKENS = 60  # tokens that are read for an item: some 30 (piqa) to 250 (hellaswag)
-ITEMS = 5000  # of a task that has no limit
-BASE_MIB = 700.0  # Python and its libraries, loaded
+ITEM_TOKENS = 60  # tokens read per item: about 30 (piqa) to 250 (hellaswag)
+ITEMS = 5000  # items of a task without a limit
+BASE_MIB = 700.0  # memory of Python and its libraries
 FIXED = 5.0  # seconds to load a model and libraries
-VOCABULARY = 50_000  # of a pretrained model whose configuration was not read
-WIDE = 64  # times as wide as deep, and as its heads are many: what a transformer usually is
-KEPT = 136  # bytes that a token leaves for the backward pass, a layer and dimension, in float32:
-SCORES = 20  # ... and a head and position before it (twice Korthikanti et al., 2022, section 4)
-# How often a stage reads a token forward; a backward pass counts as two
+VOCABULARY = 50_000  # assumed for a pretrained model whose configuration was not read
+WIDTH_PER_LAYER = 64  # usual for transformers; also the width per attention head
+# Bytes per token that the backward pass needs, in float32 (twice Korthikanti et al., 2022,
+# section 4)
+ACTIVATION_BYTES = 136  # per layer and dimension
+SCORE_BYTES = 20  # per layer, head and earlier position
+# Forward passes per token, by stage; a backward pass counts as two
 PASSES = {"prepare_model": 3, "self_train": 3, "trace": 3, "diagnose": 6}
 NOT_READING = ("fetch_model", "embed_texts", "real_corpus", "shuffle_corpus")
 BY_DOCUMENT = ("measure_proxies", "measure_fidelity", "diagnose")
-Who = tuple[str | float | int | None, ...]
+RateKey = tuple[str | float | int | None, ...]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished run took for each unit of its work, seconds, and its peak memory, MiB."""
+    """Seconds per unit of work of finished runs, and their peak memory in MiB."""
 
     seconds: float
     memory_mib: float
@@ -44,7 +46,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds for one token and one weight: read forward, and sampled."""
+    """Seconds per token and weight: of a forward pass, and of sampling."""
 
     reading: float
     sampling: float
@@ -52,9 +54,9 @@ class Rates:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run takes: units of work, seconds and peak memory in MiB (None where unknown).
+    """Cost of one run: units of work, seconds and peak memory in MiB (None where unknown).
 
-    ``rough`` where no run of this stage and model is recorded.
+    ``rough`` is true where no run of this stage and model is recorded.
     """
 
     stage: str
@@ -64,11 +66,14 @@ class Cost:
     rough: bool
 
 
-# ---------------------------------------------------------------- what is known
+# ---------------------------------------------------------------- records
 
 
 def work(parameters: dict[str, Any]) -> float:
-    """How much a run does, in the unit in which its time grows: tokens, documents or items."""
+    """How much a run computes, in the unit that its time is proportional to.
+
+    The unit is tokens, documents, texts or items; 1 where the parameters name none.
+    """
     recipe = parameters.get("recipe")
     if recipe:
         return float(recipe["steps"] * recipe["tokens_per_step"])
@@ -76,70 +81,77 @@ def work(parameters: dict[str, Any]) -> float:
     return next((float(amount) for amount in amounts if amount), 1.0)
 
 
-def who(of: Manifest | Run) -> Who:
-    """What runs share whose rates are alike: tier, stage, computing model, method."""
-    labels, p = of.labels, _parameters(of)
+def rate_key(run: Manifest | Run) -> RateKey:
+    """What runs of the same speed have in common: tier, stage, model that computes, method."""
+    labels, p = run.labels, _parameters(run)
     model = labels.get("model") or labels.get("student") or labels.get("source")
-    how = (p.get("method"), p.get("processes"), p.get("items") is None)
-    return of.name.partition(":")[0], of.stage, model, *how
+    method = (p.get("method"), p.get("processes"), p.get("items") is None)
+    return run.name.partition(":")[0], run.stage, model, *method
 
 
-def _parameters(of: Manifest | Run) -> dict[str, Any]:
-    return of.parameters if isinstance(of, Manifest) else of.params.model_dump(mode="json")
+def _parameters(run: Manifest | Run) -> dict[str, Any]:
+    return run.parameters if isinstance(run, Manifest) else run.params.model_dump(mode="json")
 
 
-def records(manifests: Iterable[Manifest], pace: float = 1.0) -> dict[Who, Record]:
-    """The median rate and the highest memory of runs alike."""
-    found: dict[Who, list[Manifest]] = {}
+def records(manifests: Iterable[Manifest], pace: float = 1.0) -> dict[RateKey, Record]:
+    """The median seconds per unit of work and the highest memory of runs with the same key.
+
+    ``pace`` multiplies the seconds of runs from another machine.
+    """
+    groups: dict[RateKey, list[Manifest]] = {}
     for manifest in manifests:
-        found.setdefault(who(manifest), []).append(manifest)
+        groups.setdefault(rate_key(manifest), []).append(manifest)
     return {
         key: Record(
-            pace * median(m.wall_seconds / work(m.parameters) for m in alike),
-            max(m.peak_memory_mib for m in alike),
+            pace * median(m.wall_seconds / work(m.parameters) for m in group),
+            max(m.peak_memory_mib for m in group),
         )
-        for key, alike in found.items()
+        for key, group in groups.items()
     }
 
 
 # ---------------------------------------------------------------- estimates
 
 
-def estimate(run: Run, known: dict[Who, Record], plan: Plan, rates: Rates, store: Store) -> Cost:
-    """The cost of one run, from records where there are some."""
+def estimate(
+    run: Run, known: dict[RateKey, Record], plan: Plan, rates: Rates, store: Store
+) -> Cost:
+    """The cost of one run: from a record in ``known`` where there is one, else from ``rates``."""
     amount = work(_parameters(run))
-    if who(run) in known:
-        record = known[who(run)]
+    if rate_key(run) in known:
+        record = known[rate_key(run)]
         return Cost(run.stage, amount, amount * record.seconds, record.memory_mib, rough=False)
-    model = who(run)[2]
+    model = rate_key(run)[2]
     weights = parameters(plan, str(model), store) if model in plan.tier.models else 0
     if weights is None:
         return Cost(run.stage, amount, None, None, rough=True)
     tokens = _tokens(run, amount, plan) * PASSES.get(run.stage, 1)
     rate = rates.sampling if run.stage == "sample_corpus" else rates.reading
     full = run.stage in PASSES and _parameters(run).get("method") != "lora"
-    copies = 4 if full else 1  # AdamW keeps gradients and two moments beside the weights
-    kept = activations(weights, plan, str(model)) if run.stage in PASSES else 0.0
-    memory = BASE_MIB + (copies * 4 * weights + kept) / 2**20
+    copies = 4 if full else 1  # AdamW: weights, gradients and two moments
+    activation_bytes = activations(weights, plan, str(model)) if run.stage in PASSES else 0.0
+    memory = BASE_MIB + (copies * 4 * weights + activation_bytes) / 2**20
     return Cost(run.stage, amount, FIXED + tokens * weights * rate, memory, rough=True)
 
 
 def activations(weights: int, plan: Plan, model: str) -> float:
-    """Bytes that a micro-batch of training keeps for its backward pass, roughly."""
+    """Roughly the bytes that a micro-batch of training stores for its backward pass."""
     from nbutils.protocol import models as protocol_models
-    from nbutils.protocol import packing  # heavy, and a plan alone needs neither
+    from nbutils.protocol import packing  # slow to import, and a plan alone needs neither
 
     pretrained = isinstance(plan.tier.models[model], Pretrained)
     vocabulary = VOCABULARY if pretrained else plan.tier.vocab_size
-    width = (WIDE * weights / 12) ** (1 / 3)  # a layer has 12 times the square of the width
-    depth, heads, length = width / WIDE, width / WIDE, 2 * plan.tier.context
+    width = (WIDTH_PER_LAYER * weights / 12) ** (1 / 3)  # a layer has about 12 * width**2 weights
+    depth = heads = width / WIDTH_PER_LAYER
+    length = 2 * plan.tier.context
     logits = packing.LOGITS[protocol_models.device().type]
     tokens = min(packing.MICRO_BATCH_TOKENS, logits / vocabulary)
-    return tokens * (depth * (KEPT * width + SCORES * heads * length) + 16 * vocabulary)
+    layer_bytes = ACTIVATION_BYTES * width + SCORE_BYTES * heads * length
+    return tokens * (depth * layer_bytes + 16 * vocabulary)
 
 
 def _tokens(run: Run, amount: float, plan: Plan) -> float:
-    """Tokens that a run reads or writes, roughly."""
+    """Roughly the tokens that a run reads or writes."""
     tier = plan.tier
     if run.stage in NOT_READING:
         return 0
@@ -152,7 +164,7 @@ def _tokens(run: Run, amount: float, plan: Plan) -> float:
 
 
 def _items(plan: Plan, limit: int | None) -> int:
-    """Items of all tasks, each cut at the limit."""
+    """Items of all tasks together, with at most ``limit`` items per task."""
     benchmarks, size = plan.tier.benchmarks, plan.tier.suite
     if benchmarks:
         counts = [benchmarks.items or ITEMS] * len(benchmarks.tasks)
@@ -163,7 +175,7 @@ def _items(plan: Plan, limit: int | None) -> int:
 
 
 def parameters(plan: Plan, model: str, store: Store) -> int | None:
-    """Number of a model's weights; None where its entry does not say and it was never fetched."""
+    """Number of a model's weights; None where its entry has none and it was never fetched."""
     member = plan.tier.models[model]
     if isinstance(member, Pretrained):
         fetched = plan.model(model)
@@ -175,31 +187,31 @@ def parameters(plan: Plan, model: str, store: Store) -> int | None:
 
 
 def downloads(todo: Iterable[Run]) -> dict[str, int | None]:
-    """Package or repository to the bytes that would be fetched; None where the hub does not say."""
-    found: dict[str, int | None] = {}
+    """Bytes to download for each package or repository; None where the hub gives no size."""
+    sizes: dict[str, int | None] = {}
     for run in todo:
         p = _parameters(run)
         if run.stage == "fetch_model":
             kind, place, revision = model_sources.parts(p["origin"])
             if kind == "wheel":
-                found[place] = wheels.missing(model_sources.WHEELS[place][0])
+                sizes[place] = wheels.missing(model_sources.WHEELS[place][0])
             elif kind == "hub":
-                found[place] = _on_hub(place, revision)
+                sizes[place] = _on_hub(place, revision)
         elif run.stage == "prepare_benchmarks" and p["benchmarks"]["data"] == "wheel":
-            found[wheels.BENCHMARKS.package] = wheels.missing(wheels.BENCHMARKS)
+            sizes[wheels.BENCHMARKS.package] = wheels.missing(wheels.BENCHMARKS)
         elif run.stage == "prepare_benchmarks":
-            found |= dict.fromkeys(p["benchmarks"]["tasks"])
-    return {name: size for name, size in found.items() if size != 0}
+            sizes |= dict.fromkeys(p["benchmarks"]["tasks"])
+    return {name: size for name, size in sizes.items() if size != 0}
 
 
 def _on_hub(name: str, revision: str) -> int | None:
-    """Bytes of the files that loading needs; None without an answer."""
+    """Bytes of the files that loading needs; None where the hub gives no answer."""
     import huggingface_hub
 
     try:
         api = huggingface_hub.HfApi()
         info = api.model_info(name, revision=revision, files_metadata=True, timeout=10)
-    except Exception:  # offline, unknown or gated: fetching will say which
+    except Exception:  # offline, unknown or gated: fetching reports which
         return None
     files = info.siblings or []
     return sum(

@@ -80,7 +80,7 @@ def run(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress) -
     progress(1.0)
 
 
-# --- Around it -------------------------------------------------------------------------------
+# --- Supporting code -------------------------------------------------------------------------
 
 
 MEMORIZED = "EleutherAI/pythia-memorized-evals"

@@ -59,7 +59,7 @@ def rows(model: PreTrainedModel, passages: pd.DataFrame, bos: int | None = None)
     )
 
 
-# --- Around it -------------------------------------------------------------------------------
+# --- Supporting code -------------------------------------------------------------------------
 
 
 ROWS = 32  # passages at once: the logits of a large vocabulary take room

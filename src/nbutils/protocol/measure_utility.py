@@ -59,7 +59,7 @@ def _choices(record: dict[str, Any]) -> dict[str, float]:
     return {"chance": chance, "margin": right - max(scores)}
 
 
-# --- Around it -------------------------------------------------------------------------------
+# --- Supporting code -------------------------------------------------------------------------
 
 
 # It warns at every use of a model that is already in memory, which is the only use here.

@@ -61,7 +61,7 @@ def run(p: PrepareBenchmarks, inputs: dict[str, Path], out: Path, progress: Prog
     progress(1.0)
 
 
-# --- Around it -------------------------------------------------------------------------------
+# --- Supporting code -------------------------------------------------------------------------
 
 
 OWN = Path(lm_eval.__file__).parent / "tasks"

@@ -70,7 +70,7 @@ def sample_batch(
     return _documents(ids.cpu(), log_probs.sum(dim=1).tolist(), eos)
 
 
-# --- Around it -------------------------------------------------------------------------------
+# --- Supporting code -------------------------------------------------------------------------
 
 
 TILE = 64  # tokens of the vocabulary whose probabilities are first summed

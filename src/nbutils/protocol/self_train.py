@@ -68,7 +68,7 @@ def run(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: Progress) ->
     training.write_curve(losses, out)
 
 
-# --- Around it -------------------------------------------------------------------------------
+# --- Supporting code -------------------------------------------------------------------------
 
 
 class AdapterError(UserError):

@@ -55,4 +55,4 @@ def run(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> Non
     pd.concat(extractions).to_parquet(out / "extraction.parquet", index=False)
 
 
-# --- Around it -------------------------------------------------------------------------------
+# --- Supporting code -------------------------------------------------------------------------

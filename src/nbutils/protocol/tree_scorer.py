@@ -56,7 +56,7 @@ def log_likelihoods(
     return answers
 
 
-# --- Around it -----------------------------------------------------------------------------------
+# --- Supporting code -------------------------------------------------------------------------
 
 
 Request = tuple[tuple[str, str], list[int], list[int]]
