@@ -67,13 +67,13 @@ def test_another_token_may_begin_documents(folder: Path, tmp_path: Path) -> None
 def test_without_a_bos_documents_begin_with_eos() -> None:
     tokenizer = tiny.tokenizer()
     tokenizer.bos_token = None
-    fetch_model.begin(tokenizer, "folder:x", None)
+    fetch_model.set_bos(tokenizer, "folder:x", None)
     assert tokenizer.bos_token == tokenizer.eos_token == "<|eos|>"
 
 
 def test_tokens_that_are_not_there_are_named() -> None:
-    with pytest.raises(ModelError, match="has no token '<s>' to begin with"):
-        fetch_model.begin(tiny.tokenizer(), "folder:x", "<s>")
+    with pytest.raises(ModelError, match="has no token '<s>' to begin documents"):
+        fetch_model.set_bos(tiny.tokenizer(), "folder:x", "<s>")
 
 
 def test_the_hub_is_asked_for_one_revision_and_needed_files(

@@ -1,7 +1,7 @@
-"""Pretrained models: from the hub, a folder, a GGUF file or a wheel to a model folder of a run.
+"""Fetch a pretrained model from the hub, a folder, a GGUF file or a wheel.
 
-Only safetensors and GGUF are read, never pickles; remote code stays off; the hub is asked for one
-full revision, and only for the files that loading needs.
+Only safetensors and GGUF files are read, never pickles, and remote code is never executed. From
+the hub, only the files that loading needs are downloaded, at one full revision.
 """
 
 import json
@@ -43,27 +43,27 @@ def run(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress) -
     """Stage *fetch model*: writes a model folder, ``passages.parquet`` and ``facts.json``.
 
     Raises:
-        ModelError: The model cannot be had or does not fit together.
+        ModelError: The model cannot be fetched or loaded, or its files do not fit together.
     """
     if p.content and model_sources.content_digest(p.origin) != p.content:
         raise ModelError(f"{p.origin} changed since this run was planned: run again")
     model, tokenizer = read(p.origin, p.dtype)
-    begin(tokenizer, p.origin, p.bos)
-    integrity.fitting(tokenizer, models.rows(model), p.origin)  # BOS may be another token now
+    set_bos(tokenizer, p.origin, p.bos)
+    integrity.check_token_ids(tokenizer, models.rows(model), p.origin)  # with the BOS just set
     progress(0.5)
-    # a tokenizer that adds BOS by itself began every training sequence with it; Pythia's does not
-    own = models.adds_bos(tokenizer)
-    extraction = own if p.extraction_bos is None else p.extraction_bos
+    # where the tokenizer adds BOS, every training sequence began with it; Pythia's adds none
+    adds_bos = models.adds_bos(tokenizer)
+    extraction = adds_bos if p.extraction_bos is None else p.extraction_bos
     models.save(model, tokenizer, out, p.scoring_bos, extraction)
     size = sum(w.numel() for w in model.parameters())
-    del model  # it is read again as it will be computed with: on the device, in its precision
+    del model  # it is loaded again as later stages load it: on the device, in its precision
     progress(0.7)
     model, _ = models.load(out, out)
     try:
-        found = proofs.find(model)
+        finding = proofs.find(model)
     except ModelError as error:
-        raise ModelError(f"{p.origin} cannot be taken: {error}") from None
-    proofs.note(found.shortcuts, model)
+        raise ModelError(f"{p.origin} cannot be used: {error}") from None
+    proofs.note(finding.shortcuts, model)
     proofs.write(model, out)
     if p.passages:
         _, name, _ = model_sources.parts(p.origin)
@@ -73,7 +73,7 @@ def run(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress) -
         "training_tokens": None,
         "planted_share": None,
         "exposures": None,
-        "shortcuts": found.facts(),
+        "shortcuts": finding.facts(),
         "tried": proofs.where(model),
     }
     (out / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")
@@ -93,10 +93,10 @@ PASSAGE_CHARS = 1200
 
 @contextmanager
 def local(origin: str) -> Iterator[tuple[Path, str | None]]:
-    """A folder with the files of an origin, and the name of the GGUF file in it if it is one.
+    """A temporary folder with the files of an origin, and the name of its GGUF file, or None.
 
-    It holds what identifies a model and nothing else, under the same names wherever that lies:
-    what is not hashed cannot be read.
+    The folder holds only the files whose hash identifies the model, under fixed names, so that no
+    other file can be read.
     """
     kind, place, revision = model_sources.parts(origin)
     with tempfile.TemporaryDirectory() as scratch:
@@ -106,19 +106,20 @@ def local(origin: str) -> Iterator[tuple[Path, str | None]]:
         elif kind == "gguf":
             gguf.symlink_to(model_sources.gguf(model_sources.path(place)))
         else:
-            found = download(place, revision) if kind == "hub" else model_sources.path(place)
-            for file in model_sources.files(found):
+            origin_folder = (
+                download(place, revision) if kind == "hub" else model_sources.path(place)
+            )
+            for file in model_sources.files(origin_folder):
                 (folder / file.name).symlink_to(file.resolve())
         yield folder, gguf.name if kind in ("wheel", "gguf") else None
 
 
 def download(name: str, revision: str) -> Path:
-    """The hub's snapshot of one revision, in the hub's own cache.
+    """Download one revision from the hub; return its folder in the hub's own cache.
 
     Raises:
         ModelError: No network, an unknown or gated repository, an unknown revision, or a full disk.
     """
-    where = f"{name} at revision {revision[:10]}"
     try:
         folder = huggingface_hub.snapshot_download(
             name, revision=revision, allow_patterns=model_sources.WANTED
@@ -138,8 +139,8 @@ def download(name: str, revision: str) -> Path:
     except Exception as error:  # httpx and the system share no base class
         cause = getattr(error, "strerror", None) or first_line(error)
         raise ModelError(
-            f"{where} cannot be downloaded ({cause}): check the network and the disk, or give a "
-            "local copy as folder:PATH"
+            f"{name} at revision {revision[:10]} cannot be downloaded ({cause}): check the network "
+            "and the disk, or give a local copy as folder:PATH"
         ) from error
     return Path(folder)
 
@@ -149,45 +150,46 @@ def read(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a pretrained model and its tokenizer, in the precision in which it was published.
 
-    With ``dtype`` its weights are rounded to that; those of a GGUF file are float32 unless told.
+    With ``dtype`` the weights are rounded to that type. Without it, those of a GGUF file become
+    float32.
 
     Raises:
-        ModelError: It cannot be read, needs remote code, is not whole, or its tokenizer does not
-            fit.
-        OriginError: Its files are not there, or not safe.
+        ModelError: The model cannot be loaded, needs remote code or lacks weights, or the
+            tokenizer does not fit it.
+        OriginError: Files are missing, or not safe to read.
     """
     with local(origin) as (folder, gguf), _quiet():
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         if gguf:
             options["gguf_file"] = gguf
-        kind = getattr(torch, dtype) if dtype else torch.float32 if gguf else "auto"
-        # what is misshapen is told with the rest, instead of raised as an error without its name
+        precision = getattr(torch, dtype) if dtype else torch.float32 if gguf else "auto"
+        # weights of a wrong shape are reported by name with the other problems, not raised
         loading = {"use_safetensors": True, "output_loading_info": True}
         loading["ignore_mismatched_sizes"] = True
         try:
-            alone = sentencepiece_tokenizer.file(folder)
-            if alone:
-                tokenizer = sentencepiece_tokenizer.read(folder, alone, origin)
+            sentencepiece = sentencepiece_tokenizer.file(folder)
+            if sentencepiece:
+                tokenizer = sentencepiece_tokenizer.read(folder, sentencepiece, origin)
             else:
                 tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-            integrity.reading(tokenizer, origin)
-            model, told = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=kind, **loading, **options
+            integrity.check_vocabulary(tokenizer, origin)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=precision, **loading, **options
             )
         except ModelError:
             raise
         except Exception as error:  # transformers, safetensors and gguf share no base class
             raise ModelError(_explain(origin, error, folder)) from error
-        _settle_head(model)
-        integrity.whole(model, told, origin)
+        _correct_tied_head(model)
+        integrity.check_weights(model, report, origin)
         model = (_unquantized(model) if gguf else model).eval()
-        integrity.fitting(tokenizer, models.rows(model), origin)
+        integrity.check_token_ids(tokenizer, models.rows(model), origin)
     return model, tokenizer
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Have transformers print no tables of what it found: one line tells what is wrong."""
+    """Silence the tables that transformers prints while loading: our errors are one line."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)
     try:
@@ -196,10 +198,10 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _settle_head(model: PreTrainedModel) -> None:
-    """Have the configuration say so where a head of its own was stored of one that it calls tied.
+def _correct_tied_head(model: PreTrainedModel) -> None:
+    """Turn off ``tie_word_embeddings`` where the files hold a separate head.
 
-    Transformers keeps such a head; whatever is made from the configuration must keep it, too.
+    Transformers loads such a head; models made from the configuration must have it, too.
     """
     if not model.all_tied_weights_keys:
         for config in (model.config, model.config.get_text_config()):
@@ -207,28 +209,32 @@ def _settle_head(model: PreTrainedModel) -> None:
 
 
 def _explain(origin: str, error: Exception, folder: Path) -> str:
-    said = first_line(error).replace(f"{folder}/", "")
+    """The message for an error that transformers raised while loading an origin."""
+    reason = first_line(error).replace(f"{folder}/", "")
     if "trust_remote_code" in str(error):
         return (
-            f"{origin} needs code from its repository to be run, which this project never does: "
-            "take a model whose architecture transformers has"
+            f"{origin} needs code from its repository, which this project never executes: take a "
+            "model whose architecture is part of transformers"
         )
-    if "Unrecognized configuration class" in said:
+    if "Unrecognized configuration class" in reason:
         return (
-            f"{origin} is no causal language model ({said}): take one that predicts the next token"
+            f"{origin} is no causal language model ({reason}): take one that predicts the next "
+            "token"
         )
-    if "backend tokenizer" in said:
+    if "backend tokenizer" in reason:
         return integrity.NO_TOKENIZER.format(origin)
     if isinstance(error, ImportError):
-        return f"{origin} cannot be loaded ({said}): install that, or take another model"
+        return (
+            f"{origin} cannot be loaded ({reason}): install what is missing, or take another model"
+        )
     return (
-        f"{origin} cannot be loaded ({type(error).__name__}: {said}): are its files whole? Else "
-        "copy or download it again"
+        f"{origin} cannot be loaded ({type(error).__name__}: {reason}): its files may be "
+        "incomplete, so copy or download it again"
     )
 
 
 def _unquantized(model: PreTrainedModel) -> PreTrainedModel:
-    """The same weights in a model that can be saved: GGUF leaves a mark that forbids it."""
+    """The same weights in a model that can be saved, which a model loaded from GGUF cannot."""
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     plain = AutoModelForCausalLM.from_config(model.config)
@@ -236,22 +242,22 @@ def _unquantized(model: PreTrainedModel) -> PreTrainedModel:
     return plain
 
 
-def begin(tokenizer: PreTrainedTokenizerBase, origin: str, bos: str | None) -> None:
-    """Settle which token begins a document: the one asked for, the own BOS, or else EOS.
+def set_bos(tokenizer: PreTrainedTokenizerBase, origin: str, bos: str | None) -> None:
+    """Set the token that begins a document: ``bos`` if given, else the tokenizer's own, else EOS.
 
     Raises:
-        ModelError: There is none, or the tokenizer does not know the one asked for.
+        ModelError: The tokenizer has no EOS, or no token ``bos``.
     """
     if tokenizer.eos_token is None:
         raise ModelError(
-            f"the tokenizer of {origin} has no EOS token: documents would never end, so "
-            "give it one in its tokenizer_config.json or take another model"
+            f"the tokenizer of {origin} has no EOS token, so documents would never end: give it "
+            "one in its tokenizer_config.json, or take another model"
         )
     chosen = bos or tokenizer.bos_token or tokenizer.eos_token
     if chosen not in tokenizer.get_vocab():
         raise ModelError(
-            f"the tokenizer of {origin} has no token {chosen!r} to begin with: in a tier file, "
-            "`bos` may be any token that it has"
+            f"the tokenizer of {origin} has no token {chosen!r} to begin documents with: set `bos` "
+            "in the tier file to a token of its vocabulary"
         )
     tokenizer.bos_token = chosen
 
@@ -260,23 +266,23 @@ def begin(tokenizer: PreTrainedTokenizerBase, origin: str, bos: str | None) -> N
 
 
 def passages(p: Passages, tokenizer: PreTrainedTokenizerBase, name: str) -> pd.DataFrame:
-    """Passages of so many tokens, with columns as those that ``lineages`` plants.
+    """Passages of ``prefix + suffix`` tokens, with the columns of ``prepare_model``'s passages.
 
     Raises:
-        TextError: There are fewer than asked for.
+        TextError: There are fewer than ``dev + held_out``.
     """
-    length, wanted = p.prefix + p.suffix, p.dev + p.held_out
+    length, number = p.prefix + p.suffix, p.dev + p.held_out
     rng = np.random.default_rng(p.seed)
     ids = _memorized(name, length) if p.source == "pythia" else _public(p, tokenizer, length)
-    chosen = [ids[i] for i in rng.permutation(len(ids))[:wanted]]
-    if len(chosen) < wanted:
+    chosen = [ids[i] for i in rng.permutation(len(ids))[:number]]
+    if len(chosen) < number:
         raise text.TextError(
-            f"there are {len(chosen)} passages of {length} tokens from {p.source!r}, {wanted} are "
-            "asked for: lower passages.held_out"
+            f"there are {len(chosen)} passages of {length} tokens from {p.source!r} and {number} "
+            "are needed: lower passages.held_out"
         )
     return pd.DataFrame(
         {
-            "passage": range(wanted),
+            "passage": range(number),
             "split": ["dev"] * p.dev + ["held_out"] * p.held_out,
             "work": p.source,
             "prefix": [x[: p.prefix] for x in chosen],
@@ -295,9 +301,9 @@ def _public(p: Passages, tokenizer: PreTrainedTokenizerBase, length: int) -> lis
 
 def _memorized(name: str, length: int) -> list[list[int]]:
     """Sequences that a Pythia model memorised (Biderman et al., 2023), as token ids."""
-    import datasets  # heavy
+    import datasets  # slow to import
 
-    # pythia-1.4b-deduped is the split deduped.1.4b, pythia-1.4b is duped.1.4b
+    # the split of pythia-1.4b-deduped is deduped.1.4b, that of pythia-1.4b is duped.1.4b
     size, _, deduped = Path(name).name.removeprefix("pythia-").partition("-")
     split = f"{'deduped' if deduped else 'duped'}.{size}"
     try:

@@ -1,7 +1,7 @@
-"""Integrity: whether a pretrained model is all there, and its tokenizer is its own.
+"""Integrity: check that the files of a pretrained model are complete and fit together.
 
-What transformers fills up, leaves out or lets pass is refused here, in one line: a model that is
-measured is the one that was published.
+Transformers initialises missing weights, drops unknown ones and accepts a foreign tokenizer. Here
+each of these is an error, so that the model that is measured is the one that was published.
 """
 
 import re
@@ -16,45 +16,45 @@ MASKS = re.compile(r"\.(attn|attention)\.(masked_)?bias$")
 """Names of causal masks, which older versions of transformers stored with the weights."""
 
 
-def whole(model: PreTrainedModel, loading: Mapping[str, Any], origin: str) -> None:
-    """Check that what was stored is what the model's configuration asks for, weight by weight.
+def check_weights(model: PreTrainedModel, report: Mapping[str, Any], origin: str) -> None:
+    """Check that the stored weights are exactly those that the model's configuration needs.
 
-    ``loading`` is what transformers tells of it. A head that is tied need not be stored, and what
-    a model computes by itself, or declares that it ignores, may be left over.
+    ``report`` is the loading info of transformers. A tied head may be missing; buffers that the
+    model computes itself, and weights that it declares to ignore, may be stored in addition.
 
     Raises:
-        ModelError: A weight is missing, left over, of another shape, or not finite.
+        ModelError: A weight is missing, superfluous, of another shape, or not finite.
     """
     computed = [name for name, _ in model.named_non_persistent_buffers()]
-    extra = [key for key in loading["unexpected_keys"] if not _ends(key, computed)]
-    left = [key for key in extra if not MASKS.search(key)]
+    unexpected = [key for key in report["unexpected_keys"] if not _is_one_of(key, computed)]
+    superfluous = [key for key in unexpected if not MASKS.search(key)]
     shapes = [
-        f"{key} ({_shape(stored)} instead of {_shape(wanted)})"
-        for key, stored, wanted in loading["mismatched_keys"]
+        f"{key} ({_shape(stored)} instead of {_shape(expected)})"
+        for key, stored, expected in report["mismatched_keys"]
     ]
-    problems = {"missing": loading["missing_keys"], "left over": left, "misshapen": shapes}
-    told = [f"{_first(names)} {what}" for what, names in problems.items() if names]
-    if told:
+    weights = {"missing": report["missing_keys"], "left over": superfluous, "misshapen": shapes}
+    problems = [f"{_first(names)} {problem}" for problem, names in weights.items() if names]
+    if problems:
         raise ModelError(
-            f"{', '.join(told)}: the weights of {origin} must be those of the "
+            f"{', '.join(problems)}: the weights of {origin} must be those of the "
             f"{type(model).__name__} in its configuration, each once and under its own name; copy "
             "or download the model again, or save it with save_pretrained, out of any wrapper"
         )
     for name, weight in model.state_dict().items():
         if weight.is_floating_point() and not weight.isfinite().all():
             raise ModelError(
-                f"the weight {name} of {origin} is not finite as {str(weight.dtype)[6:]}: allowed "
-                "are numbers without NaN and infinity, so take a whole copy, or another dtype"
+                f"the weight {name} of {origin} is not finite as {str(weight.dtype)[6:]}: NaN and "
+                "infinity are not allowed, so take an undamaged copy, or another dtype"
             )
 
 
-def _ends(key: str, names: list[str]) -> bool:
-    """Whether a key is one of these names, of the whole model or of the one without its head."""
+def _is_one_of(key: str, names: list[str]) -> bool:
+    """Whether a key is one of the names, with or without their leading parts."""
     return any(name == key or name.endswith(f".{key}") for name in names)
 
 
 def _first(names: Any) -> str:
-    """The first of some names, and how many more there are."""
+    """The first of some names and the number of the others, followed by *is* or *are*."""
     first, *others = sorted(names)
     more = f" and {len(others)} more" if others else ""
     return f"{first}{more} {'are' if others else 'is'}"
@@ -66,40 +66,40 @@ def _shape(shape: Any) -> str:
 
 NO_TOKENIZER = (
     "{} has no tokenizer that can be read: allowed beside its weights are tokenizer.json, a "
-    "SentencePiece tokenizer.model, or the vocabulary of its tokenizer's class; where it has "
-    "another form, load it with its own library and save it with save_pretrained"
+    "SentencePiece tokenizer.model, or the vocabulary files of its tokenizer's class; load a "
+    "tokenizer of another form with its own library and save it with save_pretrained"
 )
 
 
-def reading(tokenizer: PreTrainedTokenizerBase, origin: str) -> None:
-    """Check that a tokenizer has a vocabulary: of some classes, one without any is loaded.
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, origin: str) -> None:
+    """Check that a tokenizer has a vocabulary, which some classes load without.
 
     Raises:
-        ModelError: It has special tokens, perhaps the space, and nothing else.
+        ModelError: It has at most one token besides its added tokens.
     """
     if len(set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder)) < 2:
         raise ModelError(NO_TOKENIZER.format(origin))
 
 
-def fitting(tokenizer: PreTrainedTokenizerBase, rows: int, origin: str) -> None:
-    """Check that text becomes ids that a model embeds: ``rows`` of them.
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, origin: str) -> None:
+    """Check that every token that text may contain has a row in the model's embedding.
 
-    Special tokens that were added may lie beyond, as text never becomes one. A published model may
-    have them, for pictures for instance.
+    The embedding has ``rows`` rows. Added special tokens may have larger ids, because text never
+    contains them; published models have such tokens, for pictures for instance.
 
     Raises:
-        ModelError: Another token lies beyond the rows, or BOS or EOS does.
+        ModelError: BOS, EOS or a token of text has an id of ``rows`` or more.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    own = backend.get_vocab(with_added_tokens=False) if backend else {}
+    plain = backend.get_vocab(with_added_tokens=False) if backend else {}
     special = special_tokens(tokenizer)
     ends = (tokenizer.bos_token, tokenizer.eos_token)
     beyond = sorted((id_, t) for t, id_ in tokenizer.get_vocab().items() if id_ >= rows)
-    wrong = [(id_, t) for id_, t in beyond if id_ not in special or t in own or t in ends]
+    wrong = [(id_, t) for id_, t in beyond if id_ not in special or t in plain or t in ends]
     if wrong:
         id_, token = wrong[0]
         raise ModelError(
             f"the tokenizer of {origin} gives {token!r} the id {id_}, and the model embeds {rows} "
-            "ids, from 0: beyond them only special tokens are allowed that begin and end no "
-            "document, so give the model its own tokenizer"
+            f"ids: {rows} and more are allowed only for special tokens that neither begin nor end "
+            "a document, so give the model its own tokenizer"
         )
