@@ -103,4 +103,6 @@ def test_fidelity_is_the_judges_likelihood(folders: dict[str, Path], tmp_path: P
         MeasureFidelity(documents=2), inputs, tmp_path, tiny.silent
     )
     found = pd.read_parquet(tmp_path / "fidelity.parquet").log_likelihood
-    assert list(found) == [pytest.approx(measure_proxies.under(folders["qwen3"], TEXTS[:2]))]
+    assert list(found) == [
+        pytest.approx(measure_proxies.log_likelihood(folders["qwen3"], TEXTS[:2]))
+    ]

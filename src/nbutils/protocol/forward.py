@@ -1,17 +1,17 @@
 """Forward passes: the plain one, and its shortcuts.
 
-The plain pass reads one sequence, or several of them padded at their ends, and remembers nothing.
-Each shortcut must give what it gives:
+The plain pass reads one sequence, or a batch of sequences padded at the end, without a cache. A
+shortcut is faster and must give the same logits:
 
 ======= ====================================================================================
-packed  several documents in one row, held apart by positions that begin anew
-tree    sequences that begin alike share their tokens: one row, in which each token attends
-        to its own ancestors alone (tree attention: Miao et al., 2024, SpecInfer)
-memory  a document is read token by token, and what was read is remembered
-shrunk  rows whose documents have ended leave the batch, and what is remembered of them
+packed  several documents in one row, separated by position ids that restart at each
+tree    sequences with a common prefix share its tokens, in one row in which each token
+        attends only to its own ancestors (tree attention: Miao et al., 2024, SpecInfer)
+memory  a document is read token by token, with a cache of the tokens before
+shrunk  rows whose documents have ended are removed from the batch and from the cache
 ======= ====================================================================================
 
-A shortcut is right for some models only; ``proofs`` finds out for which.
+A shortcut is right only for some models; ``proofs`` tests for which.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ from transformers import DynamicCache, PreTrainedModel
 class Shortcuts:
     """Which shortcuts are right for a model.
 
-    ``memory`` is the name under which it takes and returns what it remembers, None where it must
-    read everything again; with ``positions`` it is told where each token stands.
+    ``memory`` is the model's name for its cache, as argument and as output; None where it must
+    read all earlier tokens again. With ``positions``, reading with the cache takes position ids.
     """
 
     packed: bool = False
@@ -38,35 +38,37 @@ class Shortcuts:
 
 
 TREE_TOKENS = 384
-"""A tree holds no more, or one sequence: attention costs their square."""
+"""Largest tree of several sequences, in tokens: the cost of attention grows with the square."""
 PLAIN = Shortcuts()
-"""No shortcut at all, which is right for every causal model."""
+"""No shortcut, which is right for every causal model."""
 MEMORIES = (
     *(("past_key_values", True), ("past_key_values", False)),
     *(("cache_params", False), ("state", False)),
 )
-"""What a model may call its memory, and whether positions are given: the first that is right."""
+"""Names of a cache, and whether position ids are passed, in the order in which they are tried."""
 
 
 def logits(
     model: PreTrainedModel, ids: torch.Tensor, positions: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Logits of rows of token ids, ``[rows, length, tokens]``; both arguments ``[rows, length]``.
+    """Logits of rows of token ids, ``[rows, length, vocabulary]``.
 
-    Without positions every row is one document, padded at its end at most; with them a row holds
-    several documents, and positions begin anew at each.
+    ``ids`` and ``positions`` have shape ``[rows, length]``. Without positions every row is one
+    document, with padding only at its end. With them a row holds several documents, and positions
+    restart at each.
     """
-    given = {} if positions is None else {"position_ids": positions}
-    found: torch.Tensor = model(input_ids=ids, use_cache=False, **given).logits
-    return found
+    options = {} if positions is None else {"position_ids": positions}
+    output: torch.Tensor = model(input_ids=ids, use_cache=False, **options).logits
+    return output
 
 
 @dataclass(frozen=True)
 class Tree:
     """A prefix tree of token sequences, ``n`` nodes.
 
-    ``ids`` and ``positions`` have shape ``[n]`` (int64), ``mask`` ``[n, n]`` (bool: row attends
-    to column). ``paths`` holds, for each sequence, the node of each of its tokens.
+    ``ids`` and ``positions`` have shape ``[n]`` (int64); ``mask`` has shape ``[n, n]`` (bool, true
+    where the node of the row attends to that of the column). ``paths`` holds the nodes of each
+    sequence, one per token.
     """
 
     ids: torch.Tensor
@@ -76,8 +78,8 @@ class Tree:
 
 
 def trees(sequences: list[list[int]], limit: int) -> list[Tree]:
-    """Fold sorted sequences into trees of at most ``limit`` nodes, or of one sequence."""
-    found: list[Tree] = []
+    """Merge sorted sequences into trees of at most ``limit`` nodes, or of one sequence."""
+    finished: list[Tree] = []
     ids: list[int] = []
     paths: list[list[int]] = []
     previous: list[int] = []
@@ -85,18 +87,18 @@ def trees(sequences: list[list[int]], limit: int) -> list[Tree]:
     def close() -> None:
         mask = np.zeros((len(ids), len(ids)), dtype=bool)
         positions = np.zeros(len(ids), dtype=np.int64)
-        new = 0  # nodes below it are known from an earlier path
+        new = 0  # nodes below it belong to an earlier path, too
         for path in paths:
             for depth, node in enumerate(path):
                 if node >= new:
                     mask[node, path[: depth + 1]] = True
                     positions[node] = depth
             new = max(new, path[-1] + 1)
-        where = torch.from_numpy(positions)
-        found.append(Tree(torch.tensor(ids), where, torch.from_numpy(mask), list(paths)))
+        depths = torch.from_numpy(positions)
+        finished.append(Tree(torch.tensor(ids), depths, torch.from_numpy(mask), list(paths)))
 
     for sequence in sequences:
-        shared = common(previous, sequence)
+        shared = common_prefix(previous, sequence)
         if ids and len(ids) + len(sequence) - shared > limit:
             close()
             ids, paths, shared = [], [], 0
@@ -107,64 +109,65 @@ def trees(sequences: list[list[int]], limit: int) -> list[Tree]:
         previous = sequence
     if ids:
         close()
-    return found
+    return finished
 
 
-def common(a: list[int], b: list[int]) -> int:
-    """Length of the longest common prefix."""
-    for at, (x, y) in enumerate(zip(a, b, strict=False)):
+def common_prefix(a: list[int], b: list[int]) -> int:
+    """Length of the longest common prefix of two sequences of token ids."""
+    for length, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:
-            return at
+            return length
     return min(len(a), len(b))
 
 
 def tree_logits(model: PreTrainedModel, tree: Tree, nodes: list[int]) -> torch.Tensor:
-    """Logits of some nodes of a tree, in their order, ``[nodes, tokens]``."""
-    kind, place = model.dtype, model.device
-    # a mask as every attention takes it: added to the scores
-    mask = torch.zeros(tree.mask.shape, dtype=kind).masked_fill(~tree.mask, torch.finfo(kind).min)
-    found: torch.Tensor = model(
-        input_ids=tree.ids[None].to(place),
-        position_ids=tree.positions[None].to(place),
-        attention_mask=mask[None, None].to(place),
-        logits_to_keep=torch.tensor(nodes, device=place),
+    """Logits of the given nodes of a tree, in the order given, ``[nodes, vocabulary]``."""
+    dtype, device = model.dtype, model.device
+    # an additive mask, which every attention implementation accepts
+    mask = torch.zeros(tree.mask.shape, dtype=dtype)
+    mask = mask.masked_fill(~tree.mask, torch.finfo(dtype).min)
+    output: torch.Tensor = model(
+        input_ids=tree.ids[None].to(device),
+        position_ids=tree.positions[None].to(device),
+        attention_mask=mask[None, None].to(device),
+        logits_to_keep=torch.tensor(nodes, device=device),
         use_cache=False,
     ).logits[0]
-    return found
+    return output
 
 
 class Reader:
-    """Reads rows of documents token by token, side by side, and remembers them as a model can."""
+    """Reads a batch of documents token by token, with the model's cache where it is right."""
 
-    def __init__(self, model: PreTrainedModel, how: Shortcuts) -> None:
-        """Begin with nothing read."""
-        self._model, self._how = model, how
-        self._read: torch.Tensor | None = None  # [rows, tokens], where nothing is remembered
+    def __init__(self, model: PreTrainedModel, shortcuts: Shortcuts) -> None:
+        """Start with no token read."""
+        self._model, self._shortcuts = model, shortcuts
+        self._ids: torch.Tensor | None = None  # all ids read, [rows, length], without a cache
         self._length = 0
-        self._known: dict[str, Any] = {}
-        if how.memory == "past_key_values":  # transformers makes the others itself
-            self._known = {"past_key_values": DynamicCache(config=model.config)}
+        self._cache: dict[str, Any] = {}
+        if shortcuts.memory == "past_key_values":  # models create other kinds of cache themselves
+            self._cache = {"past_key_values": DynamicCache(config=model.config)}
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Read one more token of every row, shape ``[rows]``; logits of the next, two axes."""
-        name = self._how.memory
+        """Read one token per row, ``[rows]``; return the next logits, ``[rows, vocabulary]``."""
+        name = self._shortcuts.memory
         ids = tokens[:, None]
         if name is None:
-            self._read = ids if self._read is None else torch.cat([self._read, ids], dim=1)
-            return logits(self._model, self._read)[:, -1]
-        given = dict(self._known)
-        if self._how.positions:
-            given["position_ids"] = torch.full_like(ids, self._length)
-        output = self._model(input_ids=ids, use_cache=True, **given)
-        self._known = {name: output[name]}
+            self._ids = ids if self._ids is None else torch.cat([self._ids, ids], dim=1)
+            return logits(self._model, self._ids)[:, -1]
+        options = dict(self._cache)
+        if self._shortcuts.positions:
+            options["position_ids"] = torch.full_like(ids, self._length)
+        output = self._model(input_ids=ids, use_cache=True, **options)
+        self._cache = {name: output[name]}
         self._length += 1
         last: torch.Tensor = output.logits[:, -1]
         return last
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Go on with some rows alone, given by their numbers."""
-        if self._how.memory is None:
-            assert self._read is not None
-            self._read = self._read[rows]
-        else:  # layers may stand on several devices
-            self._known[self._how.memory].batch_select_indices(rows.cpu())
+        """Continue with the given rows (their numbers) and drop the others."""
+        if self._shortcuts.memory is None:
+            assert self._ids is not None
+            self._ids = self._ids[rows]
+        else:  # layers may be on several devices
+            self._cache[self._shortcuts.memory].batch_select_indices(rows.cpu())

@@ -19,12 +19,12 @@ def matched(
     """Leading suffix tokens that greedy decoding from the prefix reproduces.
 
     The prompt is the prefix alone, as in the evaluation of Pythia's memorization (Biderman et al.,
-    2023), whose training sequences began anywhere in a document. With ``bos`` that token stands
-    before it, for models whose every training sequence began with it.
+    2023), whose training sequences began anywhere in a document. With ``bos`` that token comes
+    first, for models whose every training sequence began with it.
 
     Greedy decoding follows the true suffix exactly as long as the most likely next token, given
-    the true text so far, is the true one; so one forward pass over the whole passage tells where
-    the two part, at the price of one token per passage.
+    the true text so far, is the true one. So one forward pass over the whole passage shows where
+    the two diverge, and no token has to be generated.
 
     Args:
         model: Any causal language model.
@@ -40,15 +40,16 @@ def matched(
     counts = []
     for ids in torch.from_numpy(np.hstack([begin, prefixes, suffixes])).split(ROWS):
         logits = forward.logits(model, ids.to(model.device)).cpu()
-        right = logits[:, start - 1 : -1].argmax(dim=-1) == ids[:, start:]
-        counts.append(right.long().cumprod(dim=1).sum(dim=1))
+        correct = logits[:, start - 1 : -1].argmax(dim=-1) == ids[:, start:]
+        counts.append(correct.long().cumprod(dim=1).sum(dim=1))
     return torch.cat(counts).numpy()
 
 
 def rows(model: PreTrainedModel, passages: pd.DataFrame, bos: int | None = None) -> pd.DataFrame:
-    """Rows of ``passage``, ``split``, ``matched_tokens``, ``suffix_tokens`` and ``exact``.
+    """Extraction, one row per passage.
 
-    ``split`` is ``dev`` or ``held_out``; ``bos`` begins every prompt, if given.
+    Columns: ``passage``, ``split`` (``dev`` or ``held_out``), ``matched_tokens``, ``suffix_tokens``
+    and ``exact`` (whether the whole suffix is reproduced).
     """
     prefixes, suffixes = np.vstack(list(passages.prefix)), np.vstack(list(passages.suffix))
     counts = matched(model, prefixes, suffixes, bos)
@@ -62,21 +63,21 @@ def rows(model: PreTrainedModel, passages: pd.DataFrame, bos: int | None = None)
 # --- Supporting code -------------------------------------------------------------------------
 
 
-ROWS = 32  # passages at once: the logits of a large vocabulary take room
+ROWS = 32  # passages per batch: the logits of a large vocabulary need much memory
 
 
 def begins_with(folder: Path, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token that begins every prompt of the model in a folder, by its BOS policy; or None."""
+    """Id of the token that begins every prompt, by the BOS policy of a model folder, or None."""
     return tokenizer.bos_token_id if models.bos_policy(folder).extraction else None
 
 
 def run(p: MeasureExtraction, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *measure extraction*; writes ``extraction.parquet`` (see ``rows``).
 
-    Passages are those of the untouched student, ``inputs["base"]``.
+    The passages are those of the untouched student, ``inputs["base"]``.
     """
     model, tokenizer = models.load(inputs["model"], inputs["base"])
     passages = pd.read_parquet(inputs["base"] / "passages.parquet")
-    found = rows(model, passages, begins_with(inputs["base"], tokenizer))
-    found.to_parquet(out / "extraction.parquet", index=False)
+    table = rows(model, passages, begins_with(inputs["base"], tokenizer))
+    table.to_parquet(out / "extraction.parquet", index=False)
     progress(1.0)

@@ -25,18 +25,21 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Cosine of two vectors.
 
     Raises:
-        ProxyError: One of them is zero.
+        ProxyError: One of them is the zero vector.
     """
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     if norm == 0:
-        raise ProxyError("a text without any known word has no direction: its embedding is zero")
+        raise ProxyError(
+            "the mean embedding of a corpus or task without any known word is zero and has no "
+            "direction: use texts that share words with the benchmark items"
+        )
     return float(a @ b) / norm
 
 
 def tfidf_similarity(corpus: list[str], tasks: dict[str, list[str]]) -> dict[str, float]:
-    """Cosine between mean TF-IDF vectors of a corpus and of each task.
+    """Cosine between the mean TF-IDF vectors of a corpus and of each task, by task.
 
-    Word statistics are those of the benchmark items, so that they are the same for every corpus.
+    The document frequencies are those of the benchmark items, and so the same for every corpus.
     """
     vectorizer = TfidfVectorizer(sublinear_tf=True).fit(
         [text for texts in tasks.values() for text in texts]
@@ -45,15 +48,15 @@ def tfidf_similarity(corpus: list[str], tasks: dict[str, list[str]]) -> dict[str
     def centroid(texts: list[str]) -> np.ndarray:
         return np.asarray(vectorizer.transform(texts).mean(axis=0))[0]
 
-    mine = centroid(corpus)
-    return {task: cosine(mine, centroid(texts)) for task, texts in tasks.items()}
+    corpus_centroid = centroid(corpus)
+    return {task: cosine(corpus_centroid, centroid(texts)) for task, texts in tasks.items()}
 
 
 @torch.inference_mode()
 def mean_log_likelihood(model: PreTrainedModel, rows: packing.Packed) -> float:
-    """Mean log-likelihood of packed documents, nats per student token, EOS counted."""
-    parts = torch.arange(len(rows.ids)).split(packing.rows_at_once(model, rows.ids.shape[1]))
-    total = sum(packing.loss_sum(model, rows, part).item() for part in parts)
+    """Mean log-likelihood of packed documents in nats per token of ``model``, EOS included."""
+    batches = torch.arange(len(rows.ids)).split(packing.rows_at_once(model, rows.ids.shape[1]))
+    total = sum(packing.loss_sum(model, rows, batch).item() for batch in batches)
     return -total / int((rows.labels != packing.IGNORED).sum())
 
 
@@ -73,22 +76,22 @@ class ProxyError(UserError):
 
 @torch.inference_mode()
 def embeddings(texts: list[str], progress: Progress) -> np.ndarray:
-    """Unit sentence embeddings by masked mean pooling, shape ``[texts, 384]``.
+    """Sentence embeddings of unit length by masked mean pooling, shape ``[texts, 384]``.
 
-    Method: Reimers and Gurevych (2019), Sentence-BERT.
+    Method: Sentence-BERT (Reimers and Gurevych, 2019).
 
     Raises:
         ProxyError: The encoder's weights differ from the pinned ones.
     """
     folder = Path(str(distribution(ENCODER_PACKAGE).locate_file(ENCODER_FOLDER)))
-    found = files.of_file(folder / "model.safetensors")
-    if found != ENCODER_SHA256:
-        raise ProxyError(f"the encoder's weights have SHA-256 {found}, not {ENCODER_SHA256}: "
+    digest = files.of_file(folder / "model.safetensors")
+    if digest != ENCODER_SHA256:
+        raise ProxyError(f"the encoder's weights have SHA-256 {digest}, not {ENCODER_SHA256}: "
                          f"reinstall {ENCODER_PACKAGE}")  # fmt: skip
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     encoder = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     encoder.to(models.device()).eval()
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding in a batch
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # for little padding
     vectors = np.empty((len(texts), encoder.config.hidden_size), dtype=np.float32)
     for start in range(0, len(order), BATCH):
         chosen = order[start : start + BATCH]
@@ -108,18 +111,18 @@ def embeddings(texts: list[str], progress: Progress) -> np.ndarray:
 
 
 def corpus_texts(folder: Path, limit: int) -> list[str]:
-    """The first documents of a corpus that hold text."""
+    """The first ``limit`` documents of a corpus that are not blank."""
     corpus = pd.read_parquet(folder / "corpus.parquet")
     return [t for t in corpus.text if t.strip()][:limit]
 
 
 def suite_texts(folder: Path, limit: int) -> dict[str, list[str]]:
-    """The first items of every task."""
+    """The texts of the first ``limit`` items of each task, by task."""
     return {task: items[:limit] for task, items in prepare_suite.texts(folder).items()}
 
 
 def run_embed_texts(p: EmbedTexts, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
-    """Stage *embed texts*: mean embedding of a corpus, or of every task of a suite.
+    """Stage *embed texts*: mean embedding of a corpus, or of each task of a suite.
 
     Writes ``centroids.parquet`` with columns ``group`` (``corpus`` or the task) and ``vector``.
     """
@@ -137,8 +140,8 @@ def run_embed_texts(p: EmbedTexts, inputs: dict[str, Path], out: Path, progress:
 def run(p: MeasureProxies, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *measure proxies*; writes ``proxies.parquet`` with ``task``, ``proxy``, ``value``.
 
-    ``task`` is null for the log-likelihood, which knows no task. ``semantic_minilm`` is there
-    when the encoder's package was installed and both embeddings are among the inputs.
+    ``task`` is null for the log-likelihood, which does not depend on a task. ``semantic_minilm``
+    is computed when both embeddings are among the inputs.
     """
     texts = corpus_texts(inputs["corpus"], p.documents)
     similarity = tfidf_similarity(texts, suite_texts(inputs["suite"], p.items))
@@ -148,17 +151,17 @@ def run(p: MeasureProxies, inputs: dict[str, Path], out: Path, progress: Progres
     if "corpus_embedding" in inputs:
         corpus = pd.read_parquet(inputs["corpus_embedding"] / "centroids.parquet")
         tasks = pd.read_parquet(inputs["suite_embedding"] / "centroids.parquet")
-        mine = np.asarray(corpus.vector[0])
+        centroid = np.asarray(corpus.vector[0])
         for task, vector in zip(tasks.group, tasks.vector, strict=True):
-            rows.append((task, "semantic_minilm", cosine(mine, np.asarray(vector))))
-    rows.append((None, "log_likelihood", under(inputs["student"], texts)))
+            rows.append((task, "semantic_minilm", cosine(centroid, np.asarray(vector))))
+    rows.append((None, "log_likelihood", log_likelihood(inputs["student"], texts)))
     frame = pd.DataFrame(rows, columns=["task", "proxy", "value"])
     frame.to_parquet(out / "proxies.parquet", index=False)
     progress(1.0)
 
 
-def under(folder: Path, texts: list[str]) -> float:
-    """Mean log-likelihood of texts, nats per token, under the model in a folder."""
+def log_likelihood(folder: Path, texts: list[str]) -> float:
+    """Mean log-likelihood of texts in nats per token, under the model in a folder."""
     model, tokenizer = models.load(folder, folder)
     return mean_log_likelihood(model, packing.read(model, tokenizer, texts))
 
@@ -168,10 +171,10 @@ def run_measure_fidelity(
 ) -> None:
     """Stage *measure fidelity*; writes ``fidelity.parquet``, one row with ``log_likelihood``.
 
-    The judge is another, larger member of the source's family: a source always finds its own
-    habits likely.
+    The judge is another, larger member of the source's family: to a source, its own text is always
+    likely.
     """
     texts = corpus_texts(inputs["corpus"], p.documents)
-    value = under(inputs["judge"], texts)
+    value = log_likelihood(inputs["judge"], texts)
     pd.DataFrame({"log_likelihood": [value]}).to_parquet(out / "fidelity.parquet", index=False)
     progress(1.0)

@@ -1,4 +1,4 @@
-"""Utility: accuracy on the benchmark suite, scored through lm-eval and kept item by item."""
+"""Utility: accuracy on the benchmark suite, scored by lm-eval and stored per item."""
 
 import contextlib
 import io
@@ -20,19 +20,19 @@ Samples = dict[str, list[dict[str, Any]]]
 def rows(samples: Samples) -> pd.DataFrame:
     """One row per item, sorted by task and item.
 
-    Columns: ``task``, ``item``, ``document`` (what the item is cut from), ``chance``, ``correct``,
-    ``correct_norm``, which is lm-eval's own ``acc_norm`` and missing where a task has none, and
-    ``margin``, the log-likelihood of the right choice minus that of the best wrong one in nats,
-    missing where a task has no choices or does not number them. Where a task reads its answers in
-    several ways (filters), the first one counts.
+    Columns: ``task``, ``item``, ``document`` (from which the item is cut), ``chance``, ``correct``,
+    ``correct_norm`` and ``margin``. ``correct_norm`` is lm-eval's own ``acc_norm``, missing where a
+    task has none. ``margin`` is the log-likelihood of the right choice minus that of the best wrong
+    one, in nats; it is missing where a task has no choices or does not number them. Where a task
+    has several filters, the first one counts.
     """
-    found = []
+    items = []
     for task, records in samples.items():
         for record in records:
             if record.get("filter") != records[0].get("filter"):
                 continue
             name = f"{task}-{record.get('doc_id', 0):05d}"
-            found.append(
+            items.append(
                 {
                     "task": task,
                     "item": record["doc"].get("item", name),
@@ -42,47 +42,47 @@ def rows(samples: Samples) -> pd.DataFrame:
                     **_choices(record),
                 }
             )
-    table = pd.DataFrame(found).astype({"correct_norm": "boolean"})
+    table = pd.DataFrame(items).astype({"correct_norm": "boolean"})
     return table.sort_values(["task", "item"], ignore_index=True)
 
 
 def _choices(record: dict[str, Any]) -> dict[str, float]:
-    """Chance and margin of a record: of several choices, or of none."""
+    """Chance and margin of a record; chance is 0 where there are no choices."""
     responses = record["filtered_resps"]
     if len(responses) < 2:
         return {"chance": 0.0, "margin": float("nan")}
     scores = [float(response[0]) for response in responses]
     chance, target = 1 / len(scores), str(record["target"])
-    if not target.isdigit():  # some tasks give the right choice's text
+    if not target.isdigit():  # some tasks give the text of the right choice
         return {"chance": chance, "margin": float("nan")}
-    right = scores.pop(int(target))
-    return {"chance": chance, "margin": right - max(scores)}
+    right_score = scores.pop(int(target))
+    return {"chance": chance, "margin": right_score - max(scores)}
 
 
 # --- Supporting code -------------------------------------------------------------------------
 
 
-# It warns at every use of a model that is already in memory, which is the only use here.
+# lm-eval warns whenever it gets a model that is already in memory, as here at every call.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 def evaluate(model: Any, suite: Path, limit: int | None = None) -> Samples:
-    """Task to lm-eval's sample records, of a prepared suite or prepared benchmarks.
+    """lm-eval's sample records by task, for a prepared suite or prepared benchmarks.
 
-    ``limit`` asks for the first items of each task alone.
+    With ``limit``, only the first items of each task are scored.
     """
-    import lm_eval  # takes seconds, and only this stage needs it
+    import lm_eval  # takes seconds to import, and only this stage needs it
 
     from nbutils.protocol import prepare_benchmarks
 
-    with tempfile.TemporaryDirectory() as into:
+    with tempfile.TemporaryDirectory() as scratch:
         if (suite / prepare_benchmarks.TASKS).is_file():
-            names = prepare_benchmarks.task_files(suite, Path(into))
-            tasks = prepare_benchmarks.manager(Path(into))
+            names = prepare_benchmarks.task_files(suite, Path(scratch))
+            tasks = prepare_benchmarks.manager(Path(scratch))
         else:
             names = sorted(path.stem for path in suite.glob("*.yaml"))
             tasks = prepare_benchmarks.manager(suite)
-        # lm-eval's own bars cannot be turned off: the caller shows progress
+        # lm-eval's progress bars cannot be turned off, and the caller shows progress
         with contextlib.redirect_stderr(io.StringIO()):
             results = lm_eval.simple_evaluate(
                 model=model,
@@ -103,20 +103,20 @@ def score(
     limit: int | None,
     begin: bool = True,
 ) -> pd.DataFrame:
-    """Score a model in memory on a prepared suite, or on the first items of each task.
+    """Score a model in memory on a prepared suite; return the table of ``rows``.
 
-    With ``begin``, contexts begin with BOS.
+    With ``limit``, only the first items of each task are scored. With ``begin``, contexts begin
+    with BOS.
     """
     from nbutils.protocol.tree_scorer import scorer  # imports lm-eval
 
-    ready = scorer(model, tokenizer, begin)
-    return rows(evaluate(ready, suite, limit))
+    return rows(evaluate(scorer(model, tokenizer, begin), suite, limit))
 
 
 def run(p: MeasureUtility, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *measure utility*; writes ``utility.parquet``, one row per item (see ``rows``)."""
     model, tokenizer = models.load(inputs["model"], inputs["base"])
     begin = models.bos_policy(inputs["base"]).scoring
-    found = score(model, tokenizer, inputs["suite"], p.items, begin)
-    found.to_parquet(out / "utility.parquet", index=False)
+    table = score(model, tokenizer, inputs["suite"], p.items, begin)
+    table.to_parquet(out / "utility.parquet", index=False)
     progress(1.0)
