@@ -264,7 +264,7 @@ CASES: dict[str, tuple[Callable[[Place], Run], str]] = {
     "pickle as GGUF": (pickle_as_gguf, "does not start with the GGUF magic bytes"),
     "index of a pickle": (indexed("weights.bin"), "names 'weights.bin': allowed are safetensors"),
     "index of another folder": (indexed("../w.safetensors"), "names '../w.safetensors': allowed"),
-    "configuration of other weights": (other_weights, "leave out transformers_weights"),
+    "configuration of other weights": (other_weights, "remove transformers_weights"),
     "adapter": (adapter, "holds an adapter: merge it into its model first"),
     "damaged configuration": (damaged_config, "config.json is damaged: copy or download"),
     "no configuration": (no_config, "is no model folder: it has no config.json"),

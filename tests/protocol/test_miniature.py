@@ -65,7 +65,7 @@ def test_an_architecture_without_a_miniature_takes_the_plain_way_and_says_why(
     with monkeypatch.context() as patch:
         patch.setattr(type(model), "_from_config", fail)
         with pytest.raises(ModelError, match="no small copy of a llama model can be made"):
-            miniature.shrunk(model)
+            miniature.small_copy(model)
         found = proofs.find(model)
     assert found.shortcuts == PLAIN
     assert "no such size" in str(found.facts()["packed"]["why"])
@@ -74,4 +74,4 @@ def test_an_architecture_without_a_miniature_takes_the_plain_way_and_says_why(
 def test_what_is_too_large_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(miniature, "LIMIT", 10)
     with pytest.raises(ModelError, match=r"can be made \([\d,]+ weights\)"):
-        miniature.shrunk(tiny.model("llama"))
+        miniature.small_copy(tiny.model("llama"))

@@ -21,7 +21,7 @@ from support.project import new_project, open_store
 
 
 def asked(values: Mapping[str, object], root: Path) -> tuple[Plan, Pairing]:
-    """The plan and the cell of a pairing, as the parameters of its report ask for them."""
+    """The plan and the pairing, as the parameters of its report ask for them."""
     form = validation.check(notebook_parameters.ReportNotebook, values)
     return pairing.from_parameters(form, load_plan(form.tier, root))
 

@@ -251,7 +251,7 @@ def test_ids_without_text_are_never_drawn(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     models.save(tiny.model("qwen3", vocab_size=tiny.VOCABULARY + 64), tokenizer, tmp_path / "model")
     model, tokenizer = models.load(tmp_path / "model", tmp_path / "model")
-    never = sample_corpus.textless(tokenizer, models.rows(model))
+    never = sample_corpus.textless(tokenizer, models.embedding_rows(model))
     reserved = tokenizer.convert_tokens_to_ids("<|reserved|>")
     assert never.tolist() == [BOS, reserved, *range(len(tokenizer), tiny.VOCABULARY + 64)]
     may = set(range(tiny.VOCABULARY + 64)) - set(never.tolist()) - {EOS}

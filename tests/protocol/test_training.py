@@ -103,7 +103,7 @@ def test_the_rows_of_a_step_hold_its_tokens_and_every_document(longest: int, tok
 def test_padding_behind_a_document_is_no_token_of_a_step() -> None:
     """Four documents of 5, 2, 5 and 4 tokens, one per row of 5: 16 tokens are four rows."""
     documents = [[0, 5, 6, 7, 1], [0, 1], [0, 5, 6, 7, 1], [0, 5, 6, 1]]
-    packed = pack(documents, 99, padding=1, apart=True)
+    packed = pack(documents, 99, padding=1, separate=True)
     assert packed.ids.shape == (4, 5)
     assert rows_per_step(packed, 16) == 4
 

@@ -49,7 +49,7 @@ def run(p: FetchModel, inputs: dict[str, Path], out: Path, progress: Progress) -
         raise ModelError(f"{p.origin} changed since this run was planned: run again")
     model, tokenizer = read(p.origin, p.dtype)
     set_bos(tokenizer, p.origin, p.bos)
-    integrity.check_token_ids(tokenizer, models.rows(model), p.origin)  # with the BOS just set
+    integrity.check_token_ids(tokenizer, models.embedding_rows(model), p.origin)  # with that BOS
     progress(0.5)
     # where the tokenizer adds BOS, every training sequence began with it; Pythia's adds none
     adds_bos = models.adds_bos(tokenizer)
@@ -183,7 +183,7 @@ def read(
         _correct_tied_head(model)
         integrity.check_weights(model, report, origin)
         model = (_unquantized(model) if gguf else model).eval()
-        integrity.check_token_ids(tokenizer, models.rows(model), origin)
+        integrity.check_token_ids(tokenizer, models.embedding_rows(model), origin)
     return model, tokenizer
 
 

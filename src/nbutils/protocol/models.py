@@ -1,7 +1,7 @@
-"""Models: how they are saved and loaded, and where their documents begin.
+"""Models: saving, loading, tokenizing, devices and precision.
 
-A saved model is a folder with safetensors weights, a tokenizer, a configuration and
-``bos.json``, which records the BOS policy of its tokenizer.
+A saved model is a folder with safetensors weights, a tokenizer, a configuration and ``bos.json``,
+which records its BOS policy.
 """
 
 import json
@@ -23,12 +23,12 @@ from transformers.utils import logging
 
 from nbutils.errors import UserError
 
-# Saving and loading take milliseconds here: their bars would only bury the grid's own progress.
+# Loading takes milliseconds here, and its bars would hide the progress of the runs.
 logging.disable_progress_bar()
 
 
 LONGEST = 1024
-"""No document is longer, in tokens, however far a model could read."""
+"""Most tokens of a document, also for models with a longer context."""
 
 
 class ModelError(UserError):
@@ -39,8 +39,9 @@ class ModelError(UserError):
 class BosPolicy:
     """Which token begins a document, and whether benchmark items and passages begin with it.
 
-    The tokenizer's own ``bos_token`` is that token, whatever it was published with. ``scoring``
-    is about the contexts of benchmark items, ``extraction`` about the prefixes of passages.
+    ``token`` is the ``bos_token`` of the saved tokenizer, which may differ from the published one.
+    With ``scoring``, contexts of benchmark items begin with it; with ``extraction``, prompts of
+    passages do.
     """
 
     token: str
@@ -57,17 +58,17 @@ def save(
 ) -> None:
     """Write weights (safetensors), tokenizer, configuration and BOS policy.
 
-    Unless told, scoring begins with BOS where the tokenizer adds it by itself.
+    Without ``scoring``, benchmark items begin with BOS where the tokenizer adds it by itself.
     """
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
-    begins = adds_bos(tokenizer) if scoring is None else scoring
-    policy = BosPolicy(str(tokenizer.bos_token), begins, extraction)
+    scoring = adds_bos(tokenizer) if scoring is None else scoring
+    policy = BosPolicy(str(tokenizer.bos_token), scoring, extraction)
     (folder / "bos.json").write_text(json.dumps(asdict(policy)), "utf-8")
 
 
 def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a tokenizer begins a text with its BOS by itself."""
+    """Whether a tokenizer puts its BOS before a text by itself."""
     return bool(tokenizer("a").input_ids[0] == tokenizer.bos_token_id)
 
 
@@ -79,11 +80,11 @@ def bos_policy(folder: Path) -> BosPolicy:
 def load(folder: Path, base: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model, or the adapter in ``folder`` on top of the model in ``base``.
 
-    Only safetensors are read and remote code stays off. The model stands on the device, spread over
-    several where one is too small, in the precision it computes in there (see ``precision``).
+    Only safetensors are read, and remote code is never executed. The model is placed on the device,
+    or on several where one is too small, in the precision that it computes in (see ``precision``).
 
     Raises:
-        ModelError: Files are missing, truncated or of another kind.
+        ModelError: Files are missing, truncated or of another kind, or the model is too large.
     """
     adapter = (folder / "adapter_config.json").is_file()
     weights: Any = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
@@ -94,9 +95,9 @@ def load(folder: Path, base: Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
         )
         _check_places(model)
         if adapter:
-            from peft import PeftModel  # heavy, and most models have no adapter
+            from peft import PeftModel  # slow to import, and most models have no adapter
 
-            # merged, so that scoring costs what the base costs
+            # merged, so that scoring is as fast as with the base model
             model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
         tokenizer = AutoTokenizer.from_pretrained(
             base, trust_remote_code=False, local_files_only=True
@@ -112,71 +113,71 @@ def load(folder: Path, base: Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], limit: int) -> list[list[int]]:
-    """Token ids of documents: BOS, text, EOS; at most ``limit`` ids each, cut at the end."""
+    """Token ids of documents (BOS, text, EOS), each truncated to ``limit`` ids."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     return [[bos, *ids, eos][:limit] for ids in token_ids(tokenizer, texts)]
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """Token ids of texts and nothing else: what spells a special token is read letter by letter."""
+    """Token ids of texts without BOS and EOS; a special token in a text is read as letters."""
     if not texts:
         return []
-    found: list[list[int]] = tokenizer(
+    encoded: list[list[int]] = tokenizer(
         texts, add_special_tokens=False, split_special_tokens=True
     ).input_ids
-    # Some vocabularies (Unigram's) hold special tokens as words, which splitting does not touch.
-    spelled = special_tokens(tokenizer) - {tokenizer.unk_token_id}
-    if spelled.isdisjoint(i for ids in found for i in ids):
-        return found
-    letters = {i: _letters(tokenizer, i) for i in spelled}
-    return [[letter for i in ids for letter in letters.get(i, [i])] for ids in found]
+    # Unigram vocabularies may hold special tokens as words, which the tokenizer does not split.
+    special = special_tokens(tokenizer) - {tokenizer.unk_token_id}
+    if special.isdisjoint(i for ids in encoded for i in ids):
+        return encoded
+    letters = {i: _letters(tokenizer, i) for i in special}
+    return [[letter for i in ids for letter in letters.get(i, [i])] for ids in encoded]
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids that stand for no text: named ones as BOS, and all others that decoding leaves out."""
+    """Ids that stand for no text: BOS and other named ones, and all that decoding may skip."""
     added = tokenizer.added_tokens_decoder
     return {*tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
 
 
 def _letters(tokenizer: PreTrainedTokenizerBase, special: int) -> list[int]:
-    """What a special token is read as where it is text: its letters, each a token or unknown."""
+    """Ids of the letters of a special token, with the unknown token where a letter has none."""
     text = str(tokenizer.convert_ids_to_tokens(special))
-    known, unknown = tokenizer.get_vocab(), tokenizer.unk_token_id
-    ids = [known.get(letter, unknown) for letter in text]
+    vocabulary, unknown = tokenizer.get_vocab(), tokenizer.unk_token_id
+    ids = [vocabulary.get(letter, unknown) for letter in text]
     return [i for i in ids if i is not None]
 
 
 def context(model: PreTrainedModel) -> int:
-    """Tokens of the longest document that is read: the model's limit, or ``LONGEST``."""
+    """Most tokens of a document for a model: its context length, or ``LONGEST`` if smaller."""
     config = model.config.get_text_config()
-    named = [getattr(config, n, None) for n in ("max_position_embeddings", "context_length")]
-    return min((LONGEST, *(limit for limit in named if isinstance(limit, int) and limit > 0)))
+    limits = [getattr(config, n, None) for n in ("max_position_embeddings", "context_length")]
+    return min((LONGEST, *(limit for limit in limits if isinstance(limit, int) and limit > 0)))
 
 
-def rows(model: PreTrainedModel) -> int:
-    """How many token ids a model embeds: no id may be as large."""
+def embedding_rows(model: PreTrainedModel) -> int:
+    """Number of token ids that a model embeds; every id must be smaller."""
     return int(model.get_input_embeddings().num_embeddings)
 
 
 def special_ids(config: PreTrainedConfig) -> set[int]:
-    """Ids that a configuration gives a meaning of their own: BOS, EOS, padding and others."""
+    """Ids that a configuration names: BOS, EOS, padding and others."""
     named = [v for n, v in vars(config.get_text_config()).items() if n.endswith("token_id")]
-    each = [value for v in named for value in (v if isinstance(v, list) else [v])]
-    return {value for value in each if isinstance(value, int)}
+    ids = [value for v in named for value in (v if isinstance(v, list) else [v])]
+    return {value for value in ids if isinstance(value, int)}
 
 
 # ---------------------------------------------------------------- devices and precision
 
 
 def device() -> torch.device:
-    """The accelerator of this process when there is one, else the CPU."""
+    """The accelerator of this process if there is one, else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", PartialState().local_process_index)
 
 
 def _places(folder: Path) -> str | dict[str, torch.device] | None:
-    """Where weights go: to this process's accelerator, or over all where they leave it no room."""
+    """The device map: this process's accelerator, or all of them where one is too small."""
     if not torch.cuda.is_available():
         return None
     free, _ = torch.cuda.mem_get_info(device())
@@ -186,19 +187,19 @@ def _places(folder: Path) -> str | dict[str, torch.device] | None:
 
 
 def _check_places(model: PreTrainedModel) -> None:
-    """Raise ``ModelError`` where weights found no room on the accelerators."""
+    """Raise ``ModelError`` where weights were placed off the accelerators."""
     places = {str(place) for place in getattr(model, "hf_device_map", {}).values()}
     if torch.cuda.is_available() and places & {"cpu", "disk"}:
         raise ModelError(
-            f"a model of {model.num_parameters():,} weights does not fit onto the accelerators of "
-            "this machine: take a smaller model, or a machine with more of them"
+            f"a model of {model.num_parameters():,} weights does not fit into the memory of this "
+            "machine's accelerators: take a smaller model, or a machine with more of them"
         )
 
 
 def precision(saved: torch.dtype) -> torch.dtype:
-    """What weights of a saved type compute in here: that type on an accelerator, else float32.
+    """The type that saved weights compute in: their own on an accelerator, float32 on a CPU.
 
-    An accelerator without bfloat16 takes float16; a CPU has neither at a useful speed.
+    On an accelerator without bfloat16 it is float16; a CPU computes in neither at a useful speed.
     """
     if not torch.cuda.is_available():
         return torch.float32
@@ -208,12 +209,12 @@ def precision(saved: torch.dtype) -> torch.dtype:
 
 
 def training_precision(computing: torch.dtype) -> torch.dtype:
-    """What a model that computes in some type is trained in: gradients overflow float16."""
+    """The type for training: float32 instead of float16, which gradients overflow."""
     return torch.float32 if computing == torch.float16 else computing
 
 
 def saved_precision(folder: Path) -> torch.dtype:
-    """The type of the weights in a model folder, as its configuration says; else float32."""
+    """The type of the weights in a model folder by its configuration; float32 without one."""
     path = folder / "config.json"
     values = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     name = values.get("dtype") or values.get("torch_dtype") or "float32"
@@ -221,6 +222,6 @@ def saved_precision(folder: Path) -> torch.dtype:
 
 
 def computed_in(folders: Iterable[Path]) -> str:
-    """Name of the precision in which the first model among these folders computes here."""
-    found = [folder for folder in folders if (folder / "config.json").is_file()]
-    return str(precision(saved_precision(found[0])) if found else torch.float32)[len("torch.") :]
+    """Name of the precision of the first model folder, on this machine; float32 without one."""
+    saved = [folder for folder in folders if (folder / "config.json").is_file()]
+    return str(precision(saved_precision(saved[0])) if saved else torch.float32)[len("torch.") :]

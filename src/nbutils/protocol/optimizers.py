@@ -1,4 +1,4 @@
-"""Optimizers, and the learning rate over the steps of a training."""
+"""Optimizers and the learning-rate schedule of a training."""
 
 import torch
 from transformers import PreTrainedModel
@@ -7,10 +7,13 @@ from nbutils.config.schema import Recipe
 
 
 def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW over every trained weight, or over those that Muon leaves (see ``Recipe``)."""
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    hidden = [p for n, p in named if recipe.muon and p.ndim == 2 and "embed" not in n]
-    others = [p for _, p in named if all(p is not h for h in hidden)]
+    """AdamW for all trained weights; with ``recipe.muon``, Muon for the hidden matrices.
+
+    Muon: Jordan et al. (2024). Embeddings, norms and biases stay with AdamW.
+    """
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    hidden = [p for n, p in trained if recipe.muon and p.ndim == 2 and "embed" not in n]
+    others = [p for _, p in trained if all(p is not h for h in hidden)]
     adamw = torch.optim.AdamW(
         others,
         lr=recipe.learning_rate,
@@ -26,11 +29,11 @@ def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optim
 def learning_rates(
     optimizer: torch.optim.Optimizer, recipe: Recipe
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up to the optimizer's learning rate, then linear decay to zero."""
+    """Learning-rate schedule: linear warm-up to the optimizer's rate, linear decay to zero."""
     warmup = round(recipe.warmup * recipe.steps)
 
     def share_of_peak(step: int) -> float:
-        rising, falling = (step + 1) / (warmup + 1), recipe.steps - step
-        return min(rising, falling / max(1, recipe.steps - warmup))
+        rising, steps_left = (step + 1) / (warmup + 1), recipe.steps - step
+        return min(rising, steps_left / max(1, recipe.steps - warmup))
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, share_of_peak)

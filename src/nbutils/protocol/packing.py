@@ -1,4 +1,4 @@
-"""Packing: documents in rows of equal length, none attending to another, and their loss."""
+"""Packing: documents in rows of equal length, without attention across them, and their loss."""
 
 import math
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ IGNORED = -100
 OPEN_ROWS = 32
 MICRO_BATCH_TOKENS = 4096
 LOGITS = {"cpu": 2**26, "cuda": 2**28}
-"""So many logits at once: their copies and gradients are several times as large."""
+"""Most logits of a micro-batch, by device: copies and gradients need several times as much."""
 
 
 class TrainingError(UserError):
-    """Training cannot go on: no data, or a loss that is not finite."""
+    """Training cannot continue: there is no data, or the loss is not finite."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Packed:
     """Rows of packed documents; every tensor has shape ``[rows, length]``, int64.
 
     ``positions`` is None where every row holds one document. ``labels`` are already shifted: the
-    label at a position is the token that follows it, and ``IGNORED`` at the end of a document and
-    on padding.
+    label at a position is the next token, or ``IGNORED`` at the end of a document and on padding.
     """
 
     ids: torch.Tensor
@@ -37,13 +36,13 @@ class Packed:
     labels: torch.Tensor
 
 
-def pack(documents: list[list[int]], length: int, padding: int, apart: bool = False) -> Packed:
-    """Pack token-id documents into rows of ``length``, first fit over a few open rows.
+def pack(documents: list[list[int]], length: int, padding: int, separate: bool = False) -> Packed:
+    """Pack token-id documents into rows of ``length`` tokens, first fit over ``OPEN_ROWS`` rows.
 
-    With ``apart`` every document has a row to itself, padded to the longest one.
+    With ``separate``, every document has its own row, padded to the longest one with ``padding``.
 
     Raises:
-        TrainingError: There is no document with two tokens, or one is longer than a row.
+        TrainingError: No document has two tokens, or one is longer than a row.
     """
     usable = [d for d in documents if len(d) > 1]
     if not usable:
@@ -52,13 +51,13 @@ def pack(documents: list[list[int]], length: int, padding: int, apart: bool = Fa
         raise TrainingError(
             f"a document of {max(map(len, usable))} tokens exceeds a row of {length}"
         )
-    if apart:
+    if separate:
         length = max(map(len, usable))
     closed: list[list[list[int]]] = []
     rows: list[list[list[int]]] = []
     for document in usable:
         fits = (row for row in rows if sum(map(len, row)) + len(document) <= length)
-        row = None if apart else next(fits, None)
+        row = None if separate else next(fits, None)
         if row is not None:
             row.append(document)
             continue
@@ -70,19 +69,19 @@ def pack(documents: list[list[int]], length: int, padding: int, apart: bool = Fa
     ids, positions = np.full(shape, padding), np.zeros(shape, dtype=np.int64)
     labels = np.full(shape, IGNORED)
     for r, row in enumerate(closed):
-        at = 0
+        start = 0
         for document in row:
-            end = at + len(document)
-            ids[r, at:end] = document
-            positions[r, at:end] = range(len(document))
-            labels[r, at : end - 1] = document[1:]
-            at = end
-    places = None if apart else torch.from_numpy(positions)
-    return Packed(torch.from_numpy(ids), places, torch.from_numpy(labels))
+            end = start + len(document)
+            ids[r, start:end] = document
+            positions[r, start:end] = range(len(document))
+            labels[r, start : end - 1] = document[1:]
+            start = end
+    position_ids = None if separate else torch.from_numpy(positions)
+    return Packed(torch.from_numpy(ids), position_ids, torch.from_numpy(labels))
 
 
 def order(rows: int, rows_per_step: int, steps: int, seed: int) -> Iterator[np.ndarray]:
-    """Row indices of every step: whole shuffled passes over the rows, one after another."""
+    """Row indices for each step, ``[rows_per_step]``, from shuffled passes over all rows."""
     rng = np.random.default_rng(seed)
     queue = np.empty(0, dtype=np.int64)
     for _ in range(steps):
@@ -93,11 +92,11 @@ def order(rows: int, rows_per_step: int, steps: int, seed: int) -> Iterator[np.n
 
 
 def loss_sum(model: PreTrainedModel, rows: Packed, index: torch.Tensor) -> torch.Tensor:
-    """Summed cross-entropy in nats over the labels of some rows; a scalar with gradient."""
-    place = model.device
-    labels = rows.labels[index].to(place)
-    positions = None if rows.positions is None else rows.positions[index].to(place)
-    logits = forward.logits(model, rows.ids[index].to(place), positions)
+    """Summed cross-entropy, in nats, over the labels of the rows ``index``; a scalar tensor."""
+    device = model.device
+    labels = rows.labels[index].to(device)
+    positions = None if rows.positions is None else rows.positions[index].to(device)
+    logits = forward.logits(model, rows.ids[index].to(device), positions)
     scored = labels != IGNORED
     return cross_entropy(logits[scored].float(), labels[scored], reduction="sum")
 
@@ -108,12 +107,12 @@ def read(
     texts: list[str],
     tokens_per_step: int | None = None,
 ) -> Packed:
-    """Documents as a model reads them, in rows that so many tokens are a whole number of.
+    """Tokenize texts and pack them into rows; whole rows make up ``tokens_per_step``, if given.
 
-    They are cut at what the model can read, and at a step.
+    Documents are truncated at the model's context and at ``tokens_per_step``.
 
     Raises:
-        TrainingError: No document can be used.
+        TrainingError: No document has two tokens.
     """
     limit = min(models.context(model), tokens_per_step or models.LONGEST)
     documents = models.encode(tokenizer, texts, limit)
@@ -123,30 +122,31 @@ def read(
 
 
 def row_length(longest: int, tokens_per_step: int | None = None) -> int:
-    """Tokens of a row: about twice the longest document, and a part of a step without a rest.
+    """Tokens per row: at most twice the longest document, so that whole rows make up a step.
 
     Raises:
-        TrainingError: The longest document does not fit into a step.
+        TrainingError: The longest document has more tokens than a step.
     """
     if tokens_per_step is None:
         return 2 * longest
     if longest > tokens_per_step:
         raise TrainingError(
             f"a document has {longest} tokens and a step {tokens_per_step} (tokens_per_step): a "
-            "step holds whole documents, so raise it, or lower the tier's context"
+            "step holds whole documents, so raise tokens_per_step, or lower the tier's context"
         )
     return tokens_per_step // math.ceil(tokens_per_step / (2 * longest))
 
 
 def rows_per_step(rows: Packed, tokens_per_step: int) -> int:
-    """How many rows hold the tokens of a step; padding behind a document is none of them."""
-    size = rows.ids.shape[1]
+    """Rows per step; where each row is one document, its padding does not count as tokens."""
+    tokens_per_row = rows.ids.shape[1]
     if rows.positions is None:
-        size = math.ceil((int((rows.labels != IGNORED).sum()) + len(rows.ids)) / len(rows.ids))
-    return max(1, tokens_per_step // size)
+        tokens = int((rows.labels != IGNORED).sum()) + len(rows.ids)
+        tokens_per_row = math.ceil(tokens / len(rows.ids))
+    return max(1, tokens_per_step // tokens_per_row)
 
 
 def rows_at_once(model: PreTrainedModel, length: int) -> int:
-    """How many rows of some length go through a model together."""
-    room = LOGITS[model.device.type] // model.get_output_embeddings().weight.shape[0]
-    return max(1, min(MICRO_BATCH_TOKENS, room) // length)
+    """Rows of ``length`` tokens per micro-batch of a model."""
+    tokens = LOGITS[model.device.type] // model.get_output_embeddings().weight.shape[0]
+    return max(1, min(MICRO_BATCH_TOKENS, tokens) // length)

@@ -1,4 +1,4 @@
-"""Pairings: one source and one student as a person asks for them, with a budget of their own."""
+"""Pairings that a user asks for: a source, a student, and a budget other than the tier's."""
 
 import re
 from dataclasses import replace
@@ -14,14 +14,14 @@ from nbutils.protocol.plan import Plan
 
 
 def named(plan: Plan, reference: str) -> tuple[Plan, str]:
-    """A plan in whose tier a reference is a model, and that model's name there.
+    """A plan whose tier has the referenced model, and the model's name in that tier.
 
-    An origin with the content of a model that the tier knows is that model. Another one becomes
-    a model of a family of its own: nothing is known of what it shares with others. For a lineage,
-    enter its members into a tier file.
+    A reference is a model's name or an origin. An origin with the same content as a model of the
+    tier is that model. Any other is added as the only model of a new family, because nothing is
+    known about its relations; the members of a lineage belong in a tier file.
 
     Raises:
-        OriginError: There is no such folder or file, or what is there is not all and safe.
+        OriginError: The folder or file does not exist, is incomplete, or is not safe to read.
         ParameterError: The reference is no origin.
     """
     if ":" not in reference:
@@ -34,21 +34,23 @@ def named(plan: Plan, reference: str) -> tuple[Plan, str]:
         return plan, known
     kind, place, _ = model_sources.parts(reference)
     spelled = place if kind in ("hub", "wheel") else str(model_sources.path(place))
-    # two revisions of a model, or two folders of one name, are two models
-    plain = re.sub(r"[^a-z0-9]+", "-", spelled.lower())[-31:].strip("-")
-    name = f"{plain}-{files.sha256(content)[:8]}".strip("-")
+    # the hash separates revisions of one model, and folders of the same name
+    slug = re.sub(r"[^a-z0-9]+", "-", spelled.lower())[-31:].strip("-")
+    name = f"{slug}-{files.sha256(content)[:8]}".strip("-")
     model = model.model_copy(update={"family": name})
     models = plan.tier.models | {name: model}
     return replace(plan, tier=plan.tier.model_copy(update={"models": models})), name
 
 
 def from_parameters(p: notebook_parameters.ReportNotebook, plan: Plan) -> tuple[Plan, Pairing]:
-    """The plan and the cell of one pairing, its budget and tasks in place of the tier's own.
+    """The plan and the pairing that a notebook's parameters describe.
 
-    ``plan`` is that of the tier that the parameters name.
+    ``plan`` is that of the tier that the parameters name. In the plan returned, the budget and the
+    tasks of the parameters, where given, replace those of the tier.
 
     Raises:
-        ParameterError: A model or task is unknown, or the tier cannot take what was given.
+        OriginError: The files of a model are missing, incomplete, or not safe to read.
+        ParameterError: A model is unknown, a reference is no origin, or the tier takes no tasks.
     """
     plan, source = named(plan, p.source)
     plan, student = named(plan, p.student)
@@ -66,6 +68,6 @@ def from_parameters(p: notebook_parameters.ReportNotebook, plan: Plan) -> tuple[
             )
         changes["benchmarks"] = tier.benchmarks.model_copy(update={"tasks": p.tasks})
     plan = replace(plan, tier=tier.model_copy(update=changes))
-    cell = Pairing(source, student, p.temperature, p.method, p.seed)
-    plan.model(source), plan.model(student)  # an unknown name is told here
-    return plan, cell
+    pairing = Pairing(source, student, p.temperature, p.method, p.seed)
+    plan.model(source), plan.model(student)  # raises where a name is unknown
+    return plan, pairing

@@ -171,7 +171,7 @@ def find(model: PreTrainedModel) -> Finding:
 def _try_copy(model: PreTrainedModel) -> tuple[Shortcuts, dict[str, Difference]]:
     """Try every shortcut on a small copy; none is right where there can be no copy."""
     try:
-        small = miniature.shrunk(model)
+        small = miniature.small_copy(model)
     except ModelError as error:
         return PLAIN, dict.fromkeys(("plain", *CHECKED), Difference(math.inf, why=str(error)))
     probe = _Probe(small, LENGTHS, forward.TREE_TOKENS, 2 * models.context(model))
@@ -240,7 +240,7 @@ class _Probe:
         limit = models.context(model)
         special = models.special_ids(model.config)
         usable = torch.tensor(
-            [i for i in range(min(models.rows(model), 2**15)) if i not in special]
+            [i for i in range(min(models.embedding_rows(model), 2**15)) if i not in special]
         )
         self.model, self._tree, self._row = model, tree, row
         self.documents = [

@@ -150,7 +150,7 @@ def documents(
 ) -> Iterator[tuple[list[int], float]]:
     """Sample documents until the token budget is spent, which counts EOS and not BOS."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    never = textless(tokenizer, models.rows(model)).to(model.device)
+    never = textless(tokenizer, models.embedding_rows(model)).to(model.device)
     spent = 0
     while spent < p.tokens:
         batch = sample_batch(

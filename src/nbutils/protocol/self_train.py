@@ -112,14 +112,14 @@ def _unreached(model: PreTrainedModel) -> list[str]:
     it calls. The last projection of a state-space layer is one of them too, though only kernels of
     accelerators show it.
     """
-    small = miniature.shrunk(model)
+    small = miniature.small_copy(model)
     linear = {n: m for n, m in small.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
     answers: dict[str, bool] = {}
     for name, part in linear.items():
         part.register_forward_hook(
             lambda _, given, out, name=name: answers.update({name: isinstance(out, torch.Tensor)})
         )
-    ids = torch.arange(16, device=small.device)[None] % models.rows(small)
+    ids = torch.arange(16, device=small.device)[None] % models.embedding_rows(small)
     forward.logits(small, ids).sum().backward()
     left_out = {
         name

@@ -147,7 +147,7 @@ class Scorer(HFLM):
 
     def _check(self, ids: list[int], text: str) -> None:
         """Raise ``ScoringError`` where one of a text's ids is beyond the rows of the embedding."""
-        if max(ids, default=0) < models.rows(self.model):
+        if max(ids, default=0) < models.embedding_rows(self.model):
             return
         token = self.tokenizer.convert_ids_to_tokens(max(ids))
         raise ScoringError(
