@@ -211,7 +211,7 @@ def test_rows_that_json_does_not_keep_are_refused(
     """What it cannot write, and what it reads back as something else."""
     changed = [row | {"extra": value} for row in prepare_benchmarks.rows("copa")]
     monkeypatch.setattr(prepare_benchmarks, "rows", lambda task: changed)
-    message = "rows of copa hold values that JSON does not keep .*: take another task"
+    message = "rows of copa hold values that JSON cannot store .*: take another task"
     with pytest.raises(BenchmarkError, match=message):
         prepare_benchmarks.run(asked(tasks=["copa"]), {}, tmp_path, tiny.silent)
 

