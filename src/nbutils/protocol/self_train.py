@@ -1,4 +1,4 @@
-"""Self-training: fine-tune a student on a corpus, in full or through a LoRA adapter."""
+"""Self-training: fine-tune a student on a corpus, with all weights or with a LoRA adapter."""
 
 import json
 import re
@@ -22,12 +22,10 @@ from nbutils.runs.types import Progress
 def read(
     inputs: dict[str, Path], recipe: Recipe
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, packing.Packed]:
-    """The student, its tokenizer, and the corpus as the student reads it.
-
-    The corpus is text, so it is tokenized anew by the student.
+    """The student, its tokenizer, and the corpus, tokenized by the student and packed.
 
     Raises:
-        TrainingError: The corpus holds no usable document.
+        TrainingError: No document of the corpus has text.
     """
     model, tokenizer = models.load(inputs["student"], inputs["student"])
     corpus = pd.read_parquet(inputs["corpus"] / "corpus.parquet")
@@ -37,31 +35,32 @@ def read(
 
 
 def run(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
-    """Stage *self-train*: the student's next-token loss on the corpus, document by document.
+    """Stage *self-train*: minimise the student's next-token loss on the documents of the corpus.
 
     Writes a model folder (``full``) or an adapter folder (``lora``), both as safetensors, and
-    ``curve.parquet`` (step, loss in nats per token).
+    ``curve.parquet`` (step, loss in nats per token). LoRA: Hu et al. (2022).
 
     Raises:
-        TrainingError: The corpus holds no usable document, or the loss is not finite.
+        AdapterError: The model takes no adapter.
+        TrainingError: No document of the corpus has text, or the loss is not finite.
     """
     model, tokenizer, rows = read(inputs, p.recipe)
     dtype = model.dtype
-    how = {"checkpoint": Checkpoint(out), "precision": models.training_precision(dtype)}
+    options = {"checkpoint": Checkpoint(out), "precision": models.training_precision(dtype)}
     if p.method == "lora":
         assert p.lora is not None
-        model = adapted(model.to(models.training_precision(dtype)), p)
-        peak = {"learning_rate": p.lora.learning_rate, "muon": None}
-        recipe = p.recipe.model_copy(update=peak)
-        losses = training.fit(model, rows, recipe, p.seed, progress, **how)
+        model = with_adapter(model.to(models.training_precision(dtype)), p)
+        changes = {"learning_rate": p.lora.learning_rate, "muon": None}
+        recipe = p.recipe.model_copy(update=changes)
+        losses = training.fit(model, rows, recipe, p.seed, progress, **options)
     else:
-        # updates add up in float32; what is saved is rounded to the student's own type again
-        losses = training.fit(model.float(), rows, p.recipe, p.seed, progress, **how)
+        # updates accumulate in float32; saved weights are rounded to the student's own type again
+        losses = training.fit(model.float(), rows, p.recipe, p.seed, progress, **options)
     if not PartialState().is_main_process:
         return
     if p.method == "lora":
         model.save_pretrained(out)
-        _settle(out)
+        _normalise_adapter(out)
     else:
         policy = models.bos_policy(inputs["student"])
         models.save(model.to(dtype), tokenizer, out, policy.scoring, policy.extraction)
@@ -75,23 +74,23 @@ class AdapterError(UserError):
     """A model takes no adapter."""
 
 
-def adapted(model: PreTrainedModel, p: SelfTrain) -> PeftModel:
-    """The student with an untrained LoRA adapter on every linear layer that can take one.
+def with_adapter(model: PreTrainedModel, p: SelfTrain) -> PeftModel:
+    """The student with an untrained LoRA adapter on every linear layer that can have one.
 
     Raises:
-        AdapterError: Its layers cannot be wrapped.
+        AdapterError: The model's layers take no adapter.
     """
     assert p.lora is not None
     torch.manual_seed(p.seed)
     try:
-        settings = LoraConfig(
+        config = LoraConfig(
             r=p.lora.rank,
             lora_alpha=p.lora.alpha,
             target_modules="all-linear",
-            exclude_modules=_unreached(model) or None,
+            exclude_modules=_unsupported(model) or None,
             task_type="CAUSAL_LM",
         )
-        wrapped = get_peft_model(model, settings)
+        wrapped = get_peft_model(model, config)
         with torch.no_grad():
             forward.logits(wrapped, torch.full((1, 2), 3, device=model.device))
     except torch.OutOfMemoryError:
@@ -99,44 +98,46 @@ def adapted(model: PreTrainedModel, p: SelfTrain) -> PeftModel:
     except Exception as error:  # peft and a model's own code may raise anything
         raise AdapterError(
             f"a {model.config.model_type} model takes no LoRA adapter ({first_line(error)}): use "
-            "the method full"
+            "method full"
         ) from error
     return wrapped
 
 
-def _unreached(model: PreTrainedModel) -> list[str]:
-    """Linear layers that an adapter would not reach, by their names within a layer.
+def _unsupported(model: PreTrainedModel) -> list[str]:
+    """Linear layers on which an adapter has no effect or fails, by their names within a layer.
 
-    Some are read past their own forward pass (Mamba's ``dt_proj``), some answer with more than one
-    tensor (routers of experts). Found on a small copy of the architecture, by what a pass through
-    it calls. The last projection of a state-space layer is one of them too, though only kernels of
-    accelerators show it.
+    Of some, the model uses the weight without calling the forward pass (Mamba's ``dt_proj``); some
+    return more than one tensor (routers of experts). A pass through a small copy of the
+    architecture shows both. The last projection of a state-space layer is always included, because
+    only the kernels of accelerators bypass its forward pass.
     """
     small = miniature.small_copy(model)
     linear = {n: m for n, m in small.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
-    answers: dict[str, bool] = {}
-    for name, part in linear.items():
-        part.register_forward_hook(
-            lambda _, given, out, name=name: answers.update({name: isinstance(out, torch.Tensor)})
+    returns_tensor: dict[str, bool] = {}
+    for name, module in linear.items():
+        module.register_forward_hook(
+            lambda _, inputs, output, name=name: returns_tensor.update(
+                {name: isinstance(output, torch.Tensor)}
+            )
         )
     ids = torch.arange(16, device=small.device)[None] % models.embedding_rows(small)
     forward.logits(small, ids).sum().backward()
-    left_out = {
+    unsupported = {
         name
-        for name, part in linear.items()
-        if not answers.get(name, part.weight.grad is None)
+        for name, module in linear.items()
+        if not returns_tensor.get(name, module.weight.grad is None)
         or (name.endswith("out_proj") and _is_state_space(small.get_submodule(name[:-9])))
     }
-    return sorted({re.sub(r"^.*\.\d+\.", "", name) for name in left_out})
+    return sorted({re.sub(r"^.*\.\d+\.", "", name) for name in unsupported})
 
 
-def _is_state_space(part: nn.Module) -> bool:
-    return hasattr(part, "A_log") and hasattr(part, "D")
+def _is_state_space(module: nn.Module) -> bool:
+    return hasattr(module, "A_log") and hasattr(module, "D")
 
 
-def _settle(folder: Path) -> None:
-    """Make what peft writes of an adapter the same everywhere: no local paths, lists in order."""
-    (folder / "README.md").unlink(missing_ok=True)  # the manifest says more
+def _normalise_adapter(folder: Path) -> None:
+    """Make peft's files the same on every machine: no local paths, and lists in order."""
+    (folder / "README.md").unlink(missing_ok=True)  # the run's manifest documents the adapter
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text("utf-8"))
     config["base_model_name_or_path"] = None
