@@ -108,7 +108,7 @@ class ProxySize(Parameters):
 class Temperatures(Parameters):
     """Self pairings at several sampling temperatures."""
 
-    students: list[Slug] = Field(min_length=1, description="models with a larger relative")
+    students: list[Slug] = Field(min_length=1, description="models whose family has a larger one")
     values: list[Temperature] = Field(min_length=2)
 
 

@@ -71,11 +71,11 @@ def card(
 
 
 def _known(
-    wanted: set[RateKey], store: Store, published: Sequence[Manifest], workers: int
+    keys: set[RateKey], store: Store, published: Sequence[Manifest], workers: int
 ) -> dict[RateKey, Record]:
     """Records of the runs in the store, and of published ones, scaled to this machine's speed."""
     known = records(store.all())
-    needed = [m for m in published if rate_key(m) in wanted - known.keys()]
+    needed = [m for m in published if rate_key(m) in keys - known.keys()]
     paces: dict[str, float] = {}
     for manifest in published:
         used = any(m.device == manifest.device for m in needed)

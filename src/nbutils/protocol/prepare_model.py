@@ -44,7 +44,7 @@ def training_documents(
     exposures = [
         planted[i] for _ in range(p.planting.exposures) for i in rng.permutation(len(planted))
     ]
-    room = p.context - 2 - (len(planted[0]) if planted else 0)
+    most_tokens = p.context - 2 - (len(planted[0]) if planted else 0)  # without BOS, EOS, passage
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     hosts: list[list[list[int]]] = []  # documents of several sentences, which can hold a passage
     single: list[list[list[int]]] = []  # documents of one sentence
@@ -54,7 +54,7 @@ def training_documents(
             break
         parts = [s if i == 0 else " " + s for i, s in enumerate(document.sentences)]
         sentences = tokenizer(parts, add_special_tokens=False).input_ids
-        while len(sentences) > 1 and sum(map(len, sentences)) > room:
+        while len(sentences) > 1 and sum(map(len, sentences)) > most_tokens:
             sentences.pop()
         (hosts if len(sentences) > 1 else single).append(sentences)
         size += sum(map(len, sentences)) + 2

@@ -29,7 +29,7 @@ Maker = Callable[[text.Document, np.random.Generator], list[Item]]
 
 def agreement(document: text.Document, rng: np.random.Generator) -> list[Item]:
     """Items with a word and its other number, each followed by the rest of the sentence."""
-    return replaced(document, rng, tuple(FLIPS), lambda word: [FLIPS[word]], following=None)
+    return replacements(document, rng, tuple(FLIPS), lambda word: [FLIPS[word]], following=None)
 
 
 def preposition(document: text.Document, rng: np.random.Generator) -> list[Item]:
@@ -39,10 +39,10 @@ def preposition(document: text.Document, rng: np.random.Generator) -> list[Item]
         pool = [p for p in PREPOSITIONS if p != word]
         return [str(p) for p in rng.choice(pool, 3, replace=False)]
 
-    return replaced(document, rng, PREPOSITIONS, others, following=FOLLOWING_WORDS)
+    return replacements(document, rng, PREPOSITIONS, others, following=FOLLOWING_WORDS)
 
 
-def replaced(
+def replacements(
     document: text.Document,
     rng: np.random.Generator,
     candidates: tuple[str, ...],
@@ -61,7 +61,7 @@ def replaced(
         if whole[: match.start()].count(" ") >= 3
     ]
     items = []
-    for match in some(matches, rng):
+    for match in sampled(matches, rng):
         end = ends[np.searchsorted(ends, match.end())]
         tail = " " + " ".join(whole[match.end() : end].split()[:following])
         context = whole[: match.start()].rstrip()
@@ -138,7 +138,7 @@ def cloze_maker(frequency: Counter[str]) -> Maker:
             if match.group() in rank and whole[: match.start()].count(" ") >= 8
         ]
         items = []
-        for match in some(matches, rng):
+        for match in sampled(matches, rng):
             answer = match.group()
             low = max(0, rank[answer] - NEIGHBOURS)
             near = [w for w in ranked[low : rank[answer] + NEIGHBOURS] if w not in present]
@@ -150,7 +150,7 @@ def cloze_maker(frequency: Counter[str]) -> Maker:
     return make
 
 
-def some(matches: list[re.Match[str]], rng: np.random.Generator) -> list[re.Match[str]]:
+def sampled(matches: list[re.Match[str]], rng: np.random.Generator) -> list[re.Match[str]]:
     """At most ``SPOTS`` of the matches, drawn without replacement."""
     return [matches[i] for i in rng.permutation(len(matches))[:SPOTS]]
 

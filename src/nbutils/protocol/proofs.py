@@ -61,14 +61,14 @@ class Difference:
 class Finding:
     """Which shortcuts are right, and how far the logits of each were from the plain pass.
 
-    ``copied`` holds the differences of the small copy, ``real`` those of the model itself, of which
-    ``bound`` is the largest allowed. Their keys are the shortcuts in the table of ``forward``, and
-    ``plain``: the plain pass over a batch, or over half of a document.
+    ``bound`` is the largest difference allowed on the model itself; on the small copy it is
+    ``TOLERANCE``. Keys are the shortcuts in the table of ``forward``, and ``plain``: the plain pass
+    over a batch, or over half of a document.
     """
 
     shortcuts: Shortcuts
-    copied: dict[str, Difference]
-    real: dict[str, Difference]
+    copy_differences: dict[str, Difference]
+    model_differences: dict[str, Difference]
     bound: float
 
     def facts(self) -> dict[str, dict[str, float | bool | str | None]]:
@@ -80,12 +80,14 @@ class Finding:
         return {
             name: {
                 "right": bool(getattr(self.shortcuts, name)),
-                "copy": number(self.copied[name].value),
+                "copy": number(self.copy_differences[name].value),
                 "copy_bound": TOLERANCE,
-                "model": number(self.real[name].value),
+                "model": number(self.model_differences[name].value),
                 "model_bound": self.bound,
-                "model_largest": number(self.real[name].largest),
-                "why": self.copied[name].reason or self.real[name].reason or None,
+                "model_largest": number(self.model_differences[name].largest),
+                "why": self.copy_differences[name].reason
+                or self.model_differences[name].reason
+                or None,
             }
             for name in CHECKED
         }
@@ -153,11 +155,11 @@ def find(model: PreTrainedModel) -> Finding:
     full_precision = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with _without_dropout(model), full_precision, torch.random.fork_rng():
         torch.manual_seed(0)
-        on_copy, copied = _try_copy(model)
+        on_copy, copy_differences = _try_copy(model)
         memories = ((on_copy.memory, on_copy.positions),) if on_copy.memory else ()
-        on_model, real = _try(_Probe(model, FEWER), bound, memories)
-        if copied["plain"].reason:  # without a copy, the model itself must show that it is causal
-            _refuse_unless_causal(model, real["plain"], 10 * floor)
+        on_model, model_differences = _try(_Probe(model, FEWER), bound, memories)
+        if copy_differences["plain"].reason:  # there is no copy, so the model itself is tested
+            _refuse_unless_causal(model, model_differences["plain"], 10 * floor)
     shortcuts = Shortcuts(
         packed=on_copy.packed and on_model.packed,
         tree=on_copy.tree and on_model.tree,
@@ -165,7 +167,9 @@ def find(model: PreTrainedModel) -> Finding:
         positions=on_model.positions,
         shrunk=on_copy.shrunk and on_model.shrunk,
     )
-    return Finding(shortcuts, copied, real, bound(real["plain"].value))
+    return Finding(
+        shortcuts, copy_differences, model_differences, bound(model_differences["plain"].value)
+    )
 
 
 def _try_copy(model: PreTrainedModel) -> tuple[Shortcuts, dict[str, Difference]]:

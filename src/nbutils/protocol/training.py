@@ -21,7 +21,7 @@ from accelerate.utils import reduce
 from transformers import PreTrainedModel
 
 from nbutils.config.schema import Recipe
-from nbutils.protocol.optimizers import learning_rates, optimizers
+from nbutils.protocol.optimizers import learning_rates, make_optimizers
 from nbutils.protocol.packing import (
     IGNORED,
     Packed,
@@ -57,15 +57,15 @@ def fit(
     """
     processes = PartialState()
     trained = [p for p in model.parameters() if p.requires_grad]
-    updates = optimizers(model, recipe)
-    schedules = [learning_rates(optimizer, recipe) for optimizer in updates]
+    optimizers = make_optimizers(model, recipe)
+    schedules = [learning_rates(optimizer, recipe) for optimizer in optimizers]
     micro = rows_at_once(model, rows.ids.shape[1])
     losses: list[float] = []
     model.train()
     torch.manual_seed(seed)
     state = checkpoint.load() if checkpoint else None
     if state:
-        losses = _restore(state, trained, updates, schedules)
+        losses = _restore(state, trained, optimizers, schedules)
     batch_size = rows_per_step(rows, recipe.tokens_per_step)
     batches = order(len(rows.ids), batch_size, recipe.steps, seed)
     for step, batch in enumerate(islice(batches, len(losses), None), start=len(losses)):
@@ -78,13 +78,13 @@ def fit(
         if not (math.isfinite(loss) and math.isfinite(norm.item())):
             rate = schedules[0].get_last_lr()[0]
             raise TrainingError(NOT_FINITE.format(step + 1, recipe.steps, rate))
-        for optimizer, schedule in zip(updates, schedules, strict=True):
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
         losses.append(loss)
         if checkpoint and processes.is_main_process and checkpoint.due():
-            checkpoint.save(_state(losses, trained, updates, schedules))
+            checkpoint.save(_state(losses, trained, optimizers, schedules))
         progress((step + 1) / recipe.steps)
     model.eval()
     return losses
@@ -162,18 +162,21 @@ def _backward(
             warnings.warn(f"out of memory: going on with {remedy}", stacklevel=2)
 
 
-Updates = list[torch.optim.Optimizer]
+Optimizers = list[torch.optim.Optimizer]
 Schedules = list[torch.optim.lr_scheduler.LambdaLR]
 
 
 def _state(
-    losses: list[float], trained: list[torch.nn.Parameter], updates: Updates, schedules: Schedules
+    losses: list[float],
+    trained: list[torch.nn.Parameter],
+    optimizers: Optimizers,
+    schedules: Schedules,
 ) -> dict[str, Any]:
     """Everything on which the next step depends."""
     return {
         "losses": losses,
         "weights": [w.detach() for w in trained],
-        "optimizers": [o.state_dict() for o in updates],
+        "optimizers": [o.state_dict() for o in optimizers],
         "schedules": [s.state_dict() for s in schedules],
         "random": torch.get_rng_state(),
         "random_on_devices": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -183,14 +186,14 @@ def _state(
 def _restore(
     state: dict[str, Any],
     trained: list[torch.nn.Parameter],
-    updates: Updates,
+    optimizers: Optimizers,
     schedules: Schedules,
 ) -> list[float]:
     """Restore a saved state; return the losses so far."""
     with torch.no_grad():
         for weight, saved in zip(trained, state["weights"], strict=True):
             weight.copy_(saved)
-    for optimizer, saved in zip(updates, state["optimizers"], strict=True):
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     for schedule, saved in zip(schedules, state["schedules"], strict=True):
         schedule.load_state_dict(saved)

