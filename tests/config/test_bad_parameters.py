@@ -188,7 +188,7 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
     ({"models.x": NEEDED | {"origin": HUB}}, "parameter 'models.x.licence' is missing"),
     ({"models.A": PRETRAINED}, f"parameter 'models.A' is 'A': allowed are {SLUG}"),
     ({"families.a/b": {}}, f"parameter 'families.a/b' is 'a/b': allowed are {SLUG}"),
-    ({f"field-{i}": i for i in range(50)}, "and 30 problems more"),
+    ({f"field-{i}": i for i in range(50)}, "and 30 more problems"),
 ]
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -213,11 +213,11 @@ FILES: list[tuple[bytes, str]] = [
     (b"threads: 0b_\n", "is not valid YAML: invalid literal for int() with base 2"),
     (b"threads: 1000000000000000000000\n", "a whole number of more than 18 digits"),
     (b"title: *nothing\n", "line 1, column 8: found undefined alias 'nothing'"),
-    (b"grid: &all\n  grid: *all\n", "this alias stands for what it lies in"),
+    (b"grid: &all\n  grid: *all\n", "this alias refers to a value that contains the alias itself"),
     (b"? [a]\n: b\n", "a list or a mapping cannot be a name"),
     (b"title: " + 5000 * b"[", "is not valid YAML: it is nested too deeply"),
-    (BOMB.encode(), "this unfolds to more than 20000 values"),
-    (MERGES.encode(), "this unfolds to more than 20000 values"),
+    (BOMB.encode(), "this expands to more than 20000 values"),
+    (MERGES.encode(), "this expands to more than 20000 values"),
     (b"title: " + 200_000 * b"x", "has 200007 characters; allowed are 100000"),
 ]
 

@@ -21,7 +21,7 @@ from nbutils.protocol import (
     self_train,
     tree_scorer,
 )
-from nbutils.protocol.lora import adapted
+from nbutils.protocol.lora import with_adapter
 from nbutils.protocol.models import ModelError
 from support import tiny, zoo
 
@@ -125,7 +125,7 @@ def test_a_model_that_looks_ahead_is_refused(architecture: str) -> None:
 def test_every_weight_of_an_adapter_is_reached(architecture: str) -> None:
     lora = Lora(rank=4, alpha=8, learning_rate=0.02)
     p = SelfTrain(method="lora", recipe=tiny.recipe(), lora=lora)
-    wrapped = adapted(zoo.make(architecture), p)
+    wrapped = with_adapter(zoo.make(architecture), p)
     forward.logits(wrapped, torch.arange(3, 40)[None]).sum().backward()
     trained = {n: w for n, w in wrapped.named_parameters() if w.requires_grad}
     assert trained

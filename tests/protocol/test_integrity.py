@@ -141,7 +141,7 @@ def test_an_encoder_is_no_language_model(architecture: str, tmp_path: Path) -> N
         if decoder:
             fetch_model.run(p, {}, out, tiny.silent)
             continue
-        with pytest.raises(ModelError, match="is no causal language model: what it says of a"):
+        with pytest.raises(ModelError, match="is no causal language model: its logits at a"):
             fetch_model.run(p, {}, out, tiny.silent)
 
 

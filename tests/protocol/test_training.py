@@ -13,7 +13,7 @@ from torch.nn.functional import log_softmax
 from transformers import PreTrainedModel
 
 from nbutils.protocol import packing
-from nbutils.protocol.optimizers import build
+from nbutils.protocol.optimizers import make_optimizers
 from nbutils.protocol.packing import (
     IGNORED,
     Packed,
@@ -210,7 +210,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update() -> None:
 
 
 def test_muon_and_adamw_share_the_weights_out(model: PreTrainedModel) -> None:
-    adamw, muon = build(model, tiny.recipe(muon=0.02))
+    adamw, muon = make_optimizers(model, tiny.recipe(muon=0.02))
     assert isinstance(adamw, torch.optim.AdamW)
     assert isinstance(muon, torch.optim.Muon)
     held = [w for o in (adamw, muon) for group in o.param_groups for w in group["params"]]
@@ -225,7 +225,7 @@ def test_muon_and_adamw_share_the_weights_out(model: PreTrainedModel) -> None:
 
 def test_without_muon_adamw_holds_every_trained_weight(model: PreTrainedModel) -> None:
     frozen = next(model.parameters()).requires_grad_(False)
-    (adamw,) = build(model, tiny.recipe())
+    (adamw,) = make_optimizers(model, tiny.recipe())
     held = Counter(id(w) for group in adamw.param_groups for w in group["params"])
     assert held == Counter(id(w) for w in model.parameters() if w is not frozen)
 

@@ -1,1 +1,1 @@
-"""Parameters: one schema, tier files, the design of a tier, what people type into notebooks."""
+"""Parameters: the schema, tier files, the design of a tier, and the parameters of notebooks."""

@@ -1,6 +1,7 @@
 """Design: every fine-tune that a tier asks for.
 
-With S sources and T students a tier's pairings are S x T cells for each seed, and never more.
+With S sources and T students, a tier has S x T pairings per seed. Further methods, controls,
+temperatures, rounds and recipes are for self pairings only.
 """
 
 from collections.abc import Iterator
@@ -13,21 +14,21 @@ LABELS = (
     *("experiment", "student", "source", "relation", "method", "temperature"),
     *("round", "learning_rate", "steps", "rank", "step"),
 )
-"""What names a cell in tables; with a seed, one state of it."""
+"""Columns that identify a measured state in the tables, except for its seed."""
 TEMPERATURE = 1.0
-"""The model's own distribution: the temperature at which pairings are compared."""
+"""The temperature at which pairings are compared: that of the model's own distribution."""
 CONTROL_NAMES: dict[Control, str] = {
     "real": "real text",
     "shuffled": "shuffled self",
     "noise": "noise",
     "frozen": "rate zero",
 }
-"""What stands in a source's place where a cell is a control."""
+"""Names that tables show instead of the source where a pairing is a control."""
 
 
 @dataclass(frozen=True)
 class RecipeChange:
-    """A recipe other than the tier's own: a multiple of its learning rate, other steps or rank."""
+    """A change of the tier's recipe: a multiple of its learning rate, other steps or rank."""
 
     learning_rate: float
     steps: int
@@ -36,10 +37,10 @@ class RecipeChange:
 
 @dataclass(frozen=True)
 class Pairing:
-    """One trained student: a pairing with its temperature, method and seed, or a control of it.
+    """One trained student: source, student, temperature, method and seed; or a control.
 
-    The source of a control is the student. After round 1, source and student are what the round
-    before made of them.
+    The source of a control is the student itself. In round 2 and later, source and student are the
+    model that the round before trained.
     """
 
     source: str
@@ -53,7 +54,7 @@ class Pairing:
 
     @property
     def source_name(self) -> str:
-        """The source, or what stands in its place in a control."""
+        """The name of the source, or of the control."""
         return CONTROL_NAMES[self.control] if self.control else self.source
 
     def __str__(self) -> str:
@@ -69,7 +70,7 @@ class Pairing:
 
 
 def pairings(tier: Tier) -> Iterator[Pairing]:
-    """All sources for all students, then the self pairings by other methods."""
+    """Per seed and student: a pairing with each source, then self pairings by other methods."""
     grid = tier.grid
     for seed in grid.seeds:
         for student in grid.students:
@@ -80,16 +81,16 @@ def pairings(tier: Tier) -> Iterator[Pairing]:
 
 
 def over_temperatures(tier: Tier) -> Iterator[Pairing]:
-    """Self pairings over temperatures."""
+    """Self pairings at each of the tier's temperatures."""
     plan = tier.grid.temperatures
     for seed in tier.grid.seeds:
         for student in plan.students if plan else ():
-            for value in plan.values if plan else ():
-                yield Pairing(student, student, value, "full", seed)
+            for temperature in plan.values if plan else ():
+                yield Pairing(student, student, temperature, "full", seed)
 
 
 def controls(tier: Tier) -> Iterator[Pairing]:
-    """Every control of every student; at learning rate zero seeds cannot differ."""
+    """Every control of every student; one seed at learning rate zero, where seeds do not differ."""
     grid = tier.grid
     for seed in grid.seeds:
         for student in grid.students:
@@ -108,7 +109,7 @@ def later_rounds(tier: Tier) -> Iterator[Pairing]:
 
 
 def recipes(tier: Tier) -> Iterator[Pairing]:
-    """Self pairings over recipes, with the first seed."""
+    """Self pairings by each of the tier's recipes, with the first seed."""
     grid = tier.grid
     plan = grid.recipes
     if plan is None:
@@ -128,18 +129,18 @@ def recipes(tier: Tier) -> Iterator[Pairing]:
 
 
 def traced(tier: Tier) -> Iterator[Pairing]:
-    """For every student and relation the first source, with the first seed."""
+    """Pairings whose trajectory is measured: one source per student and relation, first seed."""
     grid = tier.grid
     for student in grid.students if grid.trajectory else ():
-        seen = set()
+        relations = set()
         for source in tier.models:
             relation = tier.relation(source, student)
-            if relation not in seen:
-                seen.add(relation)
+            if relation not in relations:
+                relations.add(relation)
                 yield Pairing(source, student, TEMPERATURE, "full", grid.seeds[0])
 
 
 def every(tier: Tier) -> Iterator[Pairing]:
-    """Every cell of the tier, each once: what readers look at first comes first."""
-    parts = (pairings, controls, over_temperatures, later_rounds, recipes)
-    yield from dict.fromkeys(cell for part in parts for cell in part(tier))
+    """Every pairing and control of the tier, each once, the most important experiments first."""
+    experiments = (pairings, controls, over_temperatures, later_rounds, recipes)
+    yield from dict.fromkeys(pairing for part in experiments for pairing in part(tier))

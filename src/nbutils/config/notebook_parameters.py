@@ -1,7 +1,7 @@
-"""What a person types into a notebook's parameters cell, or after ``nbutils notebook NAME -p``.
+"""The parameters of notebooks, set in the parameters cell or by ``nbutils notebook NAME -p``.
 
-They name a tier and the members of a pairing, or the project whose results are read. What is typed
-means the same afterwards: a path is made absolute where it is typed.
+They name a tier and the members of a pairing, or the project whose results are read. Paths become
+absolute when they are checked, so that they do not depend on a later working directory.
 """
 
 import ast
@@ -16,29 +16,29 @@ from nbutils.config.schema import Method, Parameters, Seed, Slug, Temperature
 from nbutils.config.validation import Schema, check
 
 INJECTED = "# Parameters"
-"""The first line of the cell that Papermill puts after the parameters cell."""
+"""The first line of the cell that Papermill inserts after the parameters cell."""
 
 
 def _project(root: Path) -> Path:
-    """The project at a folder; at the default, the one that holds the working directory."""
+    """The absolute path of a project; by default, of the one that holds the working directory."""
     if root == Path():
         return tiers.project_root()
     if not tiers.is_project(root):
         raise ValueError(
             f"{root} holds no project: give the folder that holds notebooks/tiers, or leave root "
-            "out to look upwards for it"
+            "out to search the working directory and the folders above it"
         )
     return root.absolute()
 
 
 def _located(reference: str) -> str:
-    """A reference to a model whose path, if it has one, is absolute."""
+    """A reference to a model with its path, if it has one, made absolute."""
     kind, _, place = reference.partition(":")
     if kind not in ("folder", "gguf") or not place:
         return reference
     try:
         return f"{kind}:{Path(place).expanduser().absolute()}"
-    except RuntimeError as error:  # nobody has that home folder
+    except RuntimeError as error:  # the home folder does not exist
         raise ValueError(f"{place} cannot be read: {error}") from None
 
 
@@ -50,7 +50,7 @@ MethodName = Annotated[Method, Field(description="full (every weight) or lora (a
 SeedNumber = Annotated[Seed, Field(description="seed of sampling and of fine-tuning")]
 ProjectFolder = Annotated[
     DirectoryPath,
-    Field(strict=False, description="project folder; the nearest one upwards if '.'"),
+    Field(strict=False, description="project folder; if '.', the nearest one upwards"),
     AfterValidator(_project),
 ]
 
@@ -70,13 +70,13 @@ class FetchNotebook(Parameters):
 
 
 class SuiteNotebook(Parameters):
-    """Build the suite of a tier whose models are made here."""
+    """Build the suite of a tier whose models are pre-trained here."""
 
     tier: TierName = "tiny"
 
 
 class BenchmarksNotebook(Parameters):
-    """Write the benchmarks of a tier of pretrained models."""
+    """Prepare the benchmarks of a tier of pretrained models."""
 
     tier: TierName = "smol"
 
@@ -105,7 +105,7 @@ ModelReference = Annotated[
 
 
 class ReportNotebook(Parameters):
-    """The whole chain of one pairing."""
+    """Compute and report one pairing, from its models to its measurements."""
 
     tier: TierName = "tiny"
     source: ModelReference = "neox-small"
@@ -125,7 +125,7 @@ class ProxyNotebook(CorpusNotebook):
 
 
 class TraceNotebook(ProxyNotebook):
-    """Fine-tune once more, and measure on the way."""
+    """Fine-tune one student again, and measure it during training."""
 
     points: list[Annotated[int, Field(ge=1)]] = Field(
         [], description="steps after which to measure; the tier's own if empty"
@@ -143,7 +143,7 @@ class TablesNotebook(ProjectNotebook):
 
 
 class FindingNotebook(TablesNotebook):
-    """Read the tables of every tier, and bootstrap."""
+    """Read the tables of every tier, and compute bootstrap intervals."""
 
     seed: Annotated[Seed, Field(description="seed of the bootstrap")] = 0
 
@@ -151,7 +151,7 @@ class FindingNotebook(TablesNotebook):
 class SimulationNotebook(TablesNotebook):
     """Read the tables of every tier, and simulate."""
 
-    worlds: Annotated[int, Field(ge=20, le=100_000, description="made-up worlds")] = 200
+    worlds: Annotated[int, Field(ge=20, le=100_000, description="simulated data sets")] = 200
 
 
 class SampleExercise(Parameters):
@@ -159,7 +159,7 @@ class SampleExercise(Parameters):
 
     tier: TierName
     source: SourceName
-    other: Annotated[Slug, Field(description="another voice, for comparison")]
+    other: Annotated[Slug, Field(description="another source, for comparison")]
     seed: SeedNumber
 
 
@@ -205,33 +205,34 @@ EXERCISES: dict[str, type[Parameters]] = {
     "workshop/5_predict": StudentExercise,
 }
 STAGES = [name for name, form in NOTEBOOKS.items() if "tier" in form.model_fields]
-"""Notebooks that compute, or reuse, runs of a tier."""
+"""Notebooks that compute or reuse runs of a tier."""
 FINDINGS = [name for name in NOTEBOOKS if name not in STAGES]
 """Notebooks that read the tables of every tier."""
 REPORT = "pairing"
-"""The stage notebook that is a whole chain."""
+"""The notebook that computes all stages of a pairing."""
 
 
 def given(form: type[Schema], names: Mapping[str, Any]) -> Schema:
-    """Check what a notebook was given, in its parameters cell or by Papermill.
+    """Check the parameters of a notebook, from its parameters cell or from Papermill.
 
-    ``names`` are the globals of the notebook. In them IPython keeps the source of every cell that
-    was executed, so names that only look like parameters are found however the notebook is run.
+    ``names`` are the notebook's globals. They include the source of every executed cell, which
+    IPython stores, so that misspelt parameters are detected however the notebook is run.
 
     Raises:
         ParameterError: One line for each wrong value, and for each name that is no parameter.
     """
-    asked = [*form.model_fields, *_assigned_last(names.get("In", ()), set(form.model_fields))]
-    return check(form, {name: names[name] for name in asked if name in names})
+    assigned = _assigned_last(names.get("In", ()), set(form.model_fields))
+    parameters = [*form.model_fields, *assigned]
+    return check(form, {name: names[name] for name in parameters if name in names})
 
 
 def _assigned_last(cells: Sequence[str], fields: set[str]) -> list[str]:
-    """Names that the parameters cell assigned when it was last executed, and the injected one.
+    """Names assigned by the last executed parameters cell, and by the injected cell after it.
 
-    An injected cell that was executed before the parameters cell has no effect any more.
+    An injected cell that was executed before the parameters cell no longer has an effect.
     """
     injected: list[str] | None = None
-    for source in reversed(cells[:-1]):  # the last is the one that checks
+    for source in reversed(cells[:-1]):  # the last cell is the one that calls ``given``
         assigned = _assigned(source)
         if source.partition("\n")[0] == INJECTED:
             injected = assigned if injected is None else injected
@@ -241,10 +242,10 @@ def _assigned_last(cells: Sequence[str], fields: set[str]) -> list[str]:
 
 
 def _assigned(source: str) -> list[str]:
-    """The names that a cell assigns, outside of functions and loops."""
+    """The names that a cell assigns at top level, outside of functions and loops."""
     try:
         body = ast.parse(source).body
-    except (SyntaxError, ValueError):  # a cell that could not be executed either
+    except (SyntaxError, ValueError):  # such a cell could not be executed either
         return []
     targets: list[ast.expr] = []
     for line in body:

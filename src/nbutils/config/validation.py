@@ -1,4 +1,4 @@
-"""Validation: values against a schema, and errors that explain what is wrong with them."""
+"""Validation: check values against a schema, and explain each error in one line."""
 
 import re
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from nbutils.errors import ParameterError, nearest, short, unknown
 
 Schema = TypeVar("Schema", bound=Parameters)
 PROBLEMS = 20
-"""As many problems are told at once; of more, the number is told."""
+"""Most problems that one message lists; it counts the others."""
 
 
 def check(schema: type[Schema], values: Mapping[str, Any], where: str = "") -> Schema:
     """Validate values against a schema.
 
     Raises:
-        ParameterError: One line for each wrong field: its name, the value given, what is
-            allowed, and the nearest name where the name itself is unknown.
+        ParameterError: Values do not fit the schema. One line per field names it, the value given,
+            what is allowed, and the nearest name where the field is unknown.
     """
     try:
         return schema.model_validate(dict(values))
@@ -28,12 +28,13 @@ def check(schema: type[Schema], values: Mapping[str, Any], where: str = "") -> S
         problems = error.errors()
         lines = [_explain(schema, problem) for problem in problems[:PROBLEMS]]
         if len(problems) > PROBLEMS:
-            lines.append(f"and {len(problems) - PROBLEMS} problems more")
+            lines.append(f"and {len(problems) - PROBLEMS} more problems")
         prefix = f"{where}: " if where else ""
         raise ParameterError("\n".join(prefix + line for line in lines)) from None
 
 
 def _explain(schema: type[BaseModel], problem: Any) -> str:
+    """The line for one of pydantic's errors."""
     parts, owner = _place(schema, problem["loc"])
     path, kind, given = ".".join(parts), problem["type"], short.repr(problem["input"])
     if kind == "extra_forbidden":
@@ -55,18 +56,18 @@ def _explain(schema: type[BaseModel], problem: Any) -> str:
 
 
 def _place(schema: Any, location: tuple[int | str, ...]) -> tuple[list[str], Any]:
-    """The parts of a path as people write it, and the schema at its end, or around its end.
+    """The parts of a field's path in a tier file, and the schema at its end, or around it.
 
-    Pydantic's own path also names the kind that a value of several kinds was taken for.
+    Pydantic's path also holds the tags of unions, which are left out.
     """
     parts, owner = [], schema
     for part in location:
         fields = owner.model_fields if _is_schema(owner) else {}
-        kinds = {tag.tag: kind for kind in get_args(owner) for tag in _tags(kind)}
-        if part in kinds:
-            owner = _plain(kinds[part])
+        variants = {tag.tag: variant for variant in get_args(owner) for tag in _tags(variant)}
+        if part in variants:
+            owner = _plain(variants[part])
             continue
-        if part != "[key]":  # of a mapping: the part before is that name
+        if part != "[key]":  # pydantic's mark after the key of a mapping
             parts.append(str(part))
         if fields:
             owner = _plain(fields[part].annotation) if part in fields else owner
@@ -75,17 +76,17 @@ def _place(schema: Any, location: tuple[int | str, ...]) -> tuple[list[str], Any
     return parts, owner
 
 
-def _tags(kind: Any) -> list[Tag]:
-    return [note for note in getattr(kind, "__metadata__", ()) if isinstance(note, Tag)]
+def _tags(variant: Any) -> list[Tag]:
+    return [note for note in getattr(variant, "__metadata__", ()) if isinstance(note, Tag)]
 
 
 def _plain(annotation: Any) -> Any:
-    """A type without its notes, and without None beside it."""
+    """A type without its ``Annotated`` metadata, and without an alternative None."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, UnionType):
-        some = [kind for kind in get_args(annotation) if kind is not NoneType]
-        return _plain(some[0]) if len(some) == 1 else annotation
+        types = [type_ for type_ in get_args(annotation) if type_ is not NoneType]
+        return _plain(types[0]) if len(types) == 1 else annotation
     return annotation
 
 

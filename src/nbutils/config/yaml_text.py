@@ -1,7 +1,7 @@
-"""YAML: the text that people write, read as plain data and nothing else (YAML 1.2).
+"""YAML 1.2, read as plain data: text, numbers, true, false, null, lists and mappings.
 
-Text, numbers, true, false, null, lists and mappings. A name that stands twice in one mapping is
-refused; so is what a small file could unfold to (aliases of aliases), before it is unfolded.
+A duplicate name in a mapping is an error. So are aliases of aliases that would expand a small file
+to very many values; they are counted before they are expanded.
 """
 
 from typing import Any
@@ -13,20 +13,20 @@ from ruamel.yaml.nodes import CollectionNode, Node, ScalarNode
 
 from nbutils.errors import ParameterError
 
-LENGTH = 100_000  # characters of a text
-VALUES = 20_000  # of a text, with every alias as the values that it stands for
-DIGITS = 18  # of a whole number
+LENGTH = 100_000  # most characters of a text
+VALUES = 20_000  # most values of a text, with every alias expanded
+DIGITS = 18  # most digits of a whole number
 PREFIX = "tag:yaml.org,2002:"
 KINDS = {PREFIX + kind for kind in ("str", "int", "float", "bool", "null", "seq", "map", "merge")}
 BROKEN = (YAMLError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
-"""What the library may raise where a text is no YAML, on purpose or by mistake."""
+"""Errors that the library raises on invalid YAML, some of them by mistake."""
 
 
 def read(text: str, where: str) -> Any:
-    """The value that a text in YAML stands for; ``where`` says in messages which text it is.
+    """The value of a text in YAML; messages call the text ``where``.
 
     Raises:
-        ParameterError: It is no YAML, holds something else than plain data, or too much of it.
+        ParameterError: The text is no YAML, holds other things than plain data, or is too large.
     """
     if len(text) > LENGTH:
         raise ParameterError(f"{where} has {len(text)} characters; allowed are {LENGTH}")
@@ -47,16 +47,18 @@ def read(text: str, where: str) -> Any:
 
 
 def _values(node: Node, known: dict[int, int]) -> int:
-    """How many values a node holds when every alias is unfolded; ``known`` are those of others.
+    """How many values a node holds with every alias expanded.
+
+    ``known`` holds the counts of earlier nodes by their id; 0 where a node is still being counted.
 
     Raises:
-        ConstructorError: It is no plain data, holds itself, or holds too much.
+        ConstructorError: The node is no plain data, contains itself, or is too large.
     """
     if id(node) in known:
         if not known[id(node)]:
-            raise _error(node, "this alias stands for what it lies in")
+            raise _error(node, "this alias refers to a value that contains the alias itself")
         return known[id(node)]
-    known[id(node)] = 0  # as long as it is open
+    known[id(node)] = 0  # while it is being counted
     kind = str(node.tag).removeprefix(PREFIX)
     if PREFIX + kind not in KINDS:
         raise _error(
@@ -73,7 +75,7 @@ def _values(node: Node, known: dict[int, int]) -> int:
             raise _error(node, "a list or a mapping cannot be a name")
     known[id(node)] = 1 + sum(_values(part, known) for part in inside)
     if known[id(node)] > VALUES:
-        raise _error(node, f"this unfolds to more than {VALUES} values")
+        raise _error(node, f"this expands to more than {VALUES} values")
     return known[id(node)]
 
 

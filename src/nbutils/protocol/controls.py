@@ -1,12 +1,12 @@
-"""Controls: what else could move utility or extraction as a self-generated corpus does.
+"""Controls: what else could change utility or extraction as a self-generated corpus does?
 
 ======== ==================================================================================
 control  question
 ======== ==================================================================================
-real     would any text of the domain do? Fine-tune on real text that no other split holds
+real     would any text of the domain do? Fine-tune on real text that is in no other split
 shuffled does the order of the words matter? Fine-tune on own text with its tokens shuffled
-noise    does the direction of the update matter? Add noise as large, tensor by tensor
-frozen   does the machinery alone change anything? Fine-tune at learning rate zero
+noise    does the direction of the update matter? Add noise as large as the update, per tensor
+frozen   does the procedure alone change anything? Fine-tune at learning rate zero
 ======== ==================================================================================
 """
 
@@ -25,21 +25,21 @@ from nbutils.runs.types import Progress
 def run_real_corpus(p: RealCorpus, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *real corpus*; writes ``corpus.parquet`` with ``doc``, ``text`` and ``n_tokens``.
 
-    Documents of the split ``control`` in random order, each domain up to its share of the token
-    budget, or as many as there are: real held-out text is finite, and no document comes twice.
+    Documents of the split ``control`` in random order, from each domain up to its share of the
+    token budget. No document occurs twice, so a domain with too little text gives all it has.
     """
     tokenizer = AutoTokenizer.from_pretrained(inputs["student"], local_files_only=True)
     rng = np.random.default_rng(p.seed)
     rows = []
     for domain, share in p.mixture.shares().items():
         pool = [d for d in text.documents(domain, p.max_chars) if d.split == "control"]
-        left = share * p.tokens
+        budget = share * p.tokens
         for i in rng.permutation(len(pool)):
-            if left <= 0:
+            if budget <= 0:
                 break
             (ids,) = models.token_ids(tokenizer, [pool[i].text])
-            size = len(ids) + 1
-            left -= size
+            size = len(ids) + 1  # with EOS
+            budget -= size
             rows.append({"text": pool[i].text, "n_tokens": size})
     mixed = pd.DataFrame(rows).iloc[rng.permutation(len(rows))]
     mixed.insert(0, "doc", range(len(mixed)))
@@ -50,10 +50,10 @@ def run_real_corpus(p: RealCorpus, inputs: dict[str, Path], out: Path, progress:
 def run_shuffle_corpus(
     p: ShuffleCorpus, inputs: dict[str, Path], out: Path, progress: Progress
 ) -> None:
-    """Stage *shuffle corpus*: every document with its tokens in random order.
+    """Stage *shuffle corpus*: the corpus with the tokens of each document in random order.
 
-    The corpus is text, so the student reads the shuffled pieces as new tokens where they happen
-    to join.
+    A corpus is text, so the student tokenizes the shuffled text anew, and neighbouring pieces may
+    merge into other tokens.
     """
     tokenizer = AutoTokenizer.from_pretrained(inputs["student"], local_files_only=True)
     corpus = pd.read_parquet(inputs["corpus"] / "corpus.parquet")
@@ -72,7 +72,7 @@ def run_perturb_weights(
 ) -> None:
     """Stage *perturb weights*: the student plus noise; writes a model folder.
 
-    Each tensor moves in a random direction by the Euclidean norm of its update in the fine-tune
+    Each tensor changes in a random direction, by the Euclidean norm of its update in the fine-tune
     ``inputs["trained"]``.
     """
     model, tokenizer = models.load(inputs["student"], inputs["student"])

@@ -46,7 +46,7 @@ def card(
     known = _known({rate_key(run) for run in todo}, store, published, workers)
     rates = Rates(0.0, 0.0)
     if any(rate_key(run) not in known for run in todo):
-        from nbutils.protocol import calibration  # heavy
+        from nbutils.protocol import calibration  # slow to import
 
         rates = calibration.rates(plan.tier.threads, workers)
     costs = [estimate(run, known, plan, rates, store) for run in todo]
@@ -71,16 +71,16 @@ def card(
 
 
 def _known(
-    wanted: set[RateKey], store: Store, published: Sequence[Manifest], workers: int
+    keys: set[RateKey], store: Store, published: Sequence[Manifest], workers: int
 ) -> dict[RateKey, Record]:
     """Records of the runs in the store, and of published ones, scaled to this machine's speed."""
     known = records(store.all())
-    needed = [m for m in published if rate_key(m) in wanted - known.keys()]
+    needed = [m for m in published if rate_key(m) in keys - known.keys()]
     paces: dict[str, float] = {}
     for manifest in published:
         used = any(m.device == manifest.device for m in needed)
         if used and manifest.stage == "prepare_model" and manifest.device not in paces:
-            from nbutils.protocol import calibration  # heavy
+            from nbutils.protocol import calibration  # slow to import
 
             paces[manifest.device] = calibration.pace(manifest, workers)
     for device in {m.device for m in needed}:

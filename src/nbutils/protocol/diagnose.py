@@ -120,17 +120,17 @@ def run(p: Diagnose, inputs: dict[str, Path], out: Path, progress: Progress) -> 
     source, source_tokenizer = models.load(inputs["source"], inputs["source"])
     student.to(models.training_precision(student.dtype))  # gradients overflow float16
     corpus = corpus_texts(inputs["corpus"], p.documents)
-    own = corpus_texts(inputs["own"], p.documents)
+    own_corpus = corpus_texts(inputs["own"], p.documents)
     progress(0.1)
     corpus_gradient = gradient(student, packing.read(student, tokenizer, corpus))
-    own_gradient = gradient(student, packing.read(student, tokenizer, own))
+    own_gradient = gradient(student, packing.read(student, tokenizer, own_corpus))
     student.zero_grad()
     progress(0.5)
     gap = (
         per_character(student, tokenizer, corpus)
         - per_character(source, source_tokenizer, corpus)
-        + per_character(source, source_tokenizer, own)
-        - per_character(student, tokenizer, own)
+        + per_character(source, source_tokenizer, own_corpus)
+        - per_character(student, tokenizer, own_corpus)
     )
     progress(0.7)
     values = {
@@ -140,7 +140,7 @@ def run(p: Diagnose, inputs: dict[str, Path], out: Path, progress: Progress) -> 
         "representation_cka": linear_cka(
             states(student, tokenizer, corpus), states(source, source_tokenizer, corpus)
         ),
-        "ngram_divergence": bigram_divergence(corpus, own),
+        "ngram_divergence": bigram_divergence(corpus, own_corpus),
         "own_loss_slope": (corpus_gradient @ own_gradient / corpus_gradient.norm()).item(),
     }
     frame = pd.DataFrame({"diagnostic": list(values), "value": list(values.values())})

@@ -64,7 +64,7 @@ def path(place: str) -> Path:
 
 
 def content_digest(origin: str) -> str | None:
-    """SHA-256 of the local files that loading reads; None for the hub, where a commit pins them.
+    """SHA-256 of the wheel, or of the files that loading reads; None for the hub, which pins them.
 
     Raises:
         OriginError: The folder or file does not exist, is incomplete, or is not safe to read.

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 from nbutils.config.schema import Recipe
 
 
-def build(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW for all trained weights; with ``recipe.muon``, Muon for the hidden matrices.
 
     Muon: Jordan et al. (2024). Embeddings, norms and biases stay with AdamW.

@@ -340,27 +340,25 @@ class Plan:
 
         Long runs come early, so that no worker still computes one when the others are done.
         """
-        wanted = [self.suite(), *(self.model(m) for m in self._largest_first())]
-        wanted += [self.utility(m) for m in self.tier.models]
-        wanted += [self.extraction(m) for m in self.tier.models if self.has_passages(m)]
-        wanted += [self.trace(pairing) for pairing in design.traced(self.tier)]
+        runs = [self.suite(), *(self.model(m) for m in self._largest_first())]
+        runs += [self.utility(m) for m in self.tier.models]
+        runs += [self.extraction(m) for m in self.tier.models if self.has_passages(m)]
+        runs += [self.trace(pairing) for pairing in design.traced(self.tier)]
         for pairing in design.every(self.tier):
-            wanted.append(self.utility(pairing.student, pairing))
+            runs.append(self.utility(pairing.student, pairing))
             if self.has_passages(pairing.student):
-                wanted.append(self.extraction(pairing.student, pairing))
+                runs.append(self.extraction(pairing.student, pairing))
             if pairing.control or pairing.variation or pairing.round > 1:
                 continue
             compared = (pairing.source, pairing.student, pairing.temperature, pairing.seed)
-            wanted.append(self.proxies(*compared))
+            runs.append(self.proxies(*compared))
             if self.tier.grid.diagnostics and pairing.temperature == design.TEMPERATURE:
-                wanted.append(self.diagnose(*compared))
+                runs.append(self.diagnose(*compared))
         for pairing in design.over_temperatures(self.tier):
             judge = self.tier.judge(pairing.source)
             if judge:
-                wanted.append(
-                    self.fidelity(pairing.source, judge, pairing.temperature, pairing.seed)
-                )
-        return each_once(wanted)
+                runs.append(self.fidelity(pairing.source, judge, pairing.temperature, pairing.seed))
+        return each_once(runs)
 
     def named(self, stage: str, name: str) -> Run:
         """The run of the tier with this stage and name.
@@ -381,12 +379,12 @@ class Plan:
     def pairing(self, pairing: Pairing) -> list[Run]:
         """Every run that the table rows of one pairing need, each after its inputs."""
         compared = (pairing.source, pairing.student, pairing.temperature, pairing.seed)
-        wanted = [self.model(pairing.source), self.proxies(*compared)]
+        runs = [self.model(pairing.source), self.proxies(*compared)]
         for measured in (None, pairing):
-            wanted.append(self.utility(pairing.student, measured))
+            runs.append(self.utility(pairing.student, measured))
             if self.has_passages(pairing.student):
-                wanted.append(self.extraction(pairing.student, measured))
-        return each_once(wanted)
+                runs.append(self.extraction(pairing.student, measured))
+        return each_once(runs)
 
     def report(self, pairing: Pairing) -> list[Run]:
         """Every run that the report of one pairing needs: those of its rows, and diagnostics."""

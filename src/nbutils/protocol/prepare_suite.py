@@ -1,6 +1,6 @@
-"""The benchmark suite: items cut from held-out text of every domain, as lm-eval task files.
+"""The benchmark suite: items from held-out text of every domain, as lm-eval task files.
 
-Three kinds of item, all scored by comparing the log-likelihood of the choices:
+There are three kinds of item. All are scored by comparing the log-likelihoods of the choices:
 
 =========== ====== ================================================================
 kind        chance question
@@ -28,62 +28,65 @@ Maker = Callable[[text.Document, np.random.Generator], list[Item]]
 
 
 def agreement(document: text.Document, rng: np.random.Generator) -> list[Item]:
-    """A word against its other number, each followed by the rest of the sentence."""
-    return flipped(document, rng, tuple(FLIPS), lambda word: [FLIPS[word]], following=None)
+    """Items with a word and its other number, each followed by the rest of the sentence."""
+    return replacements(document, rng, tuple(FLIPS), lambda word: [FLIPS[word]], following=None)
 
 
 def preposition(document: text.Document, rng: np.random.Generator) -> list[Item]:
-    """A preposition against three others, each followed by the next few words."""
+    """Items with a preposition and three others, each followed by ``FOLLOWING_WORDS`` words."""
 
     def others(word: str) -> list[str]:
         pool = [p for p in PREPOSITIONS if p != word]
         return [str(p) for p in rng.choice(pool, 3, replace=False)]
 
-    return flipped(document, rng, PREPOSITIONS, others, following=FOLLOWING_WORDS)
+    return replacements(document, rng, PREPOSITIONS, others, following=FOLLOWING_WORDS)
 
 
-def flipped(
+def replacements(
     document: text.Document,
     rng: np.random.Generator,
     candidates: tuple[str, ...],
     others: Callable[[str], list[str]],
     following: int | None,
 ) -> list[Item]:
-    """Replace a candidate word; keep ``following`` words of its sentence after it."""
+    """Items whose choices replace a candidate word that has at least three words before it.
+
+    Each choice is followed by ``following`` words of the sentence, or by all of them if None.
+    """
     whole = document.text
     ends = np.cumsum([len(s) + 1 for s in document.sentences])
-    found = [
-        spot
-        for spot in re.finditer(rf"(?<= )({'|'.join(candidates)})(?= )", whole)
-        if whole[: spot.start()].count(" ") >= 3
+    matches = [
+        match
+        for match in re.finditer(rf"(?<= )({'|'.join(candidates)})(?= )", whole)
+        if whole[: match.start()].count(" ") >= 3
     ]
     items = []
-    for spot in some(found, rng):
-        end = ends[np.searchsorted(ends, spot.end())]
-        tail = " " + " ".join(whole[spot.end() : end].split()[:following])
-        context = whole[: spot.start()].rstrip()
-        items.append(question(context, spot.group(), others(spot.group()), tail, rng))
+    for match in sampled(matches, rng):
+        end = ends[np.searchsorted(ends, match.end())]
+        tail = " " + " ".join(whole[match.end() : end].split()[:following])
+        context = whole[: match.start()].rstrip()
+        items.append(question(context, match.group(), others(match.group()), tail, rng))
     return items
 
 
 def question(
     context: str, answer: str, others: list[str], tail: str, rng: np.random.Generator
 ) -> Item:
-    """An item with its choices in random order; ``gold`` is the place of the answer."""
-    choices = [answer, *others]
-    places = rng.permutation(len(choices))
+    """An item with its choices in random order; ``gold`` is the index of the answer."""
+    words = [answer, *others]
+    order = rng.permutation(len(words))
     return {
         "query": context,
-        "choices": [f" {choices[i]}{tail}" for i in places],
-        "gold": int(np.argmin(places)),
+        "choices": [f" {words[i]}{tail}" for i in order],
+        "gold": int(np.argmin(order)),
     }
 
 
 # --- Supporting code -------------------------------------------------------------------------
 
 
-SPOTS = 3  # items of one kind in one document, at most
-NEIGHBOURS = 25
+SPOTS = 3  # most items of one kind per document
+NEIGHBOURS = 25  # ranks on either side from which distractors are drawn
 FOLLOWING_WORDS = 3
 FLIPS = {
     **{"is": "are", "are": "is", "was": "were", "were": "was", "has": "have", "have": "has"},
@@ -106,7 +109,7 @@ metric_list:
 metadata:
   version: 1
 """
-# Stands beside the task files, so that lm-eval's own command line reads them from anywhere.
+# Written beside the task files, so that lm-eval's own command line finds the items anywhere.
 ITEMS_MODULE = '''\
 """Load the items of a task from the JSON Lines file beside this module."""
 
@@ -122,34 +125,34 @@ def _load(task):
 
 
 def cloze_maker(frequency: Counter[str]) -> Maker:
-    """Cloze items whose distractors stand next to the answer in the list of words by frequency."""
+    """Maker of cloze items whose distractors are about as frequent as the answer."""
     ranked = [w for w, n in frequency.most_common() if n >= 5 and len(w) >= 4 and w.isalpha()]
     rank = {word: r for r, word in enumerate(ranked)}
 
     def make(document: text.Document, rng: np.random.Generator) -> list[Item]:
         whole = document.text
         present = set(text.words(whole))
-        found = [
-            spot
-            for spot in re.finditer(r"(?<= )[a-z]{4,}(?=[ ,.;:])", whole)
-            if spot.group() in rank and whole[: spot.start()].count(" ") >= 8
+        matches = [
+            match
+            for match in re.finditer(r"(?<= )[a-z]{4,}(?=[ ,.;:])", whole)
+            if match.group() in rank and whole[: match.start()].count(" ") >= 8
         ]
         items = []
-        for spot in some(found, rng):
-            answer = spot.group()
+        for match in sampled(matches, rng):
+            answer = match.group()
             low = max(0, rank[answer] - NEIGHBOURS)
             near = [w for w in ranked[low : rank[answer] + NEIGHBOURS] if w not in present]
             if len(near) >= 3:
                 others = [str(w) for w in rng.choice(near, 3, replace=False)]
-                items.append(question(whole[: spot.start()].rstrip(), answer, others, "", rng))
+                items.append(question(whole[: match.start()].rstrip(), answer, others, "", rng))
         return items
 
     return make
 
 
-def some(spots: list[re.Match[str]], rng: np.random.Generator) -> list[re.Match[str]]:
-    """At most ``SPOTS`` of the places, drawn without replacement."""
-    return [spots[i] for i in rng.permutation(len(spots))[:SPOTS]]
+def sampled(matches: list[re.Match[str]], rng: np.random.Generator) -> list[re.Match[str]]:
+    """At most ``SPOTS`` of the matches, drawn without replacement."""
+    return [matches[i] for i in rng.permutation(len(matches))[:SPOTS]]
 
 
 def full_text(item: Item) -> str:
@@ -161,48 +164,48 @@ def full_text(item: Item) -> str:
 
 
 def build(p: PrepareSuite) -> dict[str, list[Item]]:
-    """Task name to items. A document gives at most ``SPOTS`` items of each kind.
+    """The items of each task; at most ``SPOTS`` of each kind come from one document.
 
-    An item names the document that it is cut from: items of one document are no independent
-    draws. A document of which any run of words occurs in a training split is left out.
+    An item names its document, because items of one document are not independent. A document is
+    left out where any run of ``text.SHINGLE_WORDS`` words also occurs in the training split.
 
     Raises:
-        TextError: A domain has too little held-out text for the items asked for.
+        TextError: A domain has too little held-out text for that many items.
     """
     trained = text.training_shingles(p.max_chars)
     tasks: dict[str, list[Item]] = {}
     for number, domain in enumerate(text.DOMAINS):
         rng = np.random.default_rng([p.size.seed, number])
-        held = [d for d in text.documents(domain, p.max_chars) if d.split == "benchmark"]
-        frequency = Counter(w for d in held for w in text.words(d.text))
-        clean = [held[i] for i in rng.permutation(len(held))]
-        clean = [d for d in clean if not text.leaks(d.text, trained)]
+        held_out = [d for d in text.documents(domain, p.max_chars) if d.split == "benchmark"]
+        frequency = Counter(word for d in held_out for word in text.words(d.text))
+        shuffled = [held_out[i] for i in rng.permutation(len(held_out))]
+        clean = [d for d in shuffled if not text.leaks(d.text, trained)]
         makers = {
             "agreement": agreement,
             "preposition": preposition,
             "cloze": cloze_maker(frequency),
         }
         for kind, make in makers.items():
-            wanted: int = getattr(p.size, kind)
+            number_wanted: int = getattr(p.size, kind)
             items = [
                 {"document": f"{domain}-{n:04d}", **item}
                 for n, document in enumerate(clean)
                 for item in make(document, rng)
             ]
-            if len(items) < wanted:
+            if len(items) < number_wanted:
                 raise text.TextError(
                     f"the held-out text of domain {domain!r} gives {len(items)} {kind} items, "
-                    f"{wanted} are asked for: lower suite.{kind}"
+                    f"{number_wanted} are asked for: lower suite.{kind}"
                 )
             tasks[f"{domain}_{kind}"] = [
                 {"item": f"{domain}-{kind}-{n:04d}", **item}
-                for n, item in enumerate(items[:wanted])
+                for n, item in enumerate(items[:number_wanted])
             ]
     return tasks
 
 
 def run(p: PrepareSuite, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
-    """Stage *prepare suite*: one lm-eval task file and one JSON Lines file a task."""
+    """Stage *prepare suite*: writes one lm-eval task file and one JSON Lines file per task."""
     tasks = build(p)
     module = ITEMS_MODULE
     for done, (task, items) in enumerate(tasks.items(), start=1):
@@ -215,10 +218,10 @@ def run(p: PrepareSuite, inputs: dict[str, Path], out: Path, progress: Progress)
 
 
 def texts(folder: Path) -> dict[str, list[str]]:
-    """Task to the full texts of its items, from a prepared suite or prepared benchmarks."""
-    ready = folder / "texts.json"
-    if ready.is_file():
-        return dict(json.loads(ready.read_text("utf-8")))
+    """The full texts of the items of each task, from a prepared suite or prepared benchmarks."""
+    of_benchmarks = folder / "texts.json"
+    if of_benchmarks.is_file():
+        return dict(json.loads(of_benchmarks.read_text("utf-8")))
     return {
         path.stem: [full_text(json.loads(line)) for line in path.read_text("utf-8").splitlines()]
         for path in sorted(folder.glob("*.jsonl"))

@@ -1,6 +1,6 @@
 """Several processes for one stage: each with its own accelerator, or its share of the CPU.
 
-``accelerate`` sees them inside (``PartialState``); here they are started and watched.
+This module starts and watches them; inside a stage, ``accelerate.PartialState`` knows them.
 """
 
 import gc
@@ -32,15 +32,15 @@ def launch(
     """Compute a stage in ``p.processes`` processes, and wait for them.
 
     Raises:
-        ProcessError: There are fewer accelerators than processes, or one of them failed; the
-            message is that of the first, where it gave one.
+        ProcessError: There are fewer accelerators than processes, or a process failed; the
+            message is the first error that a process reported, if any did.
     """
     count = p.model_dump()["processes"]
     devices = torch.cuda.device_count()
     if 0 < devices < count:
         raise ProcessError(
-            f"{count} processes were asked for and this machine has {devices} accelerators: lower "
-            "`processes` in the tier"
+            f"the tier asks for {count} processes and this machine has {devices} accelerators: "
+            "lower `processes` in the tier"
         )
     job = {
         "stage": stage,
@@ -52,71 +52,75 @@ def launch(
     }
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     gc.collect()
-    torch.cuda.empty_cache()  # what this process holds on a device, the others cannot have
+    torch.cuda.empty_cache()  # releases memory on the device for the other processes
     command = [sys.executable, *start, "-m", __name__, json.dumps(job)]
-    said = ""
+    reported = ""
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as team,
+        ) as launcher,
     ):
-        assert team.stdout is not None
-        for line in team.stdout:
-            told = _message(line)
-            said = said or told.get("error", "")
-            if "share" in told:
-                progress(float(told["share"]))
-        if team.wait() == 0:
+        assert launcher.stdout is not None
+        for line in launcher.stdout:
+            message = _message(line)
+            reported = reported or message.get("error", "")
+            if "share" in message:
+                progress(float(message["share"]))
+        if launcher.wait() == 0:
             return
         errors.seek(0)
         lines = [line for line in errors.read().splitlines() if "Error" in line]
-    last = lines[0] if lines else "it was killed, or said nothing"
-    raise ProcessError(said or f"one of {count} processes failed: {last}")
+    first = lines[0] if lines else "it was killed, or printed no error"
+    raise ProcessError(reported or f"one of {count} processes failed: {first}")
 
 
 def _message(line: str) -> dict[str, str]:
-    """What a process says: the first one its ``share`` of the work done, any one its ``error``."""
+    """A message of a process: ``share`` of the work done, from the first one, or its ``error``."""
     try:
-        told = json.loads(line)
+        message = json.loads(line)
     except json.JSONDecodeError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return message if isinstance(message, dict) else {}
 
 
 def end_with_launcher() -> None:
-    """End this process when the one that launched it is killed: its standard input ends then.
+    """End this process when its launcher is killed, which closes the standard input.
 
-    Whoever takes the run over writes to the same folder.
+    Otherwise it would keep writing to a folder that the next process uses for the same run.
     """
 
     def watch() -> None:
-        os.read(0, 1)  # nothing is ever written there; a file object would be locked at the exit
+        os.read(0, 1)  # returns when the input is closed; a file object would lock at the exit
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
 
 
 def main() -> None:
-    """One of the processes: compute the stage that the only argument describes, as JSON."""
+    """Compute a stage in one of the processes; the only argument describes it as JSON."""
     end_with_launcher()
     job = json.loads(sys.argv[1])
     torch.set_num_threads(job["threads"])
-    first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+    is_first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
 
-    def say(what: str, value: object) -> None:
+    def send(key: str, value: object) -> None:
         # in one write, so that lines of several processes do not mix
-        sys.stdout.write(json.dumps({what: value}) + "\n")
+        sys.stdout.write(json.dumps({key: value}) + "\n")
         sys.stdout.flush()
+
+    def progress(share: float) -> None:
+        if is_first:
+            send("share", share)
 
     function = stage_function(job["stage"])
     inputs = {role: Path(path) for role, path in job["inputs"].items()}
     try:
         p = validation.check(getattr(schema, job["schema"]), job["params"])
-        function(p, inputs, Path(job["out"]), lambda share: say("share", share) if first else None)
-    except Exception as error:  # of whatever kind: the one who waits must be told
+        function(p, inputs, Path(job["out"]), progress)
+    except Exception as error:  # of any kind: the launcher reports it
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        say("error", kind + str(error))
+        send("error", kind + str(error))
         raise SystemExit(1) from error
 
 

@@ -1,4 +1,4 @@
-"""Self-training: fine-tune a student on a corpus, in full or through a LoRA adapter."""
+"""Self-training: fine-tune a student on a corpus, with all weights or with a LoRA adapter."""
 
 from pathlib import Path
 
@@ -15,12 +15,10 @@ from nbutils.runs.types import Progress
 def read(
     inputs: dict[str, Path], recipe: Recipe
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, packing.Packed]:
-    """The student, its tokenizer, and the corpus as the student reads it.
-
-    The corpus is text, so it is tokenized anew by the student.
+    """The student, its tokenizer, and the corpus, tokenized by the student and packed.
 
     Raises:
-        TrainingError: The corpus holds no usable document.
+        TrainingError: No document of the corpus has text.
     """
     model, tokenizer = models.load(inputs["student"], inputs["student"])
     corpus = pd.read_parquet(inputs["corpus"] / "corpus.parquet")
@@ -30,26 +28,27 @@ def read(
 
 
 def run(p: SelfTrain, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
-    """Stage *self-train*: the student's next-token loss on the corpus, document by document.
+    """Stage *self-train*: minimise the student's next-token loss on the documents of the corpus.
 
     Writes a model folder (``full``) or an adapter folder (``lora``), both as safetensors, and
-    ``curve.parquet`` (step, loss in nats per token).
+    ``curve.parquet`` (step, loss in nats per token). LoRA: Hu et al. (2022).
 
     Raises:
-        TrainingError: The corpus holds no usable document, or the loss is not finite.
+        AdapterError: The model takes no adapter.
+        TrainingError: No document of the corpus has text, or the loss is not finite.
     """
     model, tokenizer, rows = read(inputs, p.recipe)
     dtype = model.dtype
-    how = {"checkpoint": Checkpoint(out), "precision": models.training_precision(dtype)}
+    options = {"checkpoint": Checkpoint(out), "precision": models.training_precision(dtype)}
     if p.method == "lora":
         assert p.lora is not None
-        model = lora.adapted(model.to(models.training_precision(dtype)), p)
-        peak = {"learning_rate": p.lora.learning_rate, "muon": None}
-        recipe = p.recipe.model_copy(update=peak)
-        losses = training.fit(model, rows, recipe, p.seed, progress, **how)
+        model = lora.with_adapter(model.to(models.training_precision(dtype)), p)
+        changes = {"learning_rate": p.lora.learning_rate, "muon": None}
+        recipe = p.recipe.model_copy(update=changes)
+        losses = training.fit(model, rows, recipe, p.seed, progress, **options)
     else:
-        # updates add up in float32; what is saved is rounded to the student's own type again
-        losses = training.fit(model.float(), rows, p.recipe, p.seed, progress, **how)
+        # updates accumulate in float32; saved weights are rounded to the student's own type again
+        losses = training.fit(model.float(), rows, p.recipe, p.seed, progress, **options)
     if not PartialState().is_main_process:
         return
     if p.method == "lora":

@@ -1,9 +1,9 @@
-"""Stages: what computes each one, and the version of its results.
+"""Stages: the module that computes each one, and the version of its results.
 
 A stage's version enters the key of its runs. Raise it when the stage's results change, and only
-then: a function that moves, a name, a comment or a faster way to the same numbers changes no key.
-Golden tests (``tests/protocol``) turn red when results change and the version must be raised. The
-digest of the code is kept in the manifest, for whoever looks for a cause, and decides nothing.
+then: moved functions, new names, comments or a faster way to the same numbers change no key.
+Golden tests (``tests/protocol``) fail when results change and the version must be raised. The
+manifest also records the digest of the code; it helps to find a cause, and enters no key.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from nbutils.runs.source_code import module_digest
 from nbutils.runs.types import Progress
 
 StageFunction = Callable[[Any, dict[str, Path], Path, Progress], None]
-"""Computes a stage: its parameters, the folders of its inputs by role, where to write."""
+"""Computes a stage from its parameters and its input folders by role, into a folder."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage, the module of this room that computes it, and the version of its results."""
+    """A stage, the module in ``protocol`` that computes it, and the version of its results."""
 
     name: str
     module: str
@@ -51,7 +51,7 @@ STAGES = {
 
 
 def versions() -> dict[str, int]:
-    """Stage to the version of the results that the code computes now."""
+    """The current version of each stage's results."""
     return {stage.name: stage.version for stage in STAGES.values()}
 
 
@@ -61,7 +61,11 @@ def code_digest(stage: str) -> str:
 
 
 def stage_function(stage: str) -> StageFunction:
-    """The function that computes a stage; what it needs is imported when it is asked for."""
+    """The function that computes a stage, whose module is imported only now.
+
+    Raises:
+        KeyError: There is no such stage.
+    """
     match stage:
         case "prepare_model":
             from nbutils.protocol import prepare_model

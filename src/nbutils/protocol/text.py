@@ -1,4 +1,4 @@
-"""Real text that installed packages ship, cut into documents and split once for all.
+"""Real text from installed packages, cut into documents and divided into fixed splits.
 
 Nothing is downloaded: each domain is read from the files of an installed distribution, and its
 bytes are checked against a pinned SHA-256, so that two machines train on the same text.
@@ -33,7 +33,7 @@ SHINGLE_WORDS = 8
 
 
 class TextError(UserError):
-    """A text package is missing or does not hold the bytes it should."""
+    """A package of text is missing or holds other bytes than expected, or a text is too short."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Document:
-    """A few consecutive sentences of one work: what a model sees between BOS and EOS."""
+    """A few consecutive sentences of one work: what a model reads between BOS and EOS."""
 
     domain: str
     work: str
@@ -61,7 +61,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Domain:
-    """Where the text of a domain comes from, and on what terms it may be shown."""
+    """Where the text of a domain comes from, its licence, and how it is read."""
 
     title: str
     package: str
@@ -94,7 +94,7 @@ def _articles(files: list[tuple[str, bytes]]) -> Iterator[Work]:
 
 
 def _chapters(files: list[tuple[str, bytes]]) -> Iterator[Work]:
-    # The module holds the whole text in the first triple-quoted string; verse 1 opens a chapter.
+    # The module holds the whole text in its first triple-quoted string; verse 1 begins a chapter.
     body = (
         files[0][1].decode("utf-8").split('"""', 2)[1].translate({ord("["): None, ord("]"): None})
     )
@@ -166,13 +166,13 @@ def works(domain: str) -> Iterator[Work]:
 
 
 def split_sentences(paragraph: str) -> list[str]:
-    """Split a paragraph after ``.``, ``!`` or ``?`` before a capital, white space normalised."""
+    """Split a paragraph after ``.``, ``!`` or ``?`` before a capital; white space is normalised."""
     clean = " ".join(paragraph.replace("\u2060", "").split())
     return [s for s in re.split(r"(?<=[.!?])\s+(?=[\"'A-Z])", clean) if s]
 
 
 def split_of(domain: str, work: str) -> str:
-    """The split of a work: a fixed function of its name, in the proportions of ``SPLITS``."""
+    """The split of a work, by a hash of its name, in the proportions of ``SPLITS``."""
     digest = hashlib.blake2b(f"{domain}/{work}".encode(), digest_size=8).digest()
     position = int.from_bytes(digest, "big") / 2**64
     for split, share in SPLITS.items():
@@ -189,7 +189,7 @@ def documents(domain: str, max_chars: int) -> tuple[Document, ...]:
     Consecutive sentences of one paragraph are grouped greedily; a sentence that alone exceeds
     the limit is left out.
     """
-    found: list[Document] = []
+    cut: list[Document] = []
     for work in works(domain):
         split = split_of(domain, work.name)
         for paragraph in work.paragraphs:
@@ -197,23 +197,23 @@ def documents(domain: str, max_chars: int) -> tuple[Document, ...]:
             for sentence in (*split_sentences(paragraph), ""):
                 room = max_chars - sum(len(s) + 1 for s in group)
                 if group and (not sentence or len(sentence) > room):
-                    found.append(Document(domain, work.name, split, tuple(group)))
+                    cut.append(Document(domain, work.name, split, tuple(group)))
                     group = []
                 if sentence and len(sentence) <= max_chars:
                     group.append(sentence)
-    return tuple(found)
+    return tuple(cut)
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words of a text, punctuation dropped."""
+    """Lower-case words of a text, without punctuation."""
     return re.findall(r"[a-z0-9']+", text.lower())
 
 
 def shingles(text: str, size: int = SHINGLE_WORDS) -> set[int]:
-    """64-bit hashes of every run of ``size`` words; of the whole text where it is shorter."""
-    tokens = words(text)
-    runs = range(max(1, len(tokens) - size + 1))
-    return {_hash(" ".join(tokens[i : i + size])) for i in runs}
+    """64-bit hashes of all ``size`` consecutive words; of the whole text where it is shorter."""
+    all_words = words(text)
+    starts = range(max(1, len(all_words) - size + 1))
+    return {_hash(" ".join(all_words[start : start + size])) for start in starts}
 
 
 def _hash(text: str) -> int:
@@ -224,22 +224,23 @@ def _hash(text: str) -> int:
 
 @lru_cache(maxsize=1)
 def training_shingles(max_chars: int) -> np.ndarray:
-    """Sorted shingles of the training split of every domain, shape ``[n]``, int64."""
-    found: set[int] = set()
+    """Sorted shingles of the training splits of all domains, shape ``[n]``, int64."""
+    hashes: set[int] = set()
     for domain in DOMAINS:
         for document in documents(domain, max_chars):
             if document.split == "train":
-                found |= shingles(document.text)
-    return np.sort(np.fromiter(found, dtype=np.int64, count=len(found)))
+                hashes |= shingles(document.text)
+    return np.sort(np.fromiter(hashes, dtype=np.int64, count=len(hashes)))
 
 
 def leaks(text: str, trained: np.ndarray) -> bool:
-    """Whether any run of ``SHINGLE_WORDS`` words of a text occurs in the training split.
+    """Whether any ``SHINGLE_WORDS`` consecutive words of a text occur in the training split.
 
-    A text that is too short to have such a run counts as a leak: nobody could tell.
+    ``trained`` are the sorted shingles of that split. A text with fewer words counts as a leak,
+    because it cannot be tested.
     """
     if len(words(text)) < SHINGLE_WORDS:
         return True
-    mine = np.fromiter(shingles(text), dtype=np.int64)
-    at = np.searchsorted(trained, mine).clip(max=len(trained) - 1)
-    return bool((trained[at] == mine).any())
+    hashes = np.fromiter(shingles(text), dtype=np.int64)
+    nearest = np.searchsorted(trained, hashes).clip(max=len(trained) - 1)
+    return bool((trained[nearest] == hashes).any())

@@ -1,4 +1,4 @@
-"""Trajectories: utility and extraction on the way through a full fine-tune."""
+"""Trajectories: utility and extraction during a full fine-tune."""
 
 from pathlib import Path
 
@@ -13,18 +13,20 @@ from nbutils.runs.types import Progress
 def run(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> None:
     """Stage *trace*: fine-tune as *self-train* does, and measure after each step of ``points``.
 
-    Measuring draws no random number and leaves the weights alone, so the last point is the model
-    that *self-train* saves, but for its rounding where the student has 16 bits. Writes
-    ``utility.parquet`` and ``extraction.parquet``: the rows of those stages behind a column
-    ``step``; step 0 is the untouched student.
+    A measurement draws no random number and does not change the weights. So the last point is the
+    model that *self-train* saves, up to the rounding of a student in 16 bits.
+
+    Writes ``utility.parquet`` and ``extraction.parquet``: the columns of those stages, and ``step``
+    (0 is the untouched student).
 
     Raises:
         ParameterError: A point lies beyond the last step, or the method is not ``full``.
+        TrainingError: No document of the corpus has text, or the loss is not finite.
     """
     if p.method != "full" or max(p.points) > p.recipe.steps:
         raise ParameterError(
-            f"a trace follows full fine-tuning and its points lie within the {p.recipe.steps} "
-            f"steps; this one asks for method {p.method!r} and step {max(p.points)}"
+            f"a trace needs method 'full' and points within the {p.recipe.steps} steps of its "
+            f"recipe; this one has method {p.method!r} and a point at step {max(p.points)}"
         )
     model, tokenizer, rows = self_train.read(inputs, p.recipe)
     passages = pd.read_parquet(inputs["base"] / "passages.parquet")
@@ -48,7 +50,7 @@ def run(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> Non
         progress(share)
 
     precision = models.training_precision(model.dtype)
-    model.float()  # as it is trained: all points in one precision
+    model.float()  # as in training, so that all points have one precision
     measure(0)
     training.fit(model, rows, p.recipe, p.seed, watch, precision=precision)
     pd.concat(utilities).to_parquet(out / "utility.parquet", index=False)

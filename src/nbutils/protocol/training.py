@@ -1,11 +1,11 @@
 """The training loop that pre-training and self-training share.
 
 Documents are packed into rows without attention across them: position ids restart at every
-document, from which transformers derives a block-diagonal causal mask. Where that does not hold
-the documents of a model apart (see ``proofs``), it reads one document per row.
+document, and from them transformers derives a block-diagonal causal mask. Where a model does not
+separate documents in this way (see ``proofs``), it reads one document per row.
 
-Where ``accelerate`` sees several processes, each takes its share of the rows of every step, and
-the gradients are added up: the curve is that of one process, for models without dropout.
+Where ``accelerate`` has several processes, each takes a share of the rows of every step, and
+gradients are summed: for models without dropout, the loss curve is that of one process.
 """
 
 import math
@@ -21,7 +21,7 @@ from accelerate.utils import reduce
 from transformers import PreTrainedModel
 
 from nbutils.config.schema import Recipe
-from nbutils.protocol import optimizers
+from nbutils.protocol.optimizers import learning_rates, make_optimizers
 from nbutils.protocol.packing import (
     IGNORED,
     Packed,
@@ -46,45 +46,45 @@ def fit(
 ) -> list[float]:
     """Train in place; return the mean loss in nats per token at every step, before its update.
 
-    A step's rows go through the model in micro-batches whose gradients add up to that of the
-    whole step. Where memory does not suffice, the micro-batch is halved, then activations are
-    computed again instead of kept (gradient checkpointing); a warning says so. Matrix products
-    take ``precision``, whatever the weights are kept in (autocast).
+    The rows of a step pass through the model in micro-batches, whose gradients add up to that of
+    the whole step. Where memory does not suffice, the micro-batch is halved; at one row, gradient
+    checkpointing is turned on. A warning reports both. Matrix products are computed in
+    ``precision`` (autocast), whatever the type of the weights.
 
     Raises:
-        TrainingError: The loss or the gradient is not finite; names the step. The model given
-            is then half trained and must be thrown away.
+        TrainingError: The loss or the gradient is not finite; the message names the step. The
+            model is then partly trained and must be discarded.
     """
-    team = PartialState()
+    processes = PartialState()
     trained = [p for p in model.parameters() if p.requires_grad]
-    updates = optimizers.build(model, recipe)
-    schedules = [optimizers.learning_rates(optimizer, recipe) for optimizer in updates]
+    optimizers = make_optimizers(model, recipe)
+    schedules = [learning_rates(optimizer, recipe) for optimizer in optimizers]
     micro = rows_at_once(model, rows.ids.shape[1])
     losses: list[float] = []
     model.train()
     torch.manual_seed(seed)
     state = checkpoint.load() if checkpoint else None
     if state:
-        losses = _restore(state, trained, updates, schedules)
-    at_once = rows_per_step(rows, recipe.tokens_per_step)
-    batches = order(len(rows.ids), at_once, recipe.steps, seed)
-    for step, chosen in enumerate(islice(batches, len(losses), None), start=len(losses)):
-        index = torch.from_numpy(chosen)
-        mine = index[team.process_index :: team.num_processes]
-        total, micro = _backward(model, rows, mine, _labels(rows, index), micro, precision)
-        if team.num_processes > 1:
-            total = _added_up(total, trained)
+        losses = _restore(state, trained, optimizers, schedules)
+    batch_size = rows_per_step(rows, recipe.tokens_per_step)
+    batches = order(len(rows.ids), batch_size, recipe.steps, seed)
+    for step, batch in enumerate(islice(batches, len(losses), None), start=len(losses)):
+        index = torch.from_numpy(batch)
+        own_rows = index[processes.process_index :: processes.num_processes]
+        loss, micro = _backward(model, rows, own_rows, _labels(rows, index), micro, precision)
+        if processes.num_processes > 1:
+            loss = _sum_over_processes(loss, trained)
         norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        if not (math.isfinite(total) and math.isfinite(norm.item())):
+        if not (math.isfinite(loss) and math.isfinite(norm.item())):
             rate = schedules[0].get_last_lr()[0]
             raise TrainingError(NOT_FINITE.format(step + 1, recipe.steps, rate))
-        for optimizer, schedule in zip(updates, schedules, strict=True):
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-        losses.append(total)
-        if checkpoint and team.is_main_process and checkpoint.due():
-            checkpoint.save(_state(losses, trained, updates, schedules))
+        losses.append(loss)
+        if checkpoint and processes.is_main_process and checkpoint.due():
+            checkpoint.save(_state(losses, trained, optimizers, schedules))
         progress((step + 1) / recipe.steps)
     model.eval()
     return losses
@@ -94,29 +94,29 @@ def fit(
 
 
 NOT_FINITE = (
-    "the loss is not finite at step {} of {} (learning rate {:g}): lower it, or check the model's "
-    "weights"
+    "the loss is not finite at step {} of {} (learning rate {:g}): lower the learning rate, or "
+    "check the model's weights"
 )
 
 
 def write_curve(losses: list[float], folder: Path) -> None:
-    """Write ``curve.parquet``: step, from 1, and loss in nats per token."""
+    """Write ``curve.parquet``: ``step`` (from 1) and ``loss`` (nats per token)."""
     curve = pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses})
     curve.to_parquet(folder / "curve.parquet", index=False)
 
 
 def _labels(rows: Packed, index: torch.Tensor) -> int:
-    """How many tokens of some rows are predicted."""
+    """Number of tokens that are predicted in the rows ``index``."""
     return int((rows.labels[index] != IGNORED).sum())
 
 
-def _added_up(total: float, trained: list[torch.nn.Parameter]) -> float:
-    """Add up gradients, in place, and losses over processes; a process may have had no row."""
+def _sum_over_processes(loss: float, trained: list[torch.nn.Parameter]) -> float:
+    """Sum gradients, in place, and losses over processes; a process may have had no row."""
     for weight in trained:
         grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
         weight.grad = reduce(grad, "sum")
-    place = trained[0].device
-    return float(reduce(torch.tensor(total, device=place, dtype=torch.float64), "sum"))
+    device = trained[0].device
+    return float(reduce(torch.tensor(loss, device=device, dtype=torch.float64), "sum"))
 
 
 def _backward(
@@ -127,15 +127,15 @@ def _backward(
     micro: int,
     precision: torch.dtype,
 ) -> tuple[float, int]:
-    """Add up the gradients of some rows of a step that predicts ``count`` tokens.
+    """Accumulate the gradients of the rows ``index`` of a step that predicts ``count`` tokens.
 
-    Returns their part of its loss, and the micro-batch that fitted.
+    Returns these rows' part of the step's loss, and the rows per micro-batch that fit into memory.
     """
     mixed = precision != torch.float32
     while True:
         try:
             total = 0.0
-            # with fewer rows than processes some have none
+            # with fewer rows than processes, some processes have none
             for part in index.split(micro) if len(index) else ():
                 with torch.autocast(model.device.type, precision, enabled=mixed):
                     loss = loss_sum(model, rows, part) / count
@@ -143,13 +143,15 @@ def _backward(
                 total += loss.item()
             return total, micro
         except torch.OutOfMemoryError:
-            again = model.supports_gradient_checkpointing and not model.is_activation_checkpointing
+            can_save_memory = (
+                model.supports_gradient_checkpointing and not model.is_activation_checkpointing
+            )
             if micro > 1:
                 micro //= 2
-                told = f"{micro} rows at a time"
-            elif again:
+                remedy = f"{micro} rows at a time"
+            elif can_save_memory:
                 model.activation_checkpointing_enable()
-                told = "gradient checkpointing"
+                remedy = "gradient checkpointing"
             else:
                 raise TrainingError(
                     f"a single row of {rows.ids.shape[1]} tokens does not fit into memory, even "
@@ -157,21 +159,24 @@ def _backward(
                 ) from None
             model.zero_grad()
             torch.cuda.empty_cache()
-            warnings.warn(f"out of memory: going on with {told}", stacklevel=2)
+            warnings.warn(f"out of memory: going on with {remedy}", stacklevel=2)
 
 
-Updates = list[torch.optim.Optimizer]
+Optimizers = list[torch.optim.Optimizer]
 Schedules = list[torch.optim.lr_scheduler.LambdaLR]
 
 
 def _state(
-    losses: list[float], trained: list[torch.nn.Parameter], updates: Updates, schedules: Schedules
+    losses: list[float],
+    trained: list[torch.nn.Parameter],
+    optimizers: Optimizers,
+    schedules: Schedules,
 ) -> dict[str, Any]:
-    """All that the next step depends on."""
+    """Everything on which the next step depends."""
     return {
         "losses": losses,
         "weights": [w.detach() for w in trained],
-        "optimizers": [o.state_dict() for o in updates],
+        "optimizers": [o.state_dict() for o in optimizers],
         "schedules": [s.state_dict() for s in schedules],
         "random": torch.get_rng_state(),
         "random_on_devices": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -181,14 +186,14 @@ def _state(
 def _restore(
     state: dict[str, Any],
     trained: list[torch.nn.Parameter],
-    updates: Updates,
+    optimizers: Optimizers,
     schedules: Schedules,
 ) -> list[float]:
-    """Go back to a saved state; return the losses so far."""
+    """Restore a saved state; return the losses so far."""
     with torch.no_grad():
         for weight, saved in zip(trained, state["weights"], strict=True):
             weight.copy_(saved)
-    for optimizer, saved in zip(updates, state["optimizers"], strict=True):
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     for schedule, saved in zip(schedules, state["schedules"], strict=True):
         schedule.load_state_dict(saved)

@@ -1,12 +1,12 @@
-"""Scoring for lm-eval: requests that begin alike share their tokens in one forward pass.
+"""Scoring for lm-eval: requests with a common prefix share its tokens in one forward pass.
 
-The choices of an item share its context, and the items of a document share what stands before
-them. Sorted, the requests form prefix trees (see ``forward``), so a shared prefix is read once and
-no token is padding. A model for which trees are not right reads its requests one by one.
+The choices of an item share its context, and the items of a document share the text before them.
+Sorted requests form prefix trees (see ``forward``), so a shared prefix is read once and no token is
+padding. A model for which trees are not right reads its requests one by one.
 
 The numbers are those of lm-eval's own passes with ``logits_cache=False``. Its cache (version
-0.4.13) answers requests of equal tokens alike even where context and continuation part at
-different places, as they do for two items of one document.
+0.4.13) gives the same answer to requests with equal tokens, even where their continuations begin
+at different tokens, as for two items of one document.
 """
 
 from collections.abc import Mapping
@@ -28,30 +28,30 @@ def log_likelihoods(
 ) -> list[tuple[float, bool]]:
     """Log-likelihood, in nats, of each continuation after its context; both are token ids.
 
-    The second value says whether greedy decoding would have written the continuation. A request
-    longer than the model's ``context`` loses its first tokens, as in lm-eval.
+    The second value says whether greedy decoding would produce the continuation. A request longer
+    than ``context``, the model's context length, loses its first tokens, as in lm-eval.
     """
-    read = [(before + target)[-(context + 1) :] for before, target in requests]
-    order = sorted(range(len(read)), key=lambda i: read[i])  # requests that begin alike meet
-    answers: list[tuple[float, bool]] = [(0.0, False)] * len(read)
+    sequences = [(before + target)[-(context + 1) :] for before, target in requests]
+    order = sorted(range(len(sequences)), key=lambda i: sequences[i])  # groups common prefixes
+    answers: list[tuple[float, bool]] = [(0.0, False)] * len(sequences)
     done = 0
-    for tree in forward.trees([read[i][:-1] for i in order], forward.TREE_TOKENS):
-        chosen = order[done : done + len(tree.paths)]
+    for tree in forward.trees([sequences[i][:-1] for i in order], forward.TREE_TOKENS):
+        in_tree = order[done : done + len(tree.paths)]
         done += len(tree.paths)
-        targets = [read[i][-len(requests[i][1]) :] for i in chosen]
+        targets = [sequences[i][-len(requests[i][1]) :] for i in in_tree]
         # the nodes whose logits predict the tokens of a continuation
         nodes = [path[-len(t) :] for path, t in zip(tree.paths, targets, strict=True)]
-        needed = sorted({n for path in nodes for n in path})
-        place = {n: k for k, n in enumerate(needed)}
-        where = torch.tensor([place[n] for path in nodes for n in path])
-        wanted = torch.tensor([t for target in targets for t in target], device=model.device)
-        scores = forward.tree_logits(model, tree, needed).float().log_softmax(-1)
-        greedy = scores.argmax(-1)[where] == wanted
-        likely = scores[where, wanted]
+        needed = sorted({node for path in nodes for node in path})
+        row_of = {node: row for row, node in enumerate(needed)}
+        rows = torch.tensor([row_of[node] for path in nodes for node in path])
+        tokens = torch.tensor([t for target in targets for t in target], device=model.device)
+        log_probs = forward.tree_logits(model, tree, needed).float().log_softmax(-1)
+        is_greedy = log_probs.argmax(-1)[rows] == tokens
+        token_log_probs = log_probs[rows, tokens]
         start = 0
-        for i, target in zip(chosen, targets, strict=True):
+        for i, target in zip(in_tree, targets, strict=True):
             end = start + len(target)
-            answers[i] = (likely[start:end].sum().item(), bool(greedy[start:end].all()))
+            answers[i] = (token_log_probs[start:end].sum().item(), bool(is_greedy[start:end].all()))
             start = end
     return answers
 
@@ -68,9 +68,9 @@ class ScoringError(UserError):
 
 
 class Scorer(HFLM):
-    """lm-eval's own model class; texts are encoded at once, and begin with BOS if they are to.
+    """lm-eval's own model class, which encodes all texts in one call and adds BOS if wanted.
 
-    lm-eval leaves BOS to the tokenizer, and many add none.
+    lm-eval itself leaves BOS to the tokenizer, and many tokenizers add none.
     """
 
     _encoded: Mapping[str, list[int]] = MappingProxyType({})
@@ -78,47 +78,49 @@ class Scorer(HFLM):
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """Log-likelihood in nats and greediness of each continuation of its context.
+        """For each continuation, its log-likelihood in nats and whether it is the greedy one.
 
-        What ``HFLM`` would encode text by text is encoded in one call before.
+        Encodes all texts in one call first, where ``HFLM`` would encode them one by one.
         """
         pairs = [request.args for request in requests]
         texts = {text for c, end in pairs if c for text in (c.rstrip(), c + end)}
-        begin = self.tokenizer.decode(self.prefix_token_id)
-        plain = sorted(text for text in texts if text and not text.startswith(begin))
-        ids = self.tokenizer(plain, add_special_tokens=self._added).input_ids if plain else []
-        self._encoded = dict(zip(plain, ids, strict=True))
+        prefix = self.tokenizer.decode(self.prefix_token_id)
+        without_bos = sorted(text for text in texts if text and not text.startswith(prefix))
+        self._encoded = {}
+        if without_bos:
+            ids = self.tokenizer(without_bos, add_special_tokens=self._tokenizer_adds_bos).input_ids
+            self._encoded = dict(zip(without_bos, ids, strict=True))
         return super().loglikelihood(requests, disable_tqdm)
 
     @property
-    def _added(self) -> bool:
-        """Whether the tokenizer itself puts the BOS that is wanted before a text."""
+    def _tokenizer_adds_bos(self) -> bool:
+        """Whether BOS is wanted and the tokenizer adds it by itself."""
         return bool(self.add_bos_token) and models.adds_bos(self.tokenizer)
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
     ) -> list[int]:
-        """Token ids of a text, from those encoded before where it is one of them."""
+        """Token ids of a text, looked up where it was already encoded."""
         if add_special_tokens is not None or kwargs:
             return list(super().tok_encode(string, add_special_tokens, **kwargs))
         ids = self._encoded.get(string)
         if ids is None:
-            begins = string.startswith(self.tokenizer.decode(self.prefix_token_id))
-            ids = super().tok_encode(string, self._added and not begins)
-        begin = [self.prefix_token_id] if self.add_bos_token else []
-        return list(ids) if ids[:1] == begin else begin + list(ids)
+            has_bos = string.startswith(self.tokenizer.decode(self.prefix_token_id))
+            ids = super().tok_encode(string, self._tokenizer_adds_bos and not has_bos)
+        bos = [self.prefix_token_id] if self.add_bos_token else []
+        return list(ids) if ids[:1] == bos else bos + list(ids)
 
     def tok_batch_encode(
         self, strings: list[str], *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids of the prompts of a task whose answers are generated.
+        """Token ids of prompts, for tasks whose answers are generated.
 
         Raises:
             ScoringError: A text spells a token that the model does not embed.
         """
-        if self.add_bos_token and not self._added:
-            begin = str(self.tokenizer.bos_token)
-            strings = [text if text.startswith(begin) else begin + text for text in strings]
+        if self.add_bos_token and not self._tokenizer_adds_bos:
+            bos = str(self.tokenizer.bos_token)
+            strings = [text if text.startswith(bos) else bos + text for text in strings]
         ids, mask = super().tok_batch_encode(strings, *args, **kwargs)
         for text, row in zip(strings, ids.tolist(), strict=True):
             self._check(row, text)
@@ -130,7 +132,7 @@ class Scorer(HFLM):
         disable_tqdm: bool = False,
         override_bs: int | None = None,
     ) -> list[tuple[float, bool]]:
-        """Log-likelihood in nats and greediness of each continuation, in the order given.
+        """For each request, its log-likelihood in nats and whether the continuation is greedy.
 
         Raises:
             ScoringError: A continuation does not fit the model's context, or a text spells a token
@@ -146,7 +148,7 @@ class Scorer(HFLM):
         return self._scored(requests, disable_tqdm, override_bs)
 
     def _check(self, ids: list[int], text: str) -> None:
-        """Raise ``ScoringError`` where one of a text's ids is beyond the rows of the embedding."""
+        """Raise ``ScoringError`` where the model has no embedding for one of a text's ids."""
         if max(ids, default=0) < models.embedding_rows(self.model):
             return
         token = self.tokenizer.convert_ids_to_tokens(max(ids))
@@ -162,7 +164,7 @@ class Scorer(HFLM):
 
 
 class TreeScorer(Scorer):
-    """The same with other forward passes: over prefix trees."""
+    """A scorer whose forward passes read prefix trees."""
 
     def _scored(
         self, requests: list[Request], disable_tqdm: bool, override_bs: int | None
@@ -172,9 +174,9 @@ class TreeScorer(Scorer):
 
 
 def scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, begin: bool = True) -> HFLM:
-    """lm-eval's view of a model in memory; with ``begin``, contexts begin with BOS."""
-    kind = TreeScorer if proofs.shortcuts(model).tree else Scorer
-    return kind(
+    """A model in memory as lm-eval takes it; with ``begin``, contexts begin with BOS."""
+    scorer_class = TreeScorer if proofs.shortcuts(model).tree else Scorer
+    return scorer_class(
         pretrained=model,
         tokenizer=tokenizer,
         max_length=models.context(model),

