@@ -161,7 +161,7 @@ EDITS = {
         "prepare_suite", prepare_suite, "NEIGHBOURS = 25", "NEIGHBOURS = 24"
     ),
     "the wrong answer": Edit(
-        "prepare_suite", prepare_suite, "np.argmin(places)", "np.argmax(places)"
+        "prepare_suite", prepare_suite, "np.argmin(order)", "np.argmax(order)"
     ),
     # prepare_benchmarks
     "rows in random order": Edit(
