@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from nbutils import errors
-from nbutils.config import notebook_parameters, validation, yaml_text
+from nbutils.config import notebook_parameters, schema, validation, yaml_text
 from nbutils.config.tiers import project_root
 from nbutils.escaping import Terminal
 from nbutils.protocol import cost_card, pairing, reading
@@ -59,6 +59,10 @@ def plan(
 
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the expected cost, and stop")]
+Parameters = Annotated[
+    list[str],
+    typer.Option("-p", metavar="KEY VALUE", help="one parameter, as YAML; repeat for more"),
+]
 
 
 def _print_card(runs: list[Run], planned: Plan, project: Project, workers: int) -> None:
@@ -223,14 +227,14 @@ def gc(
 
 
 @app.command()
-def contribute(
-    run: Annotated[str, typer.Argument(help="a finished fine-tune: its key or its name")],
-) -> None:
-    """Pack the tables and manifests of one pairing that you computed into a file for others."""
+def contribute(parameter: Parameters = []) -> None:  # noqa: B006 - typer copies it
+    """Pack one pairing that you computed, named by its parameters, into a file for others."""
     from nbutils.results import contribute as contributing
 
     project = Project.here()
-    place = contributing.contribute(run, project)
+    asked = _checked("pairing", parameter)
+    assert isinstance(asked, notebook_parameters.ReportNotebook)
+    place = contributing.contribute(asked, project)
     size = place.stat().st_size / 1000
     out.print(
         f"Packed: {place.relative_to(project.root)} ({size:.0f} kB); others `nbutils accept` it."
@@ -245,7 +249,7 @@ def accept(
     from nbutils.book import publish as publishing
 
     given, added = publishing.accept(file, Project.here())
-    name, tier = escape(given.trained.name), given.form.tier
+    name, tier = escape(given.trained.name), given.pairing.tier
     if added:
         out.print(f"Accepted: {name}; now in {tables.PUBLISHED / tier}/")
     else:
@@ -255,10 +259,7 @@ def accept(
 @app.command()
 def notebook(
     name: Annotated[str, typer.Argument(help="a notebook under notebooks/, without .py")],
-    parameter: Annotated[
-        list[str],
-        typer.Option("-p", metavar="KEY VALUE", help="one parameter, as YAML; repeat for more"),
-    ] = [],  # noqa: B006 - typer copies it
+    parameter: Parameters = [],  # noqa: B006 - typer copies it
     output: Annotated[
         Path | None,
         typer.Option(help="where the executed notebook goes [runs/executed/NAME.ipynb]"),
@@ -272,10 +273,7 @@ def notebook(
     from nbutils.notebooks import execute
 
     project = Project.here()
-    if name not in notebook_parameters.NOTEBOOKS:
-        raise errors.ParameterError(errors.unknown("notebook", name, notebook_parameters.NOTEBOOKS))
-    values = dict(parse_parameter(p) for p in parameter)
-    checked = validation.check(notebook_parameters.NOTEBOOKS[name], values)
+    checked = _checked(name, parameter)
     if dry_run:
         if not isinstance(checked, notebook_parameters.ReportNotebook):
             raise errors.ParameterError("--dry-run is for the pairing notebook and for `run TIER`")
@@ -284,6 +282,14 @@ def notebook(
     place = output or project.root / "runs" / "executed" / f"{name}.ipynb"
     execute.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, project.root)
     out.print(f"Executed: {escape(str(place))}")
+
+
+def _checked(name: str, parameter: list[str]) -> schema.Parameters:
+    """The parameters of a notebook as they were given on the command line, checked."""
+    if name not in notebook_parameters.NOTEBOOKS:
+        raise errors.ParameterError(errors.unknown("notebook", name, notebook_parameters.NOTEBOOKS))
+    values = dict(parse_parameter(p) for p in parameter)
+    return validation.check(notebook_parameters.NOTEBOOKS[name], values)
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:

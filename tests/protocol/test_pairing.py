@@ -14,7 +14,7 @@ from nbutils.config.design import Pairing
 from nbutils.protocol import model_sources, pairing
 from nbutils.protocol.compute import compute
 from nbutils.protocol.plan import Plan, load_plan
-from nbutils.results import archive
+from nbutils.runs.identity import identity
 from nbutils.runs.types import Run
 from support import tiny
 from support.project import new_project, open_store
@@ -71,7 +71,7 @@ def test_where_local_files_lie_is_told_but_decides_nothing(project: Path, tmp_pa
         fetched.append(store.execute(run, compute, 1, tiny.silent))
     assert fetched[0] == fetched[1]
     assert fetched[0].parameters["origin"] == f"folder:{folder}"
-    assert archive.read_manifests(fetched[0].model_dump_json().encode()) == [fetched[0]]
+    assert fetched[0].key == identity("fetch_model", fetched[0].parameters, {}, fetched[0].version)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from nbutils.analysis import gains
 from nbutils.config.schema import MeasureExtraction, MeasureUtility
 from nbutils.results import corpora, rows
 from nbutils.results.corpora import distinct, passage_hits, vocabulary_coverage
+from nbutils.results.measurements import InStore
 from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 
@@ -45,7 +46,7 @@ def test_two_cells_that_are_one_run_are_counted_once(tmp_path: Path) -> None:
     runs = _measured(store, "untouched", None, right=False)
     runs += _measured(store, "pairings", "s", right=True)
     runs += _measured(store, "recipes", "s", right=True)
-    states, answers, prompted = rows.measured(runs, store)
+    states, answers, prompted = rows.of_states(runs, InStore(store, runs))
     assert states["experiment"].tolist() == ["untouched", "pairings", "recipes"]
     assert states["state"].nunique() == len(answers) == len(prompted) == 2
     extraction = pd.concat(part.assign(state=state) for state, part in prompted.items())
@@ -60,7 +61,7 @@ def test_a_source_may_have_no_passages(tmp_path: Path) -> None:
     runs = _measured(store, "untouched", None, right=False)
     bare = _measured(store, "untouched", "other", right=True)[:1]
     bare[0].labels["student"] = "other"
-    states, answers, prompted = rows.measured([*runs, *bare], store)
+    states, answers, prompted = rows.of_states([*runs, *bare], InStore(store, runs))
     assert len(answers) == 2
     assert len(prompted) == 1
     assert states["extraction_run"].isna().tolist() == [False, True]

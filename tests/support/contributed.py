@@ -1,8 +1,8 @@
 """Projects whose stages make numbers up, and the archives that one sends to the other."""
 
+import gzip
 import json
 import shutil
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,20 +16,18 @@ import yaml
 from nbutils.analysis import gains
 from nbutils.book import publish
 from nbutils.config import notebook_parameters
-from nbutils.files import sums
 from nbutils.protocol import compute as real
 from nbutils.protocol import pairing
 from nbutils.protocol import stages as protocol_stages
 from nbutils.protocol.plan import load_plan
 from nbutils.results import collect, contribute, tables
-from nbutils.results.archive import zipped
 from nbutils.results.project import Project
 from nbutils.runs import dag
 from nbutils.runs.types import Run
 from support.project import open_store
 from support.tiny import REPOSITORY, silent
 
-Files = dict[str, bytes]
+Json = dict[str, Any]
 TIER = "small"
 HUB = f"hub:owner/name@{'0' * 40}"
 RECIPE = {"steps": 4, "tokens_per_step": 1024, "learning_rate": 0.001}
@@ -121,17 +119,15 @@ def compute(root: Path, wanted: list[Run]) -> None:
         open_store(root).execute(run, real.compute, 1, silent)
 
 
-def paired(root: Path, asked: notebook_parameters.ReportNotebook) -> str:
-    """Compute one pairing; return the key of its fine-tune."""
+def paired(root: Path, asked: notebook_parameters.ReportNotebook) -> None:
+    """Compute one pairing."""
     plan, cell = pairing.from_parameters(asked, load_plan(asked.tier, root))
     compute(root, dag.each_once([*plan.pairing(cell), *plan.beside(cell)]))
-    key = open_store(root).key(plan.self_train(cell))
-    assert key is not None
-    return key
 
 
 def packed(root: Path, **changes: Any) -> Path:
-    return contribute.contribute(paired(root, form(**changes)), Project(root))
+    paired(root, form(**changes))
+    return contribute.contribute(form(**changes), Project(root))
 
 
 @pytest.fixture(scope="module")
@@ -167,22 +163,27 @@ def content(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in found if p.is_file()}
 
 
-def files(archive: Path) -> Files:
-    with zipfile.ZipFile(archive) as opened:
-        return {name: opened.read(name) for name in opened.namelist()}
+def opened(archive: Path) -> Json:
+    """What an archive holds."""
+    return json.loads(gzip.decompress(archive.read_bytes()))
 
 
-def resummed(changed: Files) -> bytes:
-    """An archive of changed files, with digests that fit."""
-    rest = {name: data for name, data in changed.items() if name != tables.SUMS}
-    return zipped(rest | {tables.SUMS: sums(rest).encode()})
+def closed(changed: Json | str) -> bytes:
+    """An archive of changed contents."""
+    text = changed if isinstance(changed, str) else json.dumps(changed)
+    return gzip.compress(text.encode())
+
+
+def of_stage(contents: Json, stage: str) -> list[Json]:
+    """What the runs of a stage measured, to be changed in place."""
+    return [contents["measured"][m["key"]] for m in contents["manifests"] if m["stage"] == stage]
 
 
 def refused(root: Path, data: bytes, message: str) -> None:
     """What is refused says why, and leaves everything as it was."""
     before = content(root)
-    path = root / "given.zip"
+    path = root / "given.json.gz"
     path.write_bytes(data)
-    with pytest.raises(publish.PublishError, match=f"given.zip is not accepted: .*({message})"):
+    with pytest.raises(publish.PublishError, match=f"given.json.gz is not accepted: .*({message})"):
         publish.accept(path, Project(root))
     assert content(root) == before

@@ -32,7 +32,7 @@ def main(name: str, limit: str) -> None:
     checks = {
         "tier": targets.tier(ours),
         "manifest": targets.manifest(ours),
-        "archive": targets.archive(ours, contributed.files(given)),
+        "archive": targets.archive(ours),
     }
     if not limit.isdecimal():
         return checks[name](Path(limit).read_bytes())

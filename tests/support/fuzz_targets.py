@@ -4,6 +4,7 @@ A target takes any bytes. It raises where a parser raised another error than ``U
 something that it must not give, or told more than a person reads.
 """
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,14 @@ from hypothesis import strategies as st
 from nbutils.config import yaml_text
 from nbutils.config.tiers import Tier, load_tier
 from nbutils.errors import UserError
+from nbutils.results import archive as archives
 from nbutils.results import contribute, tables
-from nbutils.results.archive import FILES, LIMIT, read_manifests
+from nbutils.results.archive import Contents
 from nbutils.results.project import Project
 from nbutils.runs import failures, garbage
 from nbutils.runs.store import MANIFEST
 from nbutils.runs.types import SCHEMA, Manifest
-from support.contributed import Files, files, resummed
+from support.contributed import TIER, opened
 from support.project import open_store
 from support.tiny import REPOSITORY
 
@@ -89,29 +91,21 @@ def manifest(root: Path) -> Check:
         told(lambda: list(garbage.damage(store, store.all())))
         (published / tables.MANIFESTS).write_bytes(data)
         told(lambda: tables.read_manifests(published))
-        told(lambda: read_manifests(data))
         failed.write_bytes(data)
         told(lambda: failures.read(store, KEY))
 
     return check
 
 
-def archive(root: Path, valid: Files) -> Check:
-    """An archive for a project: any bytes, or a valid one in which one file is any bytes.
-
-    The first byte says which file, and that the digests are made to fit.
-    """
-    place = root / "thrown.zip"
+def archive(root: Path) -> Check:
+    """An archive for a project: any bytes, or after a first byte of 0 any text, compressed."""
+    place = root / "thrown.json.gz"
 
     def check(data: bytes) -> None:
-        number = data[0] if data else 0
-        place.write_bytes(data[1:])
-        if 0 < number <= len(FILES):
-            place.write_bytes(resummed(valid | {FILES[number - 1]: data[1:]}))
-        given = told(lambda: contribute.read(place, Project(root)))
-        if isinstance(given, contribute.Contribution):
-            assert len(given.archive.data) <= LIMIT
-            folder = root / tables.PUBLISHED / given.form.tier
+        place.write_bytes(gzip.compress(data[1:]) if data[:1] == b"\0" else data)
+        given = told(lambda: archives.read(place))
+        if isinstance(given, Contents):
+            folder = root / tables.PUBLISHED / TIER
             told(lambda: contribute.merged(given, folder, Project(root)))
 
     return check
@@ -119,14 +113,13 @@ def archive(root: Path, valid: Files) -> Check:
 
 def seeds(name: str, given: Path) -> list[bytes]:
     """Valid inputs of a target, to begin with; the archive is one of a contribution."""
-    valid = files(given)
     if name == "tier":
         tiers = (REPOSITORY / "notebooks" / "tiers").glob("*.yml")
         return [path.read_bytes() for path in sorted(tiers)]
     if name == "manifest":
-        return [json.dumps(MANIFEST_VALUES).encode(), *valid[tables.MANIFESTS].splitlines()]
-    numbered = enumerate((valid[file] for file in FILES), 1)
-    return [b"\0" + given.read_bytes(), *(bytes([number]) + data for number, data in numbered)]
+        manifests = opened(given)["manifests"]
+        return [json.dumps(values).encode() for values in (MANIFEST_VALUES, *manifests)]
+    return [given.read_bytes(), b"\0" + gzip.decompress(given.read_bytes())]
 
 
 # ---------------------------------------------------------------- mutations, for hypothesis

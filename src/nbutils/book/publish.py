@@ -1,5 +1,6 @@
 """Publishing: local results and contributions become committed results; checks of those."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from nbutils.config.tiers import Tier
 from nbutils.errors import UserError, unknown
 from nbutils.files import replacing, restore, sha256
 from nbutils.notebooks import execute
-from nbutils.results import collect, contribute
-from nbutils.results.contribute import Contribution
+from nbutils.results import archive, collect, contribute
+from nbutils.results.archive import Contents
 from nbutils.results.project import Project
 from nbutils.results.tables import (
     COLUMNS,
+    CONTRIBUTED,
     LOCAL,
+    MANIFESTS,
     PUBLISHED,
     SUMS,
     read,
@@ -26,6 +29,7 @@ from nbutils.results.tables import (
 from nbutils.runs.types import RunError
 
 PAGES = "pages"
+ARCHIVES = "contributions"  # the archives behind a published tier's contributed rows
 
 
 class PublishError(UserError):
@@ -84,48 +88,48 @@ def publish(tier: str, project: Project) -> Path:
     place = root / PUBLISHED / tier
     with store.claim(f"published-{tier}"), replacing(place) as scratch:
         shutil.copytree(source, scratch, dirs_exist_ok=True)
-        for archive in sorted((place / contribute.ARCHIVES).glob("*.zip")):
-            _add_again(archive, scratch, project)
+        for earlier in sorted((place / ARCHIVES).glob("*")):
+            _add_again(earlier, scratch, project)
         stage_pages(tier, project, scratch / PAGES)
         (scratch / SUMS).write_text(sums(scratch), "utf-8")
     return place
 
 
-def _add_again(archive: Path, folder: Path, project: Project) -> None:
+def _add_again(path: Path, folder: Path, project: Project) -> None:
     """Add an earlier contribution to newly published tables."""
     try:
-        given = contribute.read(archive, project)
+        given = archive.read(path)
         tables = contribute.merged(given, folder, project)
     except UserError as error:
         raise PublishError(
-            f"{archive} no longer fits: {error}\nDelete it and publish again, or ask for a new one"
+            f"{path} no longer fits: {error}\nDelete it and publish again, or ask for a new one"
         ) from error
     if tables is not None:
-        contribute.write(given, tables, folder)
+        _write(given, tables, folder)
 
 
-def accept(path: Path, project: Project) -> tuple[Contribution, bool]:
+def accept(path: Path, project: Project) -> tuple[Contents, bool]:
     """Add a contribution to the published tables of its tier.
 
     A tier that is not published yet gets a folder with this contribution only.
 
     Returns:
-        The contribution, and whether it is new; if not, nothing changes.
+        The contents, and whether they are new; if not, nothing changes.
 
     Raises:
         PublishError: The file is not a valid contribution, does not fit the tier, or the published
             tier fails verification.
     """
     try:
-        given = contribute.read(path, project)
-        tier = given.form.tier
+        given = archive.read(path)
+        tier = project.plan(given.pairing.tier).name  # its name is a folder of ours
         with project.store.claim(f"published-{tier}"):
             return given, _added(given, project.root / PUBLISHED / tier, project)
     except UserError as error:
         raise PublishError(f"{path} is not accepted: {error}") from error
 
 
-def _added(given: Contribution, place: Path, project: Project) -> bool:
+def _added(given: Contents, place: Path, project: Project) -> bool:
     """Add a contribution to a published folder; False if it is there already."""
     restore(place)
     if place.exists():
@@ -136,9 +140,23 @@ def _added(given: Contribution, place: Path, project: Project) -> bool:
     with replacing(place) as scratch:
         if place.exists():
             shutil.copytree(place, scratch, dirs_exist_ok=True)
-        contribute.write(given, tables, scratch)
+        _write(given, tables, scratch)
         (scratch / SUMS).write_text(sums(scratch), "utf-8")
     return True
+
+
+def _write(given: Contents, tables: dict[str, pd.DataFrame], folder: Path) -> None:
+    """Write merged tables into a tier's folder, and beside them what was contributed."""
+    collect.write(tables, folder)
+    published = {(m.stage, m.key) for m in read_manifests(folder)}
+    new = [m for m in given.manifests if (m.stage, m.key) not in published]
+    with (folder / MANIFESTS).open("a", encoding="utf-8") as file:
+        file.writelines(m.model_dump_json() + "\n" for m in new)
+    with (folder / CONTRIBUTED).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"archive": given.file, "runs": [m.key for m in new]}) + "\n")
+    collect.stamp(folder)
+    (folder / ARCHIVES).mkdir(exist_ok=True)
+    (folder / ARCHIVES / given.file).write_bytes(given.data())
 
 
 def sums(folder: Path) -> str:

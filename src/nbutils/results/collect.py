@@ -27,7 +27,6 @@ def collect(name: str, runs: list[Run], project: Project) -> bool:
     finished = [store.finished(run) for run in runs]
     lines = "".join(m.model_dump_json() + "\n" for m in finished if m is not None)
     place = root / LOCAL / name
-    stamps = {MANIFESTS: lines, CODE: source_code.module_digest("results.collect") + "\n"}
 
     def up_to_date() -> bool:
         whole = all((place / f"{table}.parquet").is_file() for table in COLUMNS)
@@ -40,8 +39,9 @@ def collect(name: str, runs: list[Run], project: Project) -> bool:
     # scipy takes a second to import; a rerun with nothing to do does not need it
     from nbutils.analysis import gains
     from nbutils.results import corpora, rows
+    from nbutils.results.measurements import InStore
 
-    frames = rows.of_tier(project.plan(name).tier, runs, store)
+    frames = rows.of_tier(project.plan(name).tier, runs, InStore(store, runs))
     frames |= gains.summarize(frames)
     documents = corpora.first_documents(runs, store)
     try:
@@ -51,8 +51,8 @@ def collect(name: str, runs: list[Run], project: Project) -> bool:
             with replacing(place) as scratch:
                 write(frames, scratch)
                 documents.to_parquet(scratch / f"{DOCUMENTS}.parquet", index=False)
-                for file, content in stamps.items():
-                    (scratch / file).write_text(content, "utf-8")
+                (scratch / MANIFESTS).write_text(lines, "utf-8")
+                stamp(scratch)
     except OSError as error:
         raise UnwritableError(
             f"the tables could not be written to {place}: {error.strerror or error}; the runs are "
@@ -74,9 +74,19 @@ def ordered(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     return frame[[*columns, *states]]
 
 
+def stamp(folder: Path) -> None:
+    """Write the digest of the present code into a folder that has none."""
+    if not (folder / CODE).exists():
+        (folder / CODE).write_text(_code(), "utf-8")
+
+
 def current(folder: Path) -> bool:
     """Whether the present code made the tables in a folder."""
-    return _holds(folder / CODE, source_code.module_digest("results.collect") + "\n")
+    return _holds(folder / CODE, _code())
+
+
+def _code() -> str:
+    return source_code.module_digest("results.collect") + "\n"
 
 
 def _holds(path: Path, content: str) -> bool:
