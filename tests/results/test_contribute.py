@@ -264,7 +264,7 @@ def test_a_model_that_others_cannot_fetch(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"")
-    with pytest.raises(contribute.ContributionError, match="others can fetch"):
+    with pytest.raises(contribute.ContributionError, match="others fetch"):
         packed(project(tmp_path / "theirs"), source=f"folder:{folder}")
 
 

@@ -61,7 +61,7 @@ def planned(asked: ReportNotebook, project: Project) -> tuple[Plan, Pairing]:
     local = asked.source.startswith(LOCAL) or asked.student.startswith(LOCAL)
     if asked.tokens or asked.steps or asked.tasks or local:
         raise ContributionError(
-            "a contribution has its tier's budget and tasks, and models that others can fetch: leave "
+            "a contribution has its tier's budget and tasks, and models that others fetch: leave "
             "out tokens, steps and tasks, and take models of the tier or hub:OWNER/NAME@REVISION"
         )
     plan, pairing = from_parameters(asked, project.plan(asked.tier))
