@@ -97,7 +97,7 @@ def tokenizer() -> Any:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What this machine can do: floating-point operations and bytes a second."""
+    """What this machine can do: floating-point operations and bytes per second."""
 
     flops: float
     bandwidth: float
@@ -206,7 +206,7 @@ def show(rows: list[dict[str, Any]], best: Ceiling) -> None:
         console.print(table)
     console.print(
         f"peak here: {best.flops / 1e9:,.0f} GFLOP/s, {best.bandwidth / 1e9:,.0f} GB/s; rates are "
-        "tokens a second (sampling, training) and items a second (scoring)"
+        "tokens per second (sampling, training) and items per second (scoring)"
     )
 
 

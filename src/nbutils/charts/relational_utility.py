@@ -172,7 +172,7 @@ def seeds(gains: pd.DataFrame) -> list[str]:
     for (results,), part in verdicts.groups_of(pairings, ["results"]):
         least, most = int(part["seeds"].min()), int(part["seeds"].max())
         number = f"{least} to {most}" if most > least else f"{most}"
-        sentence = f"{number} seeds a pairing, so intervals speak of other items and other seeds"
+        sentence = f"{number} seeds per pairing, so intervals speak of other items and other seeds"
         if most == 1:
             sentence = "1 seed a pairing, so intervals speak of other items alone"
             sentence += ": seeds may differ by more"

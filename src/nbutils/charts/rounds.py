@@ -33,7 +33,7 @@ def rounds(gains: pd.DataFrame, falls: pd.DataFrame, corpora: pd.DataFrame) -> C
         .add_params(*choices)
         .properties(
             description="Change of utility, held-out extraction and diversity of the corpus over "
-            "rounds of self-training, one line a student."
+            "rounds of self-training, one line per student."
         )
     )
 

@@ -13,9 +13,9 @@ from nbutils.charts import parts, theme
 
 MEASURED = "bench.json"
 UNITS = {
-    "sampling": "tokens a second",
-    "training": "tokens a second",
-    "scoring": "items a second",
+    "sampling": "tokens per second",
+    "training": "tokens per second",
+    "scoring": "items per second",
 }
 OURS, PEERS = theme.BLUE, [theme.ORANGE, theme.GOLD]
 

@@ -53,7 +53,7 @@ def frontier(rows: pd.DataFrame, stops: pd.DataFrame) -> ChartType:
         .add_params(*choices)
         .properties(
             description="Change of utility against held-out extraction along fine-tuning, one "
-            "line a relation, with the step that the stopping rule chooses marked by a ring."
+            "line per relation, with the step that the stopping rule chooses marked by a ring."
         )
     )
 
