@@ -15,6 +15,7 @@ the tests can turn red, the second part shows: each edit is one that a careless 
 
 import ast
 import inspect
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -123,13 +124,16 @@ class Edit:
         """Patch the one function, class or constant that then reads otherwise."""
         source = inspect.getsource(self.module)
         assert source.count(self.old) == 1, f"{self.module.__name__} has {self.old} not once"
-        before, after = (ast.parse(s).body for s in (source, source.replace(self.old, self.new)))
-        changed = [b for a, b in zip(before, after, strict=True) if ast.dump(a) != ast.dump(b)]
+        old, new = (ast.parse(s).body for s in (source, source.replace(self.old, self.new)))
+        changed = [b for a, b in zip(old, new, strict=True) if ast.dump(a) != ast.dump(b)]
         code = compile(ast.Module(changed, []), str(self.module.__file__), "exec")
         made: dict[str, object] = {}
         exec(code, vars(self.module), made)
         ((name, value),) = made.items()
-        patch.setattr(self.module, name, value)
+        before = vars(self.module)[name]
+        for module in list(sys.modules.values()):  # others may have imported it by its name
+            if vars(module).get(name) is before:
+                patch.setattr(module, name, value)
 
 
 EDITS = {
