@@ -32,7 +32,7 @@ def test_a_model_that_takes_every_shortcut_is_told_so(tmp_path: Path) -> None:
 def test_where_a_model_takes_the_plain_way_is_told_with_the_difference(tmp_path: Path) -> None:
     told = reading.plain_ways("mine", fetched(tmp_path, "lfm2"))
     assert told.startswith("mine is read the plain way, which takes longer: one document per row")
-    differ = r"\(else logits differ by [\d.]+ of the largest, 1e-04 is allowed\)"
+    differ = r"\(otherwise logits differ by [\d.]+ of the largest, 1e-04 is allowed\)"
     assert re.search(f"one document per row in training {differ}; one request at a time", told)
     assert "finished documents stay in the batch (the shortcut could not be tried: Attr" in told
     assert told.endswith(f"; tried with transformers {transformers.__version__}, cpu.")
