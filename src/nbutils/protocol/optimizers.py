@@ -4,15 +4,19 @@ import torch
 from transformers import PreTrainedModel
 
 from nbutils.config.schema import Recipe
+from nbutils.protocol.muon import Muon
 
 
-def make_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: PreTrainedModel, recipe: Recipe, precision: torch.dtype = torch.float32
+) -> list[torch.optim.Optimizer]:
     """AdamW for all trained weights; with ``recipe.muon``, Muon for the hidden matrices.
 
-    Muon: Jordan et al. (2024). Embeddings, norms and biases stay with AdamW.
+    Embeddings, norms and biases stay with AdamW. Muon computes in ``precision``.
     """
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    hidden = [p for n, p in trained if recipe.muon and p.ndim == 2 and "embed" not in n]
+    muon = recipe.muon or 0.0
+    hidden = [p for n, p in trained if muon and p.ndim == 2 and "embed" not in n]
     others = [p for _, p in trained if all(p is not h for h in hidden)]
     adamw = torch.optim.AdamW(
         others,
@@ -23,7 +27,7 @@ def make_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.
     )
     if not hidden:
         return [adamw]
-    return [adamw, torch.optim.Muon(hidden, lr=recipe.muon, weight_decay=0.0)]
+    return [adamw, Muon(hidden, muon, precision)]
 
 
 def learning_rates(

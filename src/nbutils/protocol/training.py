@@ -57,7 +57,7 @@ def fit(
     """
     processes = PartialState()
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizers = make_optimizers(model, recipe)
+    optimizers = make_optimizers(model, recipe, precision)
     schedules = [learning_rates(optimizer, recipe) for optimizer in optimizers]
     micro = rows_at_once(model, rows.ids.shape[1])
     losses: list[float] = []
