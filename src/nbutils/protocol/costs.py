@@ -103,7 +103,7 @@ def records(manifests: Iterable[Manifest], pace: float = 1.0) -> dict[RateKey, R
         groups.setdefault(rate_key(manifest), []).append(manifest)
     return {
         key: Record(
-            pace * median(m.wall_seconds / work(m.parameters) for m in group),
+            pace * median(m.seconds / work(m.parameters) for m in group),
             max(m.peak_memory_mib for m in group),
         )
         for key, group in groups.items()

@@ -1,6 +1,7 @@
 """Environment: versions of libraries, commit of the checkout, device and memory."""
 
 import importlib.metadata
+import os
 import platform
 import resource
 import subprocess
@@ -47,6 +48,18 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def accelerated() -> bool:
+    """Whether there is an accelerator, which then computes."""
+    import torch  # slow to import, and not needed by most commands
+
+    return torch.cuda.is_available()
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its ended children, all threads together."""
+    return sum(os.times()[:4])
 
 
 def device() -> str:

@@ -23,7 +23,7 @@ Seconds = dict[tuple[str, str], float]
 
 def durations(manifests: list[Manifest]) -> Seconds:
     """The duration of each run, by its last manifest in the list."""
-    return {(m.stage, m.name): m.wall_seconds for m in manifests}
+    return {(m.stage, m.name): m.seconds for m in manifests}
 
 
 def peak_memory(manifests: list[Manifest]) -> float:
@@ -71,7 +71,7 @@ def _progress(stage: str, members: list[Run], store: Store, known: Seconds) -> S
         running=len(running),
         failed=failed,
         missing=len(rest) - failed,
-        spent=sum(m.wall_seconds for m in done),
+        spent=sum(m.seconds for m in done),
         left=remaining(todo, known, Seconds(), 1),
         size=sum(map(store.size, done)),
     )
@@ -80,8 +80,8 @@ def _progress(stage: str, members: list[Run], store: Store, known: Seconds) -> S
 def expected(runs: list[Run], seconds: Seconds) -> list[float | None]:
     """The duration of each run, seconds: its own, else the median of its stage, else None."""
     by_stage: dict[str, list[float]] = {}
-    for (stage, _), wall_seconds in seconds.items():
-        by_stage.setdefault(stage, []).append(wall_seconds)
+    for (stage, _), duration_ in seconds.items():
+        by_stage.setdefault(stage, []).append(duration_)
     medians = {stage: median(times) for stage, times in by_stage.items()}
     return [seconds.get((run.stage, run.name), medians.get(run.stage)) for run in runs]
 

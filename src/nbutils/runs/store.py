@@ -244,9 +244,9 @@ def _compute(
 ) -> None:
     """Compute a run into the folder ``out``, and write its manifest last."""
     inputs = {role: store.path(source) for role, source in run.inputs.items()}
-    started, memory = time.monotonic(), environment.PeakMemory()
+    started, cpu, memory = time.monotonic(), environment.cpu_seconds(), environment.PeakMemory()
     computed = compute(run, inputs, out, threads, progress)
-    seconds = time.monotonic() - started
+    seconds, cpu_seconds = time.monotonic() - started, environment.cpu_seconds() - cpu
     files = sorted(p for p in out.rglob("*") if p.is_file())
     outputs = {str(p.relative_to(out)): of_file(p) for p in files}
     done = {role: store.finished(source) for role, source in run.inputs.items()}
@@ -268,6 +268,8 @@ def _compute(
         seed=getattr(run.params, "seed", None),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         wall_seconds=round(seconds, 3),
+        cpu_seconds=round(cpu_seconds, 3),
+        accelerators=getattr(run.params, "processes", 1) if environment.accelerated() else 0,
         peak_memory_mib=round(memory.mib(), 1),
         outputs=outputs,
     )

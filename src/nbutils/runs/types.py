@@ -75,8 +75,21 @@ class Manifest(BaseModel):
     seed: int | None
     created: str
     wall_seconds: float
+    cpu_seconds: float | None = None  # of all threads; None before it was recorded
+    accelerators: int = 0  # that computed; 0 where processors did
     peak_memory_mib: float
     outputs: dict[str, str]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the run takes on an idle machine.
+
+        They are its CPU time per thread, which other work on the machine hardly changes; its wall
+        time where accelerators computed, or where no CPU time was recorded.
+        """
+        if self.accelerators or self.cpu_seconds is None:
+            return self.wall_seconds
+        return self.cpu_seconds / self.threads
 
     @property
     def digest(self) -> str:
