@@ -70,12 +70,17 @@ class Pairing:
 
 
 def pairings(tier: Tier) -> Iterator[Pairing]:
-    """Per seed and student: a pairing with each source, then self pairings by other methods."""
+    """Per seed and student: a pairing with each source; then self pairings by other methods.
+
+    Sources come in this order: the student itself, the other students, and then the others.
+    """
     grid = tier.grid
     for seed in grid.seeds:
         for student in grid.students:
-            for source in tier.models:
+            for source in dict.fromkeys([student, *grid.students, *tier.models]):
                 yield Pairing(source, student, TEMPERATURE, "full", seed)
+    for seed in grid.seeds:
+        for student in grid.students:
             for method in grid.self_methods:
                 yield Pairing(student, student, TEMPERATURE, method, seed)
 

@@ -338,13 +338,12 @@ class Plan:
     def all(self) -> list[Run]:
         """Every run of the tier, each once, and after its inputs.
 
-        Long runs come early, so that no worker still computes one when the others are done.
+        They are in the order in which claims can be judged: one student's pairings, small sources
+        first, then those of the others, and then what else was asked for.
         """
-        runs = [self.suite(), *(self.model(m) for m in self._largest_first())]
-        runs += [self.utility(m) for m in self.tier.models]
-        runs += [self.extraction(m) for m in self.tier.models if self.has_passages(m)]
-        runs += [self.trace(pairing) for pairing in design.traced(self.tier)]
+        runs = [self.suite()]
         for pairing in design.every(self.tier):
+            runs += [*self._untouched(pairing.student), *self._untouched(pairing.source)]
             runs.append(self.utility(pairing.student, pairing))
             if self.has_passages(pairing.student):
                 runs.append(self.extraction(pairing.student, pairing))
@@ -358,7 +357,15 @@ class Plan:
             judge = self.tier.judge(pairing.source)
             if judge:
                 runs.append(self.fidelity(pairing.source, judge, pairing.temperature, pairing.seed))
+        runs += [self.trace(pairing) for pairing in design.traced(self.tier)]
+        for model in self.tier.models:
+            runs += [self.model(model), *self._untouched(model)]
         return each_once(runs)
+
+    def _untouched(self, model: str) -> list[Run]:
+        """Measure a model before it is trained."""
+        extraction = [self.extraction(model)] if self.has_passages(model) else []
+        return [self.utility(model), *extraction]
 
     def named(self, stage: str, name: str) -> Run:
         """The run of the tier with this stage and name.
@@ -407,16 +414,6 @@ class Plan:
         if isinstance(member, Pretrained):
             return (member.passages or self.tier.passages) is not None
         return True
-
-    def _largest_first(self) -> list[str]:
-        def cost(model: str) -> int:
-            member = self.tier.models[model]
-            if isinstance(member, Pretrained):
-                return member.parameters or 0
-            steps = member.recipe.steps * member.recipe.tokens_per_step
-            return member.layers * member.hidden**2 * steps
-
-        return sorted(self.tier.models, key=cost, reverse=True)
 
 
 def load_plan(name: str, root: Path) -> Plan:
