@@ -106,8 +106,8 @@ def _extraction_is_greedy_generation(model: PreTrainedModel) -> None:
 
 
 def _samples_have_the_chances_of_teacher_forcing(model: PreTrainedModel) -> None:
-    numbers = sample_corpus.generated(0, model.device)
-    drawn = sample_corpus.sample_batch(model, BOS, EOS, 1.0, 12, 24, numbers)
+    numbers = sample_corpus.random_numbers(0, range(12), 24)
+    drawn = sample_corpus.sample_batch(model, BOS, EOS, 1.0, numbers)
     assert len({len(ids) for ids, _ in drawn}) > 3  # so rows have left the batch
     for ids, total in drawn:
         logits = forward.logits(model, torch.tensor([[BOS, *ids[:-1]]]))[0].log_softmax(-1)

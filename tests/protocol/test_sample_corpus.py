@@ -23,8 +23,8 @@ from support import tiny
 BOS, EOS = 0, 1
 
 
-def numbers(seed: int = 0) -> sample_corpus.Numbers:
-    return sample_corpus.generated(seed, torch.device("cpu"))
+def numbers(rows: int, length: int, seed: int = 0) -> torch.Tensor:
+    return sample_corpus.random_numbers(seed, range(rows), length)
 
 
 def parameters(**changes: float) -> SampleCorpus:
@@ -46,7 +46,7 @@ def test_a_low_temperature_follows_the_likeliest_path(model: PreTrainedModel) ->
         path.append(token)
         if token == EOS:
             break
-    found = sample_batch(model, BOS, EOS, 1e-5, 3, 12, numbers())
+    found = sample_batch(model, BOS, EOS, 1e-5, numbers(3, 12))
     assert [ids for ids, _ in found] == [path[1:]] * 3
 
 
@@ -54,7 +54,7 @@ def test_log_probabilities_are_those_of_teacher_forcing_though_rows_leave(
     model: PreTrainedModel,
 ) -> None:
     """Rows end at different times and leave the batch; the others must not notice."""
-    found = sample_batch(tiny.ending(model), BOS, EOS, 1.3, 24, 15, numbers())
+    found = sample_batch(tiny.ending(model), BOS, EOS, 1.3, numbers(24, 15))
     lengths = {len(ids) for ids, _ in found}
     assert len(lengths) >= 4
     assert min(lengths) < 15
@@ -71,7 +71,7 @@ def test_the_first_token_follows_the_softmax(temperature: float) -> None:
         logits = model(input_ids=torch.tensor([[BOS]])).logits[0, -1].double()
     expected = softmax(logits / temperature, dim=-1).numpy()
     number = 20_000
-    found = sample_batch(model, BOS, EOS, temperature, number, 1, numbers())
+    found = sample_batch(model, BOS, EOS, temperature, numbers(number, 1))
     counts = np.bincount([ids[0] for ids, _ in found], minlength=len(expected))
     common = expected * number >= 10
     observed = np.append(counts[common], counts[~common].sum())
@@ -108,7 +108,7 @@ def test_every_position_holds_the_tokens_that_generate_writes(architecture: str)
     Rows leave our batch as their documents end; EOS counts as a token, what follows it does not.
     """
     model, rows, length = tiny.ending(tiny.model(architecture)), 8_000, 8
-    ours = [ids for ids, _ in sample_batch(model, BOS, EOS, 1.0, rows, length, numbers())]
+    ours = [ids for ids, _ in sample_batch(model, BOS, EOS, 1.0, numbers(rows, length))]
     theirs = generated(model, rows, length)
     p_values = []
     for at in range(length):
@@ -131,7 +131,7 @@ def test_a_draw_is_that_of_the_softmax_tile_by_tile(temperature: float) -> None:
     logits[[0, 63, 64, 149]] = -torch.inf
     logits[70] = -40.0
     rows = logits.expand(60_000, -1)
-    tokens, log_probs = sample_corpus.draw(rows, temperature, numbers()(len(rows)))
+    tokens, log_probs = sample_corpus.draw(rows, temperature, numbers(len(rows), 1)[:, 0])
     counts = torch.bincount(tokens, minlength=150).double().numpy()
     expected = softmax(logits.double() / temperature, dim=-1).numpy() * len(rows)
     assert counts[expected == 0].sum() == 0
@@ -157,48 +157,60 @@ def test_a_number_says_where_in_the_distribution_a_draw_falls() -> None:
     assert sample_corpus.draw(wide, 1.0, given)[0].tolist() == [0, 0, 1, 1, last, last]
 
 
-def test_a_step_asks_for_a_number_per_row_that_is_left(model: PreTrainedModel) -> None:
-    asked: list[int] = []
-    drawn = numbers()
-
-    def make(rows: int) -> torch.Tensor:
-        asked.append(rows)
-        return drawn(rows)
-
-    sample_batch(tiny.ending(model), BOS, EOS, 1.0, 24, 15, make)
-    assert len(asked) <= 15
-    assert asked[0] == 24
-    assert asked == sorted(asked, reverse=True)
-    assert asked[-1] < 24
+def test_a_document_does_not_depend_on_its_batch(model: PreTrainedModel) -> None:
+    """Nor on how many others have left it: its numbers are its own."""
+    ending, drawn = tiny.ending(model), numbers(24, 15)
+    together = sample_batch(ending, BOS, EOS, 1.0, drawn)
+    alone = [sample_batch(ending, BOS, EOS, 1.0, drawn[i : i + 1])[0] for i in range(24)]
+    assert [ids for ids, _ in together] == [ids for ids, _ in alone]
 
 
-def test_the_numbers_of_a_seed_are_torchs_own() -> None:
-    """Bit for bit: every corpus that was ever sampled depends on them."""
-    one, other = numbers(7), torch.Generator().manual_seed(7)
-    for rows in (5, 3, 1):
-        expected = torch.rand((rows, 1), generator=other, dtype=torch.float64)
-        assert torch.equal(one(rows), expected[:, 0])
+def test_the_numbers_of_a_document_are_a_stream_of_its_own() -> None:
+    whole = numbers(50, 9, seed=7)
+    assert torch.equal(whole[20:], sample_corpus.random_numbers(7, range(20, 50), 9))
+    assert torch.equal(whole[:, :4], numbers(50, 4, seed=7))
+    assert whole.unique().numel() == whole.numel()
+    assert not torch.isin(whole, numbers(50, 9, seed=8)).any()
+    assert scipy_stats.kstest(numbers(400, 25).flatten(), "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("batch_size", [3, 8, 64])
+def test_the_size_of_a_batch_changes_no_corpus(model: PreTrainedModel, batch_size: int) -> None:
+    ending, p = tiny.ending(model), parameters(tokens=150, batch_size=batch_size)
+    one_by_one = parameters(tokens=150, batch_size=1)
+    found, expected = (
+        [ids for ids, _ in sample_corpus.documents(ending, tiny.tokenizer(), given)]
+        for given in (p, one_by_one)
+    )
+    assert found == expected
+
+
+def test_the_last_batch_is_as_large_as_the_budget_needs() -> None:
+    p = parameters(tokens=1000, batch_size=64)
+    assert sample_corpus.rows_needed(p, 0, 0) == 64
+    assert sample_corpus.rows_needed(p, 64, 320) == 64  # five tokens per document: 136 are left
+    assert sample_corpus.rows_needed(p, 128, 900) == 16
 
 
 @pytest.mark.parametrize("likely", [0, 64, 100])
 def test_a_certain_token_is_always_drawn(likely: int) -> None:
     logits = torch.full((5_000, 101), -torch.inf)
     logits[:, likely] = 2.0
-    tokens, log_probs = sample_corpus.draw(logits, 1.0, numbers()(len(logits)))
+    tokens, log_probs = sample_corpus.draw(logits, 1.0, numbers(len(logits), 1)[:, 0])
     assert set(tokens.tolist()) == {likely}
     assert log_probs.abs().max() < 1e-6
 
 
 def test_sampling_is_deterministic_by_its_seed() -> None:
     model = tiny.model("qwen3")
-    one, same, other = (sample_batch(model, BOS, EOS, 1.0, 5, 8, numbers(s)) for s in (3, 3, 4))
+    one, same, other = (sample_batch(model, BOS, EOS, 1.0, numbers(5, 8, s)) for s in (3, 3, 4))
     assert one == same
     assert one != other
 
 
 def test_documents_stop_at_the_budget() -> None:
     model = tiny.ending(tiny.model("llama"))
-    drawn = sample_corpus.documents(model, tiny.tokenizer(), parameters(tokens=100), numbers())
+    drawn = sample_corpus.documents(model, tiny.tokenizer(), parameters(tokens=100))
     found = [len(ids) for ids, _ in drawn]
     assert sum(found) >= 100
     assert sum(found[:-1]) < 100
@@ -211,7 +223,7 @@ def test_sample_writes_one_row_a_document(folders: dict[str, Path], tmp_path: Pa
     sample_corpus.run(parameters(tokens=300), {"source": folder}, tmp_path, shares.append)
     corpus = pd.read_parquet(tmp_path / "corpus.parquet")
     model, tokenizer = models.load(folder, folder)
-    drawn = list(sample_corpus.documents(model, tokenizer, parameters(tokens=300), numbers()))
+    drawn = list(sample_corpus.documents(model, tokenizer, parameters(tokens=300)))
     assert list(corpus.columns) == [
         *("doc", "text", "n_tokens", "finished", "mean_log_prob", "read_otherwise")
     ]
@@ -256,7 +268,7 @@ def test_ids_without_text_are_never_drawn(tmp_path: Path) -> None:
     assert never.tolist() == [BOS, reserved, *range(len(tokenizer), tiny.VOCABULARY + 64)]
     may = set(range(tiny.VOCABULARY + 64)) - set(never.tolist()) - {EOS}
     assert all(tokenizer.decode([i], skip_special_tokens=True) for i in may)
-    drawn = list(sample_corpus.documents(model, tokenizer, parameters(tokens=2000), numbers()))
+    drawn = list(sample_corpus.documents(model, tokenizer, parameters(tokens=2000)))
     assert {i for ids, _ in drawn for i in ids}.isdisjoint(never.tolist())
     for ids, log_prob in drawn[:8]:
         logits = model(input_ids=torch.tensor([[BOS, *ids[:-1]]])).logits[0].detach()
@@ -325,7 +337,7 @@ def test_damaged_weights_are_an_error(model: PreTrainedModel) -> None:
     with torch.no_grad():
         next(model.parameters())[:] = float("nan")
     with pytest.raises(SamplingError, match="logits are not finite"):
-        sample_batch(model, BOS, EOS, 1.0, 2, 4, numbers())
+        sample_batch(model, BOS, EOS, 1.0, numbers(2, 4))
 
 
 @pytest.mark.parametrize("temperature", [5.0, 0.01, 1e-6, 1e-38, 1e-300])
@@ -335,5 +347,5 @@ def test_whatever_temperature_the_schema_lets_through_can_be_sampled_at(temperat
     except ValidationError:
         assert temperature < 0.01
         return
-    (found,) = sample_batch(tiny.model("llama"), BOS, EOS, p.temperature, 1, 4, numbers())
+    (found,) = sample_batch(tiny.model("llama"), BOS, EOS, p.temperature, numbers(1, 4))
     assert len(found[0]) in range(1, 5)

@@ -5,11 +5,11 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -111,16 +111,13 @@ def squares(case: str) -> Stub:
     With which integer a case begins is chosen by ``golden.write``.
     """
 
-    def generated(seed: int, device: torch.device) -> sample_corpus.Numbers:
-        integer = count(read("squares")[case] + 1000 * seed)
+    def random_numbers(seed: int, documents: range, max_tokens: int) -> torch.Tensor:
+        start = read("squares")[case] + 1000 * seed
+        integers = np.array([[start + max_tokens * d + t for t in range(max_tokens)]
+                             for d in documents])  # fmt: skip
+        return torch.from_numpy(integers**2 * 0.6180339887498949 % 1)
 
-        def make(rows: int) -> torch.Tensor:
-            found = [next(integer) ** 2 * 0.6180339887498949 % 1 for _ in range(rows)]
-            return torch.tensor(found, dtype=torch.float64)
-
-        return make
-
-    return lambda patch, root: patch.setattr(sample_corpus, "generated", generated)
+    return lambda patch, root: patch.setattr(sample_corpus, "random_numbers", random_numbers)
 
 
 def few_documents(patch: pytest.MonkeyPatch, root: Path) -> None:

@@ -55,8 +55,7 @@ def _file(path: Path) -> Any:
 
 def corpus(out: Path) -> Kept:
     """A sampled corpus, and numbers of the generator that a formula stands in for."""
-    numbers = sample_corpus.generated(7, torch.device("cpu"))
-    return tables(out) | {"generated": [numbers(3).tolist(), numbers(2).tolist()]}
+    return tables(out) | {"generated": sample_corpus.random_numbers(7, range(1, 3), 3).tolist()}
 
 
 def centroids(out: Path) -> Kept:

@@ -103,8 +103,8 @@ def sampled(of: PreTrainedModel, rows: int) -> Contest:
         return int(first.sum())
 
     def ours() -> int:
-        numbers = sample_corpus.generated(0, of.device)
-        found = sample_corpus.sample_batch(of, BOS, EOS, 1.0, rows, CONTEXT - 1, numbers)
+        numbers = sample_corpus.random_numbers(0, range(rows), CONTEXT - 1).to(of.device)
+        found = sample_corpus.sample_batch(of, BOS, EOS, 1.0, numbers)
         return sum(len(ids) for ids, _ in found)
 
     ways = {
@@ -125,8 +125,7 @@ def write(of: PreTrainedModel, batches: int) -> int:
     """So many batches of 64 documents, as the stage samples them."""
     size = {"tokens": batches * 64 * LENGTH, "max_tokens": CONTEXT - 1, "batch_size": 64}
     p = SampleCorpus.model_validate({"temperature": 1.0, "seed": 0} | size)
-    numbers = sample_corpus.generated(p.seed, of.device)
-    return sum(len(ids) for ids, _ in sample_corpus.documents(of, words(), p, numbers))
+    return sum(len(ids) for ids, _ in sample_corpus.documents(of, words(), p))
 
 
 # ---------------------------------------------------------------- training

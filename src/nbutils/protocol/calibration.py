@@ -5,19 +5,23 @@ is slower than it would be alone. So other processes train during the measuremen
 during the runs.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from typing import Any
 
+import platformdirs
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from nbutils.config.schema import PrepareModel, Recipe
 from nbutils.protocol import models, packing, prepare_model, sample_corpus, training
 from nbutils.protocol.costs import Rates
+from nbutils.runs import environment
 from nbutils.runs.types import Manifest
 
 SECONDS = 4.0
@@ -30,31 +34,64 @@ RECIPE = Recipe.model_validate({"steps": 1, "tokens_per_step": 1024, "learning_r
 def pace(manifest: Manifest, workers: int) -> float:
     """Seconds that a worker on this machine needs for one second of a recorded pre-training.
 
-    ``manifest`` is the record of that pre-training; ``workers`` compute in parallel here.
+    ``manifest`` is the record of that pre-training; ``workers`` compute in parallel here. The
+    measurement is kept for this machine.
     """
+    (seconds,) = _kept(f"{manifest.key} {workers}", lambda: [_pace(manifest, workers)])
+    return seconds
+
+
+def _pace(manifest: Manifest, workers: int) -> float:
     p = PrepareModel.model_validate(manifest.parameters)
     model = AutoModelForCausalLM.from_config(prepare_model.config(p)).to(models.device())
     with _others_training(workers - 1, manifest.threads):
         seconds = _step_seconds(model, p.recipe, manifest.threads)
-    return seconds * p.recipe.steps / manifest.wall_seconds
+    return seconds * p.recipe.steps / manifest.seconds
 
 
 def rates(threads: int, workers: int) -> Rates:
-    """Seconds per token and weight, measured by training and sampling with a small random model."""
+    """Seconds per token and weight, measured by training and sampling with a small random model.
+
+    The measurement is kept for this machine.
+    """
+    return Rates(*_kept(f"rates {threads} {workers}", lambda: _rates(threads, workers)))
+
+
+def place() -> Path:
+    """The file of what was measured on this user's machines."""
+    return platformdirs.user_cache_path("nbutils") / "calibration.json"
+
+
+def _kept(what: str, measure: Callable[[], list[float]]) -> list[float]:
+    """A measurement on this device with these libraries, from the cache if it was made before."""
+    key = f"{environment.device()} torch {torch.__version__} {what}"
+    try:
+        known = json.loads(place().read_text("utf-8"))
+    except (OSError, ValueError):  # none yet, or a write was cut short
+        known = {}
+    if key not in known:
+        known[key] = measure()
+        with suppress(OSError):  # a cache that cannot be written costs seconds, no more
+            place().parent.mkdir(parents=True, exist_ok=True)
+            place().write_text(json.dumps(known, indent=1), "utf-8")
+    return [float(value) for value in known[key]]
+
+
+def _rates(threads: int, workers: int) -> list[float]:
     model = _model()
     weights = sum(w.numel() for w in model.parameters())
-    numbers = sample_corpus.generated(0, model.device)
     rows, tokens = 64, 32
+    numbers = sample_corpus.random_numbers(0, range(rows), tokens).to(model.device)
 
     def sample(times: int) -> None:
         for _ in range(times):  # EOS -1 is not in the vocabulary: every document has all tokens
-            sample_corpus.sample_batch(model.eval(), 0, -1, 1.0, rows, tokens, numbers)
+            sample_corpus.sample_batch(model.eval(), 0, -1, 1.0, numbers)
 
     with _others_training(workers - 1, threads):
         step, sampled = _step_seconds(model, RECIPE, threads), _seconds_each(sample)
     # a training step is one forward pass, and a backward pass at twice its cost
     reading = step / RECIPE.tokens_per_step / 3 / weights
-    return Rates(reading, sampled / (rows * tokens) / weights)
+    return [reading, sampled / (rows * tokens) / weights]
 
 
 @contextmanager
@@ -126,12 +163,14 @@ def _step_seconds(model: PreTrainedModel, recipe: Recipe, threads: int) -> float
 
 def _seconds_each(repeat: Callable[[int], Any]) -> float:
     """Seconds per repetition, after one to warm up; as many as take ``SECONDS``."""
+    # the CPU time of one thread, as in a manifest: other work on the machine does not count
+    clock = time.monotonic if torch.cuda.is_available() else time.thread_time
     repeat(1)
     times = 1
     while True:
-        started = time.monotonic()
+        started = clock()
         repeat(times)
-        seconds = time.monotonic() - started
+        seconds = clock() - started
         if seconds >= SECONDS:
             return seconds / times
         times *= 2

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,51 @@ def tree_logits(model: PreTrainedModel, tree: Tree, nodes: list[int]) -> torch.T
     return output
 
 
+SLAB = 16  # tokens
+
+
+class SlabLayer(DynamicLayer):
+    """A layer of a cache that makes room for ``SLAB`` tokens at a time.
+
+    transformers' own copies all earlier tokens for each new one. Values are the same.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    _room: tuple[torch.Tensor, ...] = ()
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add keys and values, ``[rows, heads, tokens, width]``; return those of all tokens."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        new, start = (key_states, value_states), self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if not self._room or end > self._room[0].shape[-2]:
+            room = [x.new_empty((*x.shape[:-2], end + SLAB - 1, x.shape[-1])) for x in new]
+            if start:
+                for larger, old in zip(room, (self.keys, self.values), strict=True):
+                    larger[..., :start, :] = old
+            self._room = tuple(room)
+        for larger, added in zip(self._room, new, strict=True):
+            larger[..., start:end, :] = added
+        self.keys, self.values = (larger[..., :end, :] for larger in self._room)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Continue with some of the rows; the next token makes room anew."""
+        super().batch_select_indices(indices)
+        self._room = ()
+
+
+def cache(model: PreTrainedModel) -> DynamicCache:
+    """A model's empty cache; layers with a window or a state of their own stay transformers'."""
+    empty = DynamicCache(config=model.config)
+    empty.layers = [SlabLayer() if type(x) is DynamicLayer else x for x in empty.layers]
+    return empty
+
+
 class Reader:
     """Reads a batch of documents token by token, with the model's cache where it is right."""
 
@@ -146,7 +192,7 @@ class Reader:
         self._length = 0
         self._cache: dict[str, Any] = {}
         if shortcuts.memory == "past_key_values":  # models create other kinds of cache themselves
-            self._cache = {"past_key_values": DynamicCache(config=model.config)}
+            self._cache = {"past_key_values": cache(model)}
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
         """Read one token per row, ``[rows]``; return the next logits, ``[rows, vocabulary]``."""

@@ -1,9 +1,11 @@
 """Sample a corpus from a source: BOS alone, no prompt, no filter (paper, section on protocol)."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from difflib import SequenceMatcher
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,9 +16,6 @@ from nbutils.protocol import models, proofs
 from nbutils.protocol.forward import Reader, common_prefix
 from nbutils.runs.types import Progress
 
-Numbers = Callable[[int], torch.Tensor]
-"""Returns one random number per row: float64, uniform in [0, 1), shape ``[rows]``."""
-
 
 @torch.inference_mode()
 def sample_batch(
@@ -24,12 +23,10 @@ def sample_batch(
     bos: int,
     eos: int,
     temperature: float,
-    rows: int,
-    max_tokens: int,
-    numbers: Numbers,
+    numbers: torch.Tensor,
     never: torch.Tensor | None = None,
 ) -> list[tuple[list[int], float]]:
-    """Sample a batch of ``rows`` documents, with one random number per row and step.
+    """Sample documents, with one random number per document and step: ``[rows, max_tokens]``.
 
     Returns one ``(ids, log_prob)`` per document: the ids after BOS, with EOS if it was reached
     within ``max_tokens``, and the sum of their log-probabilities in nats at temperature 1. The ids
@@ -39,7 +36,7 @@ def sample_batch(
     Raises:
         SamplingError: The model's logits are not finite.
     """
-    device = model.device
+    (rows, max_tokens), device = numbers.shape, model.device
     shortcuts = proofs.shortcuts(model)
     reader = Reader(model, shortcuts)
     ids = torch.full((rows, max_tokens), eos, device=device)
@@ -51,7 +48,7 @@ def sample_batch(
         logits = reader.read(token).float()
         if never is not None:
             logits[:, never] = -torch.inf
-        token, log_prob = draw(logits, temperature, numbers(len(logits)))
+        token, log_prob = draw(logits, temperature, numbers[active, step])
         if not torch.isfinite(log_prob).all():
             raise SamplingError(
                 "the source's logits are not finite: its weights are damaged, or its "
@@ -90,15 +87,14 @@ def textless(tokenizer: PreTrainedTokenizerBase, rows: int) -> torch.Tensor:
     return torch.tensor([i for i in range(rows) if i not in allowed], dtype=torch.int64)
 
 
-def generated(seed: int, device: torch.device) -> Numbers:
-    """The random numbers of a corpus, from the generator of its device, one call per step."""
-    generator = torch.Generator(device=device).manual_seed(seed)
+def random_numbers(seed: int, documents: range, max_tokens: int) -> torch.Tensor:
+    """Uniform numbers in [0, 1), float64, ``[documents, max_tokens]``: a stream per document.
 
-    def make(rows: int) -> torch.Tensor:
-        numbers = torch.rand((rows, 1), generator=generator, device=device, dtype=torch.float64)
-        return numbers[:, 0]
-
-    return make
+    So a document depends on its number and on the corpus's seed, and not on its batch.
+    """
+    streams = (np.random.Philox(key=seed, counter=(0, 0, 0, number)) for number in documents)
+    numbers = [np.random.Generator(stream).random(max_tokens) for stream in streams]
+    return torch.from_numpy(np.stack(numbers))
 
 
 def draw(
@@ -143,24 +139,33 @@ def _documents(
 
 
 def documents(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    p: SampleCorpus,
-    numbers: Numbers,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, p: SampleCorpus
 ) -> Iterator[tuple[list[int], float]]:
     """Sample documents until the token budget is spent, which counts EOS and not BOS."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     never = textless(tokenizer, models.embedding_rows(model)).to(model.device)
-    spent = 0
+    spent = sampled = 0
     while spent < p.tokens:
-        batch = sample_batch(
-            model, bos, eos, p.temperature, p.batch_size, p.max_tokens, numbers, never
-        )
+        rows = rows_needed(p, sampled, spent)
+        numbers = random_numbers(p.seed, range(sampled, sampled + rows), p.max_tokens)
+        sampled += rows
+        batch = sample_batch(model, bos, eos, p.temperature, numbers.to(model.device), never)
         for ids, log_prob in batch:
             spent += len(ids)
             yield ids, log_prob
             if spent >= p.tokens:
                 return
+
+
+SPARE = 1.05  # of the documents that are expected to be needed: most budgets end in one last batch
+
+
+def rows_needed(p: SampleCorpus, sampled: int, spent: int) -> int:
+    """Documents of the next batch: as many as the budget is expected to need, within the limit."""
+    if not sampled:
+        return p.batch_size
+    expected = (p.tokens - spent) / (spent / sampled)
+    return min(p.batch_size, math.ceil(SPARE * expected) + 1)
 
 
 def read_otherwise(written: list[int], read: list[int]) -> int:
@@ -190,9 +195,8 @@ def run(p: SampleCorpus, inputs: dict[str, Path], out: Path, progress: Progress)
     """
     model, tokenizer = models.load(inputs["source"], inputs["source"])
     eos = tokenizer.eos_token_id
-    sampled = documents(model, tokenizer, p, generated(p.seed, model.device))
     rows, spent = [], 0
-    for number, (ids, log_prob) in enumerate(sampled):
+    for number, (ids, log_prob) in enumerate(documents(model, tokenizer, p)):
         spent += len(ids)
         progress(min(1.0, spent / p.tokens))
         finished = ids[-1] == eos
