@@ -172,7 +172,7 @@ def test_training_lowers_the_loss_of_the_own_corpus(
 def test_the_first_loss_is_that_of_the_documents_one_by_one(folder: Path, corpus: Path) -> None:
     """Packing joins no documents: the mean over tokens is the one without any packing."""
     inputs = {"student": folder, "corpus": corpus}
-    model, tokenizer, rows = self_train.read(inputs, tiny.recipe())
+    model, tokenizer, rows = self_train.read(inputs, tiny.recipe(), "float32")
     texts = [t for t in pd.read_parquet(corpus / "corpus.parquet").text if t.strip()]
     total, count = 0.0, 0
     with torch.no_grad():

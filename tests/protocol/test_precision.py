@@ -1,12 +1,16 @@
 """Precision: what weights compute in by device, and what is kept of them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from nbutils.protocol import models, packing, training
+from nbutils.protocol import models, packing, stages, training
+from nbutils.protocol.plan import Plan
+from nbutils.runs import environment
+from nbutils.runs.store import Store
 from support import tiny
 
 
@@ -21,17 +25,50 @@ from support import tiny
         (torch.float16, "is a CPU", torch.float32),
     ],
 )
-def test_weights_compute_in_what_the_device_is_good_at(
+def test_weights_are_measured_in_what_the_device_is_good_at(
     saved: torch.dtype, there: str, here: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there != "is a CPU")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: there == "has bfloat16")
-    assert models.precision(saved) == here
+    assert models.measured_in(saved) == here
 
 
-def test_float16_is_never_trained_in() -> None:
-    assert models.training_precision(torch.float16) == torch.float32
-    assert models.training_precision(torch.bfloat16) == torch.bfloat16
+@pytest.mark.parametrize("there", ["is a CPU", "is an accelerator"])
+def test_models_are_sampled_in_the_precision_that_is_asked_for(
+    there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there != "is a CPU")
+    for saved in (torch.float32, torch.bfloat16, torch.float16):
+        assert models.computing(saved, "float32") == torch.float32
+    assert models.computing(torch.float32, "bfloat16") == torch.bfloat16
+    half = torch.bfloat16 if there == "is a CPU" else torch.float16
+    assert models.computing(torch.float16, "bfloat16") == half
+
+
+def test_a_model_is_loaded_in_a_precision(folders: dict[str, Path]) -> None:
+    folder = folders["llama"]
+    types = [models.load(folder, folder, p)[0].dtype for p in (None, "float32", "bfloat16")]
+    assert types == [torch.float32, torch.float32, torch.bfloat16]
+
+
+def test_a_tier_leaves_the_precision_to_the_machine_or_names_it(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_plan = replace(plan, tier=plan.tier.model_copy(update={"precision": "auto"}))
+    keys = set()
+    for fast, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(environment, "fast_bfloat16", lambda fast=fast: fast)
+        here, named = open_plan, plan.computed_in(precision)  # type: ignore[arg-type]
+        assert here.precision == named.precision == precision
+        runs = here.all()
+        found = {run.stage for run in runs if getattr(run.params, "precision", None) == precision}
+        assert found == {"prepare_model", "sample_corpus", "self_train", "trace"} & {
+            run.stage for run in runs
+        }
+        model = here.model(plan.tier.grid.students[0])
+        keys.add(Store(Path(), stages.versions()).key(model))
+        assert keys >= {Store(Path(), stages.versions()).key(named.model(model.labels["model"]))}  # type: ignore[arg-type]
+    assert len(keys) == 2  # so that no run of one precision stands for one of the other
 
 
 def test_a_manifest_names_the_precision_of_the_model_that_computed(
@@ -46,20 +83,6 @@ def test_a_manifest_names_the_precision_of_the_model_that_computed(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     assert models.computed_in(folders) == "bfloat16"
     assert models.computed_in(folders[:1]) == "float32"
-
-
-def test_training_in_bfloat16_keeps_float32_weights() -> None:
-    """The losses are those of float32 to the three digits that bfloat16 has."""
-    documents = [[0, *range(3, 3 + n), 1] for n in (5, 9, 12, 20)]
-    packed = packing.pack(documents, 2 * tiny.CONTEXT, 1)
-    curves = []
-    for precision in (torch.float32, torch.bfloat16):
-        model = tiny.model("llama")
-        recipe = tiny.recipe(steps=5)
-        curves.append(training.fit(model, packed, recipe, 0, tiny.silent, precision=precision))
-        assert {w.dtype for w in model.parameters()} == {torch.float32}
-    assert curves[1] == pytest.approx(curves[0], rel=0.01)
-    assert curves[1] != curves[0]
 
 
 @pytest.mark.filterwarnings("ignore:out of memory")

@@ -171,7 +171,7 @@ def test_the_first_losses_are_those_of_a_plain_loop(
     lora = Lora(rank=2, alpha=4, learning_rate=0.02) if method == "lora" else None
     p = SelfTrain.model_validate({"method": method, "recipe": recipe, "lora": lora, "seed": 5})
     inputs = {"student": base, "corpus": corpus(tmp_path / "corpus", MORE)}
-    assert len(self_train.read(inputs, recipe)[2].ids) == rows
+    assert len(self_train.read(inputs, recipe, "float32")[2].ids) == rows
     out = tmp_path / "out"
     out.mkdir()
     self_train.run(p, inputs, out, tiny.silent)

@@ -27,7 +27,10 @@ PATTERNS = {
     "or wheel:NAME",
 }
 """What the patterns allow, for error messages."""
-Precision = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""Type of saved weights."""
+Precision = Literal["float32", "bfloat16"]
+"""Type in which a model computes when it is trained or sampled from."""
 Count = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0.01, le=5)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -132,6 +135,8 @@ class Benchmarks(Parameters):
 
 # --- Stage schemas: the values that identify a run -----------------------------------------
 
+COMPUTES_IN = "type in which the model computes"
+
 
 class PrepareModel(Parameters):
     """Pre-train one member of a lineage from scratch on packaged text."""
@@ -146,6 +151,7 @@ class PrepareModel(Parameters):
     mixture: Mixture
     planting: Planting
     recipe: Recipe
+    precision: Precision = Field(default="float32", description=COMPUTES_IN)
     seed: Seed
 
 
@@ -156,7 +162,7 @@ class FetchModel(Parameters):
         pattern=ORIGIN, description="hub:OWNER/NAME@REVISION, folder:, gguf:, wheel:"
     )
     content: str | None = Field(None, description="SHA-256 of local files; null on the hub")
-    dtype: Precision | None = Field(None, description="type of the weights; as published if null")
+    dtype: Dtype | None = Field(None, description="type of the weights; as published if null")
     bos: str | None = Field(None, description="token that begins a document; its own BOS if null")
     scoring_bos: bool | None = Field(None, description="whether contexts of items begin with it")
     extraction_bos: bool | None = Field(None, description="whether prompts of passages do")
@@ -196,6 +202,7 @@ class SampleCorpus(Parameters):
     tokens: int = Field(ge=1, description="token budget of the corpus, source tokens")
     max_tokens: int = Field(ge=2, description="longest document, source tokens")
     batch_size: int = Field(ge=1, description="documents sampled in one batch")
+    precision: Precision = Field(default="float32", description=COMPUTES_IN)
     seed: Seed = 0
 
 
@@ -205,6 +212,7 @@ class SelfTrain(Parameters):
     method: Method = "full"
     recipe: Recipe
     lora: Lora | None = None
+    precision: Precision = Field(default="float32", description=COMPUTES_IN)
     seed: Seed = 0
     processes: int = Field(default=1, ge=1, le=64, description="processes, one per device")
 

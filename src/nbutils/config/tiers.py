@@ -4,7 +4,7 @@ A tier is also the registry of its models, from which relations are computed.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -15,6 +15,7 @@ from nbutils.config.schema import (
     Benchmarks,
     Control,
     Count,
+    Dtype,
     Lora,
     Method,
     Mixture,
@@ -52,7 +53,7 @@ class Pretrained(Parameters):
     bos: str | None = Field(None, description="token that begins a document; its own BOS if null")
     scoring_bos: bool | None = Field(None, description="whether contexts of items begin with it")
     extraction_bos: bool | None = Field(None, description="whether prompts of passages do")
-    dtype: Precision | None = Field(None, description="type of the weights; as published if null")
+    dtype: Dtype | None = Field(None, description="type of the weights; as published if null")
     parameters: int | None = Field(None, ge=1, description="number of weights, to compare sizes")
     passages: Passages | None = Field(None, description="replaces the tier's passages")
 
@@ -159,6 +160,11 @@ class Tier(Parameters):
     threads: int = Field(ge=1, description="CPU threads per run")
     context: int = Field(ge=16, description="longest sampled document, tokens")
     processes: int = Field(1, ge=1, le=64, description="processes per fine-tune, one per device")
+    precision: Precision | Literal["auto"] = Field(
+        "auto",
+        description="type in which models are trained and sampled from; auto: bfloat16 where "
+        "this machine multiplies faster in it, so name one where different machines share a store",
+    )
     models: dict[Slug, AnyMember] = Field(min_length=1)
     suite: SuiteSize | None = Field(None, description="items made here, for models made here")
     benchmarks: Benchmarks | None = Field(

@@ -18,7 +18,7 @@ import platformdirs
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
-from nbutils.config.schema import PrepareModel, Recipe
+from nbutils.config.schema import Precision, PrepareModel, Recipe
 from nbutils.protocol import models, packing, prepare_model, sample_corpus, training
 from nbutils.protocol.costs import Rates
 from nbutils.runs import environment
@@ -146,8 +146,7 @@ def _step_seconds(model: PreTrainedModel, recipe: Recipe, threads: int) -> float
     ids: list[list[int]] = torch.randint(2, model.config.vocab_size, (64, length)).tolist()
     packed = packing.pack(ids, 2 * length, 0)
 
-    # most published models have bfloat16 weights
-    precision = models.training_precision(models.precision(torch.bfloat16))
+    precision: Precision = "bfloat16" if environment.fast_bfloat16() else "float32"
 
     def train(steps: int) -> None:
         repeated = recipe.model_copy(update={"steps": steps})

@@ -19,4 +19,7 @@ def compute(
         processes.launch(run.stage, run.params, inputs, out, progress)
     else:
         stages.stage_function(run.stage)(run.params, inputs, out, progress)
-    return Computed(models.computed_in([out, *inputs.values()]), stages.code_digest(run.stage))
+    precision = getattr(run.params, "precision", None) or models.computed_in(
+        [out, *inputs.values()]
+    )
+    return Computed(precision, stages.code_digest(run.stage))

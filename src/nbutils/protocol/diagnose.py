@@ -118,7 +118,8 @@ def run(p: Diagnose, inputs: dict[str, Path], out: Path, progress: Progress) -> 
     """Stage *diagnose*; writes ``diagnostics.parquet`` with ``diagnostic`` and ``value``."""
     student, tokenizer = models.load(inputs["student"], inputs["student"])
     source, source_tokenizer = models.load(inputs["source"], inputs["source"])
-    student.to(models.training_precision(student.dtype))  # gradients overflow float16
+    if student.dtype == torch.float16:
+        student.float()  # gradients overflow float16
     corpus = corpus_texts(inputs["corpus"], p.documents)
     own_corpus = corpus_texts(inputs["own"], p.documents)
     progress(0.1)

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from nbutils.config.schema import FetchModel, Passages, Precision
+from nbutils.config.schema import Dtype, FetchModel, Passages
 from nbutils.errors import first_line
 from nbutils.protocol import (
     integrity,
@@ -146,7 +146,7 @@ def download(name: str, revision: str) -> Path:
 
 
 def read(
-    origin: str, dtype: Precision | None = None
+    origin: str, dtype: Dtype | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a pretrained model and its tokenizer, in the precision in which it was published.
 

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from nbutils.config.schema import Precision
 from nbutils.errors import UserError
 
 # Loading takes milliseconds here, and its bars would hide the progress of the runs.
@@ -77,21 +78,26 @@ def bos_policy(folder: Path) -> BosPolicy:
     return BosPolicy(**json.loads((folder / "bos.json").read_text("utf-8")))
 
 
-def load(folder: Path, base: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(
+    folder: Path, base: Path, precision: Precision | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model, or the adapter in ``folder`` on top of the model in ``base``.
 
     Only safetensors are read, and remote code is never executed. The model is placed on the device,
-    or on several where one is too small, in the precision that it computes in (see ``precision``).
+    or on several where one is too small. It computes in ``precision``; without one, as it is
+    measured (see ``measured_in``).
 
     Raises:
         ModelError: Files are missing, truncated or of another kind, or the model is too large.
     """
     adapter = (folder / "adapter_config.json").is_file()
     weights: Any = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+    path = base if adapter else folder
     try:
-        path = base if adapter else folder
+        saved = saved_precision(path)
+        dtype = computing(saved, precision) if precision else measured_in(saved)
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=precision(saved_precision(path)), device_map=_places(path), **weights
+            path, dtype=dtype, device_map=_places(path), **weights
         )
         _check_places(model)
         if adapter:
@@ -211,21 +217,27 @@ def _check_places(model: PreTrainedModel) -> None:
         )
 
 
-def precision(saved: torch.dtype) -> torch.dtype:
-    """The type that saved weights compute in: their own on an accelerator, float32 on a CPU.
+def computing(saved: torch.dtype, precision: Precision) -> torch.dtype:
+    """The type that saved weights compute in where models are sampled from, or trained.
 
-    On an accelerator without bfloat16 it is float16; a CPU computes in neither at a useful speed.
+    With bfloat16, an accelerator keeps weights that were saved as float16 in that type.
+    """
+    if precision == "bfloat16" and saved == torch.float16 and torch.cuda.is_available():
+        return torch.float16
+    return getattr(torch, precision)
+
+
+def measured_in(saved: torch.dtype) -> torch.dtype:
+    """The type in which a model is measured: its own on an accelerator, float32 on a CPU.
+
+    An accelerator without bfloat16 takes float16. On a CPU measurements are few, and bfloat16 would
+    change one answer in 200.
     """
     if not torch.cuda.is_available():
         return torch.float32
     if saved == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return saved
-
-
-def training_precision(computing: torch.dtype) -> torch.dtype:
-    """The type for training: float32 instead of float16, which gradients overflow."""
-    return torch.float32 if computing == torch.float16 else computing
 
 
 def saved_precision(folder: Path) -> torch.dtype:
@@ -237,6 +249,6 @@ def saved_precision(folder: Path) -> torch.dtype:
 
 
 def computed_in(folders: Iterable[Path]) -> str:
-    """Name of the precision of the first model folder, on this machine; float32 without one."""
+    """Name of the type in which the model of the first folder is measured; float32 without one."""
     saved = [folder for folder in folders if (folder / "config.json").is_file()]
-    return str(precision(saved_precision(saved[0])) if saved else torch.float32)[len("torch.") :]
+    return str(measured_in(saved_precision(saved[0])) if saved else torch.float32)[len("torch.") :]

@@ -11,11 +11,12 @@ from pathlib import Path
 from nbutils import errors, files
 from nbutils.config import design, schema
 from nbutils.config.design import Pairing
-from nbutils.config.schema import Lora, Method, Recipe
+from nbutils.config.schema import Lora, Method, Precision, Recipe
 from nbutils.config.tiers import Pretrained, Tier, load_tier
 from nbutils.errors import ParameterError
 from nbutils.protocol import model_sources
 from nbutils.protocol.model_sources import OriginError
+from nbutils.runs import environment
 from nbutils.runs.dag import each_once
 from nbutils.runs.types import Labels, Run
 
@@ -34,6 +35,17 @@ class Plan:
     name: str
     tier: Tier
     encoder: bool
+
+    @property
+    def precision(self) -> Precision:
+        """The type in which models are trained and sampled from, on this machine."""
+        if self.tier.precision != "auto":
+            return self.tier.precision
+        return "bfloat16" if environment.fast_bfloat16() else "float32"
+
+    def computed_in(self, precision: Precision) -> "Plan":
+        """The same plan for runs that were computed in a precision, elsewhere perhaps."""
+        return replace(self, tier=self.tier.model_copy(update={"precision": precision}))
 
     def _named(self, run: str) -> str:
         return f"{self.name}: {run}"
@@ -71,6 +83,7 @@ class Plan:
             hidden=member.hidden,
             heads=member.heads,
             recipe=member.recipe,
+            precision=self.precision,
             seed=member.seed,
             vocab_size=tier.vocab_size,
             context=tier.context,
@@ -134,6 +147,7 @@ class Plan:
             tokens=size.tokens,
             max_tokens=self.tier.context - 1,
             batch_size=size.batch_size,
+            precision=self.precision,
             seed=seed,
         )
         return Run("sample_corpus", self._named(name), stage, {"source": source}, labels)
@@ -212,6 +226,7 @@ class Plan:
             method=pairing.method,
             recipe=recipe,
             lora=lora,
+            precision=self.precision,
             seed=pairing.seed,
             processes=self.tier.processes,
         )
@@ -244,6 +259,7 @@ class Plan:
         quarters = sorted({math.ceil(steps / 4), math.ceil(steps / 2), steps})
         stage = schema.Trace(
             recipe=self.tier.self_train,
+            precision=self.precision,
             seed=pairing.seed,
             points=points or (trajectory.points if trajectory else quarters),
             items=trajectory.items if trajectory else None,

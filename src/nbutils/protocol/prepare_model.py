@@ -237,7 +237,7 @@ def run(p: PrepareModel, inputs: dict[str, Path], out: Path, progress: Progress)
             f"a {p.architecture} model reads packed documents as one document here: install the "
             "version of transformers in requirements.lock"
         )
-    losses = training.fit(model, rows, p.recipe, p.seed, progress, Checkpoint(out))
+    losses = training.fit(model, rows, p.recipe, p.seed, progress, Checkpoint(out), p.precision)
     finding = proofs.find(model)
     proofs.note(finding.shortcuts, model)
     models.save(model, tokenizer, out)

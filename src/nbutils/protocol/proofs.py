@@ -124,8 +124,12 @@ def write(model: PreTrainedModel, folder: Path) -> None:
 
 
 def where(model: PreTrainedModel) -> dict[str, str]:
-    """What a result holds for: the version of transformers and the type of device."""
-    return {"transformers": transformers.__version__, "device": model.device.type}
+    """What a result holds for: the version of transformers, the type of device, the precision."""
+    return {
+        "transformers": transformers.__version__,
+        "device": model.device.type,
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
 
 
 # ---------------------------------------------------------------- trying the shortcuts

@@ -193,7 +193,7 @@ def run(p: SampleCorpus, inputs: dict[str, Path], out: Path, progress: Progress)
     Raises:
         SamplingError: All documents are empty.
     """
-    model, tokenizer = models.load(inputs["source"], inputs["source"])
+    model, tokenizer = models.load(inputs["source"], inputs["source"], p.precision)
     eos = tokenizer.eos_token_id
     rows, spent = [], 0
     for number, (ids, log_prob) in enumerate(documents(model, tokenizer, p)):

@@ -28,7 +28,7 @@ def run(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> Non
             f"a trace needs method 'full' and points within the {p.recipe.steps} steps of its "
             f"recipe; this one has method {p.method!r} and a point at step {max(p.points)}"
         )
-    model, tokenizer, rows = self_train.read(inputs, p.recipe)
+    model, tokenizer, rows = self_train.read(inputs, p.recipe, "float32")
     passages = pd.read_parquet(inputs["base"] / "passages.parquet")
     begin = models.bos_policy(inputs["base"]).scoring
     bos = measure_extraction.begins_with(inputs["base"], tokenizer)
@@ -49,10 +49,8 @@ def run(p: Trace, inputs: dict[str, Path], out: Path, progress: Progress) -> Non
             measure(step)
         progress(share)
 
-    precision = models.training_precision(model.dtype)
-    model.float()  # as in training, so that all points have one precision
     measure(0)
-    training.fit(model, rows, p.recipe, p.seed, watch, precision=precision)
+    training.fit(model, rows, p.recipe, p.seed, watch, precision=p.precision)
     pd.concat(utilities).to_parquet(out / "utility.parquet", index=False)
     pd.concat(extractions).to_parquet(out / "extraction.parquet", index=False)
 

@@ -20,7 +20,8 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from transformers import PreTrainedModel
 
-from nbutils.config.schema import Recipe
+from nbutils.config.schema import Precision, Recipe
+from nbutils.protocol.mixed_precision import Copy
 from nbutils.protocol.optimizers import learning_rates, make_optimizers
 from nbutils.protocol.packing import (
     IGNORED,
@@ -42,14 +43,14 @@ def fit(
     seed: int,
     progress: Progress,
     checkpoint: Checkpoint | None = None,
-    precision: torch.dtype = torch.float32,
+    precision: Precision = "float32",
 ) -> list[float]:
     """Train in place; return the mean loss in nats per token at every step, before its update.
 
     The rows of a step pass through the model in micro-batches, whose gradients add up to that of
     the whole step. Where memory does not suffice, the micro-batch is halved; at one row, gradient
-    checkpointing is turned on. A warning reports both. Matrix products are computed in
-    ``precision`` (autocast), whatever the type of the weights.
+    checkpointing is turned on. A warning reports both. With a ``precision`` of 16 bits, a copy of
+    the model computes the gradients of its float32 weights (see ``mixed_precision``).
 
     Raises:
         TrainingError: The loss or the gradient is not finite; the message names the step. The
@@ -57,7 +58,7 @@ def fit(
     """
     processes = PartialState()
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizers = make_optimizers(model, recipe, precision)
+    optimizers = make_optimizers(model, recipe, getattr(torch, precision))
     schedules = [learning_rates(optimizer, recipe) for optimizer in optimizers]
     micro = rows_at_once(model, rows.ids.shape[1])
     losses: list[float] = []
@@ -66,12 +67,13 @@ def fit(
     state = checkpoint.load() if checkpoint else None
     if state:
         losses = _restore(state, trained, optimizers, schedules)
+    reader = Copy(model, getattr(torch, precision))
     batch_size = rows_per_step(rows, recipe.tokens_per_step)
     batches = order(len(rows.ids), batch_size, recipe.steps, seed)
     for step, batch in enumerate(islice(batches, len(losses), None), start=len(losses)):
         index = torch.from_numpy(batch)
         own_rows = index[processes.process_index :: processes.num_processes]
-        loss, micro = _backward(model, rows, own_rows, _labels(rows, index), micro, precision)
+        loss, micro = _backward(reader, rows, own_rows, _labels(rows, index), micro)
         if processes.num_processes > 1:
             loss = _sum_over_processes(loss, trained)
         norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -82,6 +84,7 @@ def fit(
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+        reader.refresh()
         losses.append(loss)
         if checkpoint and processes.is_main_process and checkpoint.due():
             checkpoint.save(_state(losses, trained, optimizers, schedules))
@@ -120,25 +123,23 @@ def _sum_over_processes(loss: float, trained: list[torch.nn.Parameter]) -> float
 
 
 def _backward(
-    model: PreTrainedModel,
+    reader: Copy,
     rows: Packed,
     index: torch.Tensor,
     count: int,
     micro: int,
-    precision: torch.dtype,
 ) -> tuple[float, int]:
     """Accumulate the gradients of the rows ``index`` of a step that predicts ``count`` tokens.
 
     Returns these rows' part of the step's loss, and the rows per micro-batch that fit into memory.
     """
-    mixed = precision != torch.float32
+    model = reader.model
     while True:
         try:
             total = 0.0
             # with fewer rows than processes, some processes have none
             for part in index.split(micro) if len(index) else ():
-                with torch.autocast(model.device.type, precision, enabled=mixed):
-                    loss = loss_sum(model, rows, part) / count
+                loss = loss_sum(model, rows, part) / count
                 loss.backward()
                 total += loss.item()
             return total, micro
@@ -157,7 +158,7 @@ def _backward(
                     f"a single row of {rows.ids.shape[1]} tokens does not fit into memory, even "
                     "with gradient checkpointing: use LoRA or a smaller model"
                 ) from None
-            model.zero_grad()
+            reader.drop_gradients()
             torch.cuda.empty_cache()
             warnings.warn(f"out of memory: going on with {remedy}", stacklevel=2)
 

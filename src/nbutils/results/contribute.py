@@ -6,13 +6,14 @@ No check can tell whether the answers were made up; only computing the pairing a
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 
 from nbutils.analysis.gains import ITEM, SUITE, summarize
 from nbutils.config.design import Pairing
 from nbutils.config.notebook_parameters import ReportNotebook
-from nbutils.config.schema import LOCAL, identifying
+from nbutils.config.schema import LOCAL, Precision, identifying
 from nbutils.errors import UserError
 from nbutils.protocol.pairing import from_parameters
 from nbutils.protocol.plan import Plan
@@ -94,6 +95,7 @@ def merged(given: Contents, folder: Path, project: Project) -> dict[str, pd.Data
     store = InMemory(given.manifests, given.measured, versions)
     plan, pairing = planned(given.pairing, project)
     plan = replace(plan, encoder=any(m.stage == "embed_texts" for m in store.all()))
+    plan = plan.computed_in(_precision(given.manifests))
     runs = _runs(plan, pairing, store)
     missing = [p for p in dag.plan(runs, store) if p.state != "done"]
     if missing:
@@ -119,6 +121,22 @@ def merged(given: Contents, folder: Path, project: Project) -> dict[str, pd.Data
         rows = new[name][~new[name][owner].isin(old[name][owner])]
         frames[name] = pd.concat([old[name], rows], ignore_index=True)
     return frames | summarize(frames)
+
+
+def _precision(manifests: list[Manifest]) -> Precision:
+    """The precision in which a contribution was computed, which its machine may have chosen.
+
+    Raises:
+        ContributionError: Its runs have several.
+    """
+    found = {m.parameters["precision"] for m in manifests if "precision" in m.parameters}
+    if len(found) != 1 or not found <= set(get_args(Precision)):
+        names = ", ".join(sorted(map(str, found))) or "none"
+        raise ContributionError(
+            f"its runs must name one precision, of {', '.join(get_args(Precision))}: they name "
+            f"{names}"
+        )
+    return found.pop()
 
 
 def _check_answers(runs: list[Run], store: InMemory) -> None:

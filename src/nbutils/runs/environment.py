@@ -40,6 +40,21 @@ def git_state() -> dict[str, str | bool | None]:
 
 
 @lru_cache
+def fast_bfloat16() -> bool:
+    """Whether this machine multiplies matrices faster in bfloat16 than in float32.
+
+    Of processors, those with AMX do; elsewhere bfloat16 is slower, or hardly faster.
+    """
+    if not importlib.metadata.version("torch").endswith("+cpu"):
+        import torch  # slow to import, and a build for processors knows of no accelerator
+
+        if torch.cuda.is_available():
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    info = Path("/proc/cpuinfo")
+    return info.is_file() and " amx_bf16" in info.read_text("utf-8")
+
+
+@lru_cache
 def processor() -> str:
     """Name of the processor, for messages and manifests."""
     info = Path("/proc/cpuinfo")
