@@ -32,7 +32,9 @@ from nbutils.protocol import (
     measure_extraction,
     measure_proxies,
     measure_utility,
+    mixed_precision,
     models,
+    muon,
     optimizers,
     packing,
     prepare_benchmarks,
@@ -147,8 +149,8 @@ EDITS = {
     "a tokenizer for each member of a family": Edit(
         "prepare_model-qwen3", prepare_model, "mixed(p, seed=0)", "mixed(p, seed=p.seed)"
     ),
-    "Muon decays": Edit(
-        "prepare_model-llama", optimizers, "weight_decay=0.0)", "weight_decay=0.1)"
+    "Muon without Nesterov's step": Edit(
+        "prepare_model-llama", muon, "weight.grad.lerp(momentum, MOMENTUM)", "momentum"
     ),
     # fetch_model
     "the own BOS wins": Edit(
@@ -193,7 +195,6 @@ EDITS = {
     "rougher random numbers": Edit(
         "sample_corpus", sample_corpus, "device=device, dtype=torch.float64", "device=device"
     ),
-    "rows leave later": Edit("sample_corpus", sample_corpus, "* 3 // 4", "// 2"),
     # real_corpus, shuffle_corpus
     "benchmark text as the control": Edit(
         "real_corpus", controls, '.split == "control"', '.split == "benchmark"'
@@ -217,6 +218,9 @@ EDITS = {
         "self_train-qwen3", packing, "= range(len(document))", "= range(start, end)"
     ),
     "EOS is not learnt": Edit("self_train-qwen3", models, "[bos, *ids, eos]", "[bos, *ids]"),
+    "a copy that is not made again": Edit(
+        "self_train-bfloat16", mixed_precision, "copied.data.copy_(weight.data)", "pass"
+    ),
     "an adapter of another scale": Edit(
         "self_train-gpt_neox", lora, "=p.lora.alpha", "=1.01 * p.lora.alpha"
     ),
@@ -235,6 +239,7 @@ EDITS = {
     "BOS where none belongs": Edit(
         "measure_utility-plain",
         measure_utility,
+        mixed_precision,
         'models.bos_policy(inputs["base"]).scoring',
         "True",
     ),
@@ -299,6 +304,7 @@ def test_an_edit_turns_a_case_red(what: str, root: Path, monkeypatch: pytest.Mon
 
 
 FASTER = {
+    "rows leave later": Edit("sample_corpus", sample_corpus, "* 3 // 4", "// 2"),
     "smaller tiles": Edit("sample_corpus", sample_corpus, "TILE = 64", "TILE = 32"),
     "fewer rows at once": Edit("self_train-llama", packing, "TOKENS = 4096", "TOKENS = 128"),
     "smaller trees": Edit("measure_utility", forward, "TREE_TOKENS = 384", "TREE_TOKENS = 40"),

@@ -281,6 +281,7 @@ class Constant:
     """Stands in for a source that finds one token likeliest, whatever came before."""
 
     device = torch.device("cpu")
+    dtype = torch.float32
 
     def __init__(self, logits: torch.Tensor) -> None:
         self.logits = logits
@@ -304,7 +305,7 @@ class Constant:
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, logits: torch.Tensor) -> None:
     loaded = (Constant(logits), tiny.tokenizer())
-    monkeypatch.setattr(models, "load", lambda folder, base: loaded)
+    monkeypatch.setattr(models, "load", lambda *_: loaded)
 
 
 def test_finished_says_whether_eos_was_reached(

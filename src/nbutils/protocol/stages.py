@@ -30,11 +30,11 @@ class Stage:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare_model", "prepare_model", version=1),
-        Stage("fetch_model", "fetch_model", version=1),
+        Stage("prepare_model", "prepare_model", version=2),
+        Stage("fetch_model", "fetch_model", version=2),
         Stage("prepare_suite", "prepare_suite", version=1),
         Stage("prepare_benchmarks", "prepare_benchmarks", version=1),
-        Stage("sample_corpus", "sample_corpus", version=1),
+        Stage("sample_corpus", "sample_corpus", version=2),
         Stage("real_corpus", "controls", version=1),
         Stage("shuffle_corpus", "controls", version=1),
         Stage("self_train", "self_train", version=1),
