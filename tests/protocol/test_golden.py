@@ -192,8 +192,8 @@ EDITS = {
     "EOS is left out of a document": Edit(
         "sample_corpus", sample_corpus, "argmax(dim=1) + 1", "argmax(dim=1)"
     ),
-    "rougher random numbers": Edit(
-        "sample_corpus", sample_corpus, "device=device, dtype=torch.float64", "device=device"
+    "one random number per document": Edit(
+        "sample_corpus", sample_corpus, "numbers[active, step]", "numbers[active, 0]"
     ),
     # real_corpus, shuffle_corpus
     "benchmark text as the control": Edit(
@@ -239,7 +239,6 @@ EDITS = {
     "BOS where none belongs": Edit(
         "measure_utility-plain",
         measure_utility,
-        mixed_precision,
         'models.bos_policy(inputs["base"]).scoring',
         "True",
     ),
