@@ -147,12 +147,12 @@ def test_pairings_are_measured_before_all_else_is_computed(plan: Plan) -> None:
     runs = plan.all()
     measured = [plan.utility(pairing.student, pairing) for pairing in design.pairings(plan.tier)]
     last = max(map(runs.index, measured))
-    later = Counter(run.stage for run in runs[last + 1 :])
     assert {run.stage for run in runs[:last]} == {
         *("prepare_suite", "prepare_model", "sample_corpus", "self_train"),
         *("measure_utility", "measure_extraction"),
     }
-    assert later["measure_proxies"] and later["trace"] and later["diagnose"]
+    later = {run.stage for run in runs[last + 1 :]}
+    assert later >= {"measure_proxies", "trace", "diagnose"}
 
 
 def test_without_the_encoder_nothing_is_embedded(plan: Plan) -> None:

@@ -143,6 +143,7 @@ def execute(
     recorded: list[Manifest],
     report: Report,
     retry_failed: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> int:
     """Compute every missing run in parallel workers; return how many were computed here.
 
@@ -158,6 +159,8 @@ def execute(
         report: Called after each run with the run, its seconds, the number of runs done, the number
             of all runs, and the estimated seconds left (None while some stage has no duration).
         retry_failed: Whether to retry runs with a recorded failure.
+        meanwhile: Called about every second while the workers compute. While it works, a worker
+            that has finished gets no other run.
 
     Raises:
         RunError: Some run failed, now or earlier; the others are finished.
@@ -193,6 +196,7 @@ def execute(
                     continue
                 running[future] = run, worker
                 waiting.remove(run)
+            meanwhile()
             if not running:
                 time.sleep(POLL_SECONDS)
             for future in wait(running, POLL_SECONDS, FIRST_COMPLETED).done:
