@@ -163,7 +163,7 @@ def status() -> None:
     project = Project.here()
     store = project.store
     counts = ("done", "running", "failed", "missing")
-    table = Table("tier", "stage", *counts, "size", "time spent", "time left", box=None)
+    table = Table("tier", "stage", *counts, "size", "CPU time spent", "CPU time left", box=None)
     failed: dict[str, failures.Failure] = {}
     for tier in project.tiers():
         try:
@@ -184,7 +184,7 @@ def status() -> None:
         where = failures.path(store, failure.key).relative_to(project.root)
         out.print(f"failed: {failure.stage} of {escape(failure.name)}: {escape(failure.message)}")
         out.print(f"        at {failure.created}; parameters and traceback: {where}")
-    out.print("Time left: for one run after another, by recorded times, local or published.")
+    out.print("CPU time left: of all runs together, by recorded times, local or published.")
     out.print(f"free on the disk: {shutil.disk_usage(project.root).free / 2**30:.1f} GiB")
 
 

@@ -51,9 +51,8 @@ def jobs(threads: int, memory: float) -> int:
     ``memory`` is the known need of one run, MiB. With an accelerator there is one worker.
     """
     import joblib  # slow to import, and needed only if something is computed
-    import torch
 
-    if torch.cuda.is_available():
+    if environment.accelerated():
         return 1
     fitting = environment.free_memory_mib() // max(WORKER_MIB, memory)
     return max(1, min(joblib.cpu_count() // threads, int(fitting)))
