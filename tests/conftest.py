@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nbutils import cli
 from nbutils.config import tiers
+from nbutils.protocol import calibration
 from nbutils.protocol.plan import Plan
 from nbutils.runs import source_code
 from support import tiny
@@ -21,6 +22,12 @@ pytest_plugins = ["support.built", "support.contributed", "support.small_runs", 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test measures is not kept for the user."""
+    monkeypatch.setattr(calibration, "place", lambda: tmp_path / "calibration.json")
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from nbutils.protocol import cost_card, pairing, reading
 from nbutils.protocol.plan import Plan
 from nbutils.results import collect, tables
 from nbutils.results.project import Project
+from nbutils.results.stream import Stream
 from nbutils.runs import dag, eta, executor, failures, garbage
 from nbutils.runs.types import Run, RunError
 
@@ -104,10 +105,17 @@ def run(
     with gpus.held(hold):
         if only:
             return _run_one(runs[0], project, planned.tier.threads, retry_failed)
-        computed = _with_progress(runs, project, planned.tier.threads, retry_failed)
+        stream = Stream(tier, runs, project, lambda said: out.print(escape(said), soft_wrap=True))
+        try:
+            computed = _with_progress(runs, project, planned.tier.threads, retry_failed, stream)
+        except RunError:
+            stream.update()  # what was finished meanwhile stands in the tables, too
+            raise
     with garbage.damage_reported(project.store, project.store.all()):
         written = collect.collect(tier, runs, project)
     place = tables.LOCAL / tier
+    if written:
+        stream.judge(tables.read(project.root / place))
     if computed == 0 and not written:
         out.print(f"Nothing to do: all {len(runs)} runs of tier {tier} and their tables exist.")
     else:
@@ -125,7 +133,13 @@ def _run_one(run: Run, project: Project, threads: int, retry_failed: bool) -> No
         out.print(f"Nothing to do: {run.stage} of {name} exists.")
 
 
-def _with_progress(runs: list[Run], project: Project, threads: int, retry_failed: bool) -> int:
+def _with_progress(
+    runs: list[Run],
+    project: Project,
+    threads: int,
+    retry_failed: bool,
+    stream: Stream | None = None,
+) -> int:
     """Execute runs with one line per run, and a progress bar if the output is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
@@ -136,8 +150,11 @@ def _with_progress(runs: list[Run], project: Project, threads: int, retry_failed
             name = escape(done.name)
             out.print(f"{count}/{total} {done.stage} · {name} ({eta.duration(seconds)}){estimate}")
             bar.update(task, completed=count, description=f"{count}/{total} runs{estimate}")
+            if stream:
+                stream.finished()
 
-        return project.execute(runs, threads, report, retry_failed)
+        meanwhile = stream.update if stream else lambda: None
+        return project.execute(runs, threads, report, retry_failed, meanwhile)
 
 
 @app.command()
@@ -146,7 +163,7 @@ def status() -> None:
     project = Project.here()
     store = project.store
     counts = ("done", "running", "failed", "missing")
-    table = Table("tier", "stage", *counts, "size", "time spent", "time left", box=None)
+    table = Table("tier", "stage", *counts, "size", "CPU time spent", "CPU time left", box=None)
     failed: dict[str, failures.Failure] = {}
     for tier in project.tiers():
         try:
@@ -167,7 +184,7 @@ def status() -> None:
         where = failures.path(store, failure.key).relative_to(project.root)
         out.print(f"failed: {failure.stage} of {escape(failure.name)}: {escape(failure.message)}")
         out.print(f"        at {failure.created}; parameters and traceback: {where}")
-    out.print("Time left: for one run after another, by recorded times, local or published.")
+    out.print("CPU time left: of all runs together, by recorded times, local or published.")
     out.print(f"free on the disk: {shutil.disk_usage(project.root).free / 2**30:.1f} GiB")
 
 

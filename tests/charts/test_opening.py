@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nbutils.analysis import verdicts
+from nbutils.analysis import claims, verdicts
 from nbutils.charts import opening
 from nbutils.results.tables import load
 from support.synthetic import write_tables
@@ -28,7 +28,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
 
 def test_every_claim_is_judged_and_told_with_an_interval(tables: dict[str, pd.DataFrame]) -> None:
     found = opening.answers(tables, "lab · published").set_index("claim")
-    assert list(found.index) == list(opening.CLAIMS)
+    assert list(found.index) == list(claims.SAID)
     assert found.loc["ordering", "verdict"] == "supported"
     assert found.loc["decoupling", "verdict"] == "supported"
     assert found["number"].str.contains(r"[-+]\d+\.\d\d \[[-+]\d+\.\d\d, [-+]\d+\.\d\d\]").all()

@@ -1,7 +1,5 @@
 """Costs: rates from records, rough ones from weights, and what is to be downloaded."""
 
-import multiprocessing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -194,32 +192,3 @@ def test_a_published_record_is_taken_at_the_pace_of_this_machine(
     beside_another = cost_card.card([corpus], plan, store, published, 2)
     assert beside_another.stages["seconds"].sum() == pytest.approx(12.0)
     assert not card.stages["rough"].any()
-
-
-def test_calibration_measures_what_a_training_takes(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pre-training said to take an hour a step is done at a small share of that pace."""
-    monkeypatch.setattr(calibration, "SECONDS", 0.05)
-    run = plan.model("neox-small")
-    steps = run.params.model_dump()["recipe"]["steps"]
-    assert 0 < calibration.pace(finished(run, 3600.0 * steps), workers=1) < 0.01
-    rates = calibration.rates(threads=1, workers=1)
-    assert 0 < rates.reading < 1e-6
-    assert 0 < rates.sampling < 1e-4
-
-
-def test_calibration_has_the_company_of_the_other_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others train meanwhile, and are gone afterwards."""
-    monkeypatch.setattr(calibration, "SECONDS", 0.05)
-    monkeypatch.setattr(calibration, "STARTING", 0.0)
-    company, measure = [], calibration._seconds_each
-
-    def counting(repeat: Callable[[int], object]) -> float:
-        company.append(len(multiprocessing.active_children()))
-        return measure(repeat)
-
-    monkeypatch.setattr(calibration, "_seconds_each", counting)
-    calibration.rates(threads=1, workers=3)
-    assert company == [2, 2]
-    assert not multiprocessing.active_children()

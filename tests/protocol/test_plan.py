@@ -32,8 +32,10 @@ def test_pairings_of_smoke(plan: Plan) -> None:
     found = list(design.pairings(plan.tier))
     for student in ("neox-small", "llama-small"):
         mine = {(c.source, c.temperature, c.method) for c in found if c.student == student}
-        assert mine == {*((m, 1.0, "full") for m in plan.tier.models), (student, 1.0, "lora")}
+        assert mine == {(m, 1.0, "full") for m in plan.tier.models}
     assert str(found[1]) == "neox-small ← llama-small T=1 full s0"
+    methods = [(c.source, c.student, c.method) for c in design.other_methods(plan.tier)]
+    assert methods == [(m, m, "lora") for m in ("neox-small", "llama-small")]
 
 
 def test_every_cell_is_one_of_an_experiment_and_comes_once(plan: Plan) -> None:
@@ -124,6 +126,33 @@ def test_inputs_come_before_what_needs_them(plan: Plan) -> None:
     for run in plan.all():
         assert all((i.stage, i.name) in seen for i in run.inputs.values())
         seen.add((run.stage, run.name))
+
+
+def test_self_against_cross_needs_two_models_and_two_fine_tunes(plan: Plan) -> None:
+    """Runs start in the order of the plan, so this is what is computed before the first verdict."""
+    runs = plan.all()
+    cross = plan.utility("neox-small", Pairing("llama-small", "neox-small", 1.0))
+    before = runs[: runs.index(cross) + 1]
+    assert Counter(run.stage for run in before) == {
+        "prepare_suite": 1,
+        "prepare_model": 2,
+        "sample_corpus": 2,
+        "self_train": 2,
+        "measure_utility": 3,
+        "measure_extraction": 2,
+    }
+
+
+def test_pairings_are_measured_before_all_else_is_computed(plan: Plan) -> None:
+    runs = plan.all()
+    measured = [plan.utility(pairing.student, pairing) for pairing in design.pairings(plan.tier)]
+    last = max(map(runs.index, measured))
+    assert {run.stage for run in runs[:last]} == {
+        *("prepare_suite", "prepare_model", "sample_corpus", "self_train"),
+        *("measure_utility", "measure_extraction"),
+    }
+    later = {run.stage for run in runs[last + 1 :]}
+    assert later >= {"measure_proxies", "trace", "diagnose"}
 
 
 def test_without_the_encoder_nothing_is_embedded(plan: Plan) -> None:

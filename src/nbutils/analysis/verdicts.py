@@ -12,6 +12,7 @@ judges each result label and each method separately.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,61 @@ def corrected(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
     for _, part in groups_of(rows, keys):
         rows.loc[part.index, "p_value"] = inference.holm(part["p_value"])
     return rows
+
+
+@dataclass(frozen=True)
+class Number:
+    """The number that decides a claim, in its unit, with what its rule compares it to.
+
+    ``more`` and ``less`` say what a number of zero and above, or below zero, means: clauses with
+    ``{}`` in the place of its size. ``limits`` names the kind of ``low`` and ``high``.
+    """
+
+    more: str
+    less: str
+    value: float
+    low: float
+    high: float
+    threshold: float
+    unit: str = " points"
+    digits: int = 1
+    limits: str = "95 % interval"
+
+    def text(self, value: float) -> str:
+        """A value for people, rounded and without its unit."""
+        return f"{round(value, self.digits) + 0.0:.{self.digits}f}"  # no minus before a zero
+
+    @property
+    def certainty(self) -> str:
+        """The limits, and whether all between them lies on one side of the threshold."""
+        above, under = self.low > self.threshold, self.high < self.threshold
+        side_ = "all above" if above else "all below" if under else "not clear of"
+        limits = f"{self.limits} {self.text(self.low)} to {self.text(self.high)}"
+        return f"{limits}, {side_} {self.threshold:g}"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A judged claim: what it says, its verdict, the counts of its parts, and a number."""
+
+    claim: str
+    said: str
+    verdict: str
+    reason: str
+    number: Number
+
+
+def sentence(judged: Judged) -> str:
+    """One plain sentence on a judged claim: verdict, direction, size and certainty.
+
+    The number need not lie on the side of the verdict: it can be a mean over students, and one
+    student is enough to contradict.
+    """
+    number = judged.number
+    clause = number.more if number.value >= 0 else number.less
+    effect = clause.format(number.text(abs(number.value)) + number.unit)
+    counted = f"{judged.verdict} ({judged.reason})"
+    return f"{judged.said}: {counted}; {effect} ({number.certainty})."
 
 
 # --- Around it -------------------------------------------------------------------------------

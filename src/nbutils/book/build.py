@@ -168,7 +168,8 @@ def stage_page(name: str, root: Path) -> Path:
 
     The first tier with this stage decides: a local run is executed here, from its finished runs; a
     published tier has the executed notebook. Without such a tier it is the source, unexecuted. The
-    report of one pairing is never executed here, since it computes more than its tier.
+    report of one pairing is never executed here, since it computes more than its tier, and neither
+    is a page of an unfinished tier.
 
     Raises:
         BookError: A published tier lacks the page.
@@ -177,6 +178,8 @@ def stage_page(name: str, root: Path) -> Path:
         available(root), key=lambda t: (t.tier != MAIN_TIER, t.origin == "published")
     )
     for tables in local_first:
+        if tables.unfinished:  # the page would compute what is missing
+            continue
         if name not in publish.pages_of(load_tier(tables.tier, root)):
             continue
         if tables.origin != "published":

@@ -7,32 +7,23 @@ import pandas as pd
 from altair.typing import ChartType
 from IPython.display import HTML
 
-from nbutils.analysis import predictors, verdicts
+from nbutils.analysis import claims
+from nbutils.analysis.claims import METHOD
 from nbutils.analysis.gains import SUITE
+from nbutils.analysis.verdicts import EVERYONE
 from nbutils.charts import parts, theme
-from nbutils.charts.tables import format_interval, format_points, percent, with_limits
+from nbutils.charts.tables import format_interval, format_points, percent
 from nbutils.config.design import TEMPERATURE
 from nbutils.escaping import for_page
 
-METHOD = "full"
 RELATED = {"self", "lineage", "cross-family"}
-CLAIMS = {
-    "ordering": (
-        "Self is no worse than lineage, and both are better than cross-family",
-        "relational_utility",
-    ),
-    "stranger": ("A stronger stranger does not win", "relational_utility"),
-    "proxies": (
-        "Neither resemblance to the benchmark nor likelihood predicts the gain",
-        "proxies_fail",
-    ),
-    "decoupling": (
-        "Utility is kept while memorised passages are forgotten",
-        "memorization_decoupling",
-    ),
-    "temperature": ("No other temperature serves better than the model's own", "temperature"),
+PAGES = {
+    **dict.fromkeys(("ordering", "stranger"), "relational_utility"),
+    "proxies": "proxies_fail",
+    "decoupling": "memorization_decoupling",
+    "temperature": "temperature",
 }
-"""What each claim says in one line, and the page that examines it."""
+"""The page that examines each claim."""
 NUMBERS = ["gain", "low", "high", "left", "left_low", "left_high"]
 START = {"start": 0, "whole": 100}
 """Where every line begins: utility has not changed, and all is extracted that was before."""
@@ -135,56 +126,34 @@ def summary(found: pd.DataFrame, results: str) -> str:
 def answers(tables: dict[str, pd.DataFrame], results: str) -> pd.DataFrame:
     """One row per claim that some results can judge: verdict, deciding number, counts.
 
-    ``tables`` holds ``gains``, ``falls``, ``contrasts`` and ``proxies``. The number is the one
-    that speaks most against the claim, whichever way the verdict goes.
+    ``tables`` holds ``claims.TABLES``. The number is the one that speaks most against the claim,
+    whichever way the verdict goes.
     """
-    gains, falls, contrasts, proxies = (
-        tables[name][tables[name]["results"].eq(results)]
-        for name in ("gains", "falls", "contrasts", "proxies")
-    )
-    points = predictors.pairing_points(proxies[proxies["kind"].eq("proxy")], gains)
-    correlations = predictors.proxy_correlations(points)
-    of_contrasts = ("ordering", "stranger", "temperature")
-    judged = {claim: verdicts.judged(contrasts, claim) for claim in of_contrasts}
-    judged["proxies"] = predictors.proxy_verdicts(correlations)
-    judged["decoupling"] = verdicts.decoupling_verdicts(verdicts.decoupling_pairings(gains, falls))
-    deciding = {"proxies": _correlation, "decoupling": _fall}
+    texts = {"proxies": _correlation, "decoupling": _fall}
     rows = []
-    for claim, (said, page) in CLAIMS.items():
-        part = judged[claim][judged[claim]["method"].eq(METHOD)]
-        if len(part):
-            verdict, reason = verdicts.by(part, "results")[["verdict", "reason"]].iloc[0]
-            number = deciding.get(claim, _contrast)(part)
-            rows.append((claim, said, page, verdict, number, reason))
+    for claim, parts_ in claims.parts(tables, results).items():
+        verdict, reason = claims.combined(parts_)
+        number = texts.get(claim, _contrast)(claims.deciding(claim, parts_))
+        rows.append((claim, claims.SAID[claim], PAGES[claim], verdict, number, reason))
     return pd.DataFrame(rows, columns=["claim", "said", "page", "verdict", "number", "reason"])
 
 
-def _contrast(judged: pd.DataFrame) -> str:
-    """The contrast that falls furthest behind what it had to exceed, as a mean over students."""
-    means = verdicts.across_students(judged)
-    rows = judged if means.empty else means
-    worst = rows.iloc[int((rows["value"] - rows["threshold"]).argmin())]
-    number = format_points(worst["value"], worst["low"], worst["high"])
-    who = "" if len(means) else f" for {worst['student']}"
-    return f"{worst['first']} minus {worst['second']}{who}: {number} points"
+def _contrast(row: pd.Series) -> str:
+    number = format_points(row["value"], row["low"], row["high"])
+    who = "" if row["student"] == EVERYONE else f" for {row['student']}"
+    return f"{row['first']} minus {row['second']}{who}: {number} points"
 
 
-def _correlation(judged: pd.DataFrame) -> str:
-    """The proxy that ranks best."""
-    best = judged.sort_values("rho", ascending=False).iloc[0]
-    number = format_interval(best["rho"], best["low"], best["high"])
-    return f"{best['proxy'].replace('_', ' ')}: rank correlation {number}"
+def _correlation(row: pd.Series) -> str:
+    number = format_interval(row["rho"], row["low"], row["high"])
+    return f"{row['proxy'].replace('_', ' ')}: rank correlation {number}"
 
 
-def _fall(judged: pd.DataFrame) -> str:
-    """The compatible pairing that forgot least."""
-    least = judged.loc[[judged["fall"].idxmin()]]
-    fall = percent(least["fall"], least["fall_low"], least["fall_high"])[0]
-    gain = with_limits(least)[0]
-    named = least.iloc[0]
+def _fall(row: pd.Series) -> str:
+    fall = percent([row["fall"]], [row["fall_low"]], [row["fall_high"]])[0]
+    gain = format_points(row["gain"], row["low"], row["high"])
     return (
-        f"{named['student']} ← {named['source']}: extraction fell by {fall}, "
-        f"utility changed by {gain}"
+        f"{row['student']} ← {row['source']}: extraction fell by {fall}, utility changed by {gain}"
     )
 
 

@@ -80,9 +80,9 @@ def extraction(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def cost(done: Iterable[Manifest]) -> pd.DataFrame:
-    """Seconds and memory of every stage, each run counted once."""
+    """CPU seconds per thread and memory of every stage, each run counted once."""
     once = {m.key: m for m in done}.values()
-    rows = pd.DataFrame([(m.stage, m.wall_seconds, m.peak_memory_mib) for m in once])
-    rows.columns = pd.Index(["stage", "seconds", "peak memory (MiB)"])
-    rules = {"seconds": "sum", "peak memory (MiB)": "max"}
+    rows = pd.DataFrame([(m.stage, m.seconds, m.peak_memory_mib) for m in once])
+    rows.columns = pd.Index(["stage", "CPU seconds", "peak memory (MiB)"])
+    rules = {"CPU seconds": "sum", "peak memory (MiB)": "max"}
     return rows.groupby("stage", as_index=False, sort=False).agg(rules)

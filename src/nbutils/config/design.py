@@ -70,7 +70,7 @@ class Pairing:
 
 
 def pairings(tier: Tier) -> Iterator[Pairing]:
-    """Per seed and student: a pairing with each source; then self pairings by other methods.
+    """Per seed and student: a pairing with each source.
 
     Sources come in this order: the student itself, the other students, and then the others.
     """
@@ -79,6 +79,11 @@ def pairings(tier: Tier) -> Iterator[Pairing]:
         for student in grid.students:
             for source in dict.fromkeys([student, *grid.students, *tier.models]):
                 yield Pairing(source, student, TEMPERATURE, "full", seed)
+
+
+def other_methods(tier: Tier) -> Iterator[Pairing]:
+    """Self pairings by each further method."""
+    grid = tier.grid
     for seed in grid.seeds:
         for student in grid.students:
             for method in grid.self_methods:
@@ -147,5 +152,8 @@ def traced(tier: Tier) -> Iterator[Pairing]:
 
 def every(tier: Tier) -> Iterator[Pairing]:
     """Every pairing and control of the tier, each once, the most important experiments first."""
-    experiments = (pairings, controls, over_temperatures, later_rounds, recipes)
+    experiments = (
+        *(pairings, other_methods, controls),
+        *(over_temperatures, later_rounds, recipes),
+    )
     yield from dict.fromkeys(pairing for part in experiments for pairing in part(tier))

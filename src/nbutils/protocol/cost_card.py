@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from nbutils.protocol import calibration
 from nbutils.protocol.costs import (
     Cost,
     RateKey,
@@ -25,7 +26,8 @@ from nbutils.runs.types import Manifest, Run
 class Card:
     """What runs cost together; ``seconds`` is None where a model's size is unknown.
 
-    ``stages`` has one row per stage: ``stage``, ``runs``, ``work``, ``seconds`` of one worker,
+    ``stages`` has one row per stage: ``stage``, ``runs``, ``work``, ``seconds`` of one worker (CPU
+    time per thread, or wall time of accelerators; see ``Manifest.seconds``),
     ``memory_mib`` of one run, ``rough``.
     """
 
@@ -39,15 +41,13 @@ class Card:
 def card(
     todo: Sequence[Run], plan: Plan, store: Store, published: Sequence[Manifest], workers: int
 ) -> Card:
-    """The cost card of runs; measures this machine for some seconds where records are missing.
+    """The cost card of runs; where records are missing, this machine is measured once.
 
     ``published`` are manifests of runs that were computed elsewhere.
     """
     known = _known({rate_key(run) for run in todo}, store, published, workers)
     rates = Rates(0.0, 0.0)
     if any(rate_key(run) not in known for run in todo):
-        from nbutils.protocol import calibration  # slow to import
-
         rates = calibration.rates(plan.tier.threads, workers)
     costs = [estimate(run, known, plan, rates, store) for run in todo]
     frame = pd.DataFrame(costs, columns=list(Cost.__dataclass_fields__))
@@ -80,8 +80,6 @@ def _known(
     for manifest in published:
         used = any(m.device == manifest.device for m in needed)
         if used and manifest.stage == "prepare_model" and manifest.device not in paces:
-            from nbutils.protocol import calibration  # slow to import
-
             paces[manifest.device] = calibration.pace(manifest, workers)
     for device in {m.device for m in needed}:
         same_device = [m for m in needed if m.device == device]
@@ -98,7 +96,7 @@ def rows(card: Card) -> pd.DataFrame:
             "stage": s["stage"],
             "runs": s["runs"],
             "work": [f"{amount:,.0f}" for amount in s["work"]],
-            "time": ["about " * rough + t for rough, t in zip(s["rough"], time, strict=True)],
+            "CPU time": ["about " * rough + t for rough, t in zip(s["rough"], time, strict=True)],
             "memory": ["unknown" if pd.isna(m) else f"{m:,.0f} MiB" for m in s["memory_mib"]],
         }
     )
@@ -111,7 +109,7 @@ def sentences(card: Card) -> list[str]:
     time = "an unknown time" if card.seconds is None else f"about {duration(card.seconds)}"
     memory = "unknown" if card.memory_mib is None else f"up to {card.memory_mib / 1024:.1f} GiB"
     order = f"{card.workers} runs in parallel" if card.workers > 1 else "one run after another"
-    lines = [f"{time} on this machine, {order}; memory: {memory}"]
+    lines = [f"{time} on this machine, {order}, if it is idle; memory: {memory}"]
     sizes = [
         f"{name} ({'size unknown' if size is None else f'{size / 1e6:,.1f} MB'})"
         for name, size in card.downloads.items()

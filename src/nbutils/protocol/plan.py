@@ -354,29 +354,41 @@ class Plan:
     def all(self) -> list[Run]:
         """Every run of the tier, each once, and after its inputs.
 
-        They are in the order in which claims can be judged: one student's pairings, small sources
-        first, then those of the others, and then what else was asked for.
+        They are in the order in which claims can be judged: first the pairings, one student after
+        another, with small sources before large ones; then their proxies; then all else.
         """
+        pairings = list(design.pairings(self.tier))
         runs = [self.suite()]
+        for pairing in pairings:
+            runs += [*self._untouched(pairing.student), *self._measurements(pairing)]
+        for pairing in pairings:
+            runs += self._comparisons(pairing)
         for pairing in design.every(self.tier):
-            runs += [*self._untouched(pairing.student), *self._untouched(pairing.source)]
-            runs.append(self.utility(pairing.student, pairing))
-            if self.has_passages(pairing.student):
-                runs.append(self.extraction(pairing.student, pairing))
-            if pairing.control or pairing.variation or pairing.round > 1:
-                continue
-            compared = (pairing.source, pairing.student, pairing.temperature, pairing.seed)
-            runs.append(self.proxies(*compared))
-            if self.tier.grid.diagnostics and pairing.temperature == design.TEMPERATURE:
-                runs.append(self.diagnose(*compared))
+            runs += self._measurements(pairing)
+            if not (pairing.control or pairing.variation or pairing.round > 1):
+                runs += self._comparisons(pairing)
         for pairing in design.over_temperatures(self.tier):
             judge = self.tier.judge(pairing.source)
             if judge:
                 runs.append(self.fidelity(pairing.source, judge, pairing.temperature, pairing.seed))
         runs += [self.trace(pairing) for pairing in design.traced(self.tier)]
         for model in self.tier.models:
-            runs += [self.model(model), *self._untouched(model)]
+            runs += self._untouched(model)
         return each_once(runs)
+
+    def _measurements(self, pairing: Pairing) -> list[Run]:
+        """Measure the trained student of a pairing."""
+        student = pairing.student
+        extraction = [self.extraction(student, pairing)] if self.has_passages(student) else []
+        return [self.utility(student, pairing), *extraction]
+
+    def _comparisons(self, pairing: Pairing) -> list[Run]:
+        """Proxies of a pairing, and its diagnostics where the tier asks for them."""
+        compared = (pairing.source, pairing.student, pairing.temperature, pairing.seed)
+        runs = [self.proxies(*compared)]
+        if self.tier.grid.diagnostics and pairing.temperature == design.TEMPERATURE:
+            runs.append(self.diagnose(*compared))
+        return runs
 
     def _untouched(self, model: str) -> list[Run]:
         """Measure a model before it is trained."""

@@ -1,14 +1,17 @@
-"""Collecting: the tables of a finished tier, written to ``runs/tables/<tier>/`` all at once."""
+"""Collecting: the tables of a tier, written to ``runs/tables/<tier>/`` all at once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from nbutils.files import replacing
+from nbutils.results.measurements import Measurements
 from nbutils.results.project import Project
-from nbutils.results.tables import COLUMNS, DOCUMENTS, LOCAL, MANIFESTS
+from nbutils.results.tables import COLUMNS, DOCUMENTS, LOCAL, MANIFESTS, UNFINISHED
 from nbutils.runs import source_code
-from nbutils.runs.types import Run, UnwritableError
+from nbutils.runs.types import Manifest, Run, UnwritableError
 
 CODE = "code.sha256"  # digest of the code that made the tables
 
@@ -23,42 +26,92 @@ def collect(name: str, runs: list[Run], project: Project) -> bool:
         RunError: A run is not finished.
         UnwritableError: The disk is full or cannot be written.
     """
-    store, root = project.store, project.root
+    store, place = project.store, project.root / LOCAL / name
     finished = [store.finished(run) for run in runs]
-    lines = "".join(m.model_dump_json() + "\n" for m in finished if m is not None)
-    place = root / LOCAL / name
 
     def up_to_date() -> bool:
         whole = all((place / f"{table}.parquet").is_file() for table in COLUMNS)
         return (
-            whole and None not in finished and current(place) and _holds(place / MANIFESTS, lines)
+            whole
+            and not (place / UNFINISHED).is_file()
+            and None not in finished
+            and current(place)
+            and _holds(place / MANIFESTS, _lines(finished))
         )
 
     if up_to_date():
         return False
     # scipy takes a second to import; a rerun with nothing to do does not need it
-    from nbutils.analysis import gains
-    from nbutils.results import corpora, rows
     from nbutils.results.measurements import InStore
 
-    frames = rows.of_tier(project.plan(name).tier, runs, InStore(store, runs))
-    frames |= gains.summarize(frames)
-    documents = corpora.first_documents(runs, store)
+    frames = _frames(name, runs, project, InStore(store, runs))
+    with _writing(name, project):
+        if up_to_date():
+            return False
+        _write(frames, finished, place)
+    return True
+
+
+def collect_part(
+    name: str, runs: list[Run], project: Project, measured: Measurements
+) -> dict[str, pd.DataFrame]:
+    """Write the tables of a part of a tier, marked as such, in the same way; return them.
+
+    ``runs`` are those of ``rows.with_rows``, with a trained student among them.
+
+    Raises:
+        UnwritableError: The disk is full or cannot be written.
+    """
+    frames = _frames(name, runs, project, measured)
+    with _writing(name, project):
+        finished = [project.store.finished(run) for run in runs]
+        _write(frames, finished, project.root / LOCAL / name, unfinished=True)
+    return frames
+
+
+def _frames(
+    name: str, runs: list[Run], project: Project, measured: Measurements
+) -> dict[str, pd.DataFrame]:
+    """Every table of some runs of a tier."""
+    from nbutils.analysis import gains
+    from nbutils.results import corpora, rows
+
+    frames = rows.of_tier(project.plan(name).tier, runs, measured)
+    documents = {DOCUMENTS: corpora.first_documents(runs, project.store)}
+    return frames | gains.summarize(frames) | documents
+
+
+@contextmanager
+def _writing(name: str, project: Project) -> Iterator[None]:
+    """Let no other runner write the tables of a tier, and name them where the disk refuses."""
     try:
-        with store.claim(f"tables-{name}"):
-            if up_to_date():
-                return False
-            with replacing(place) as scratch:
-                write(frames, scratch)
-                documents.to_parquet(scratch / f"{DOCUMENTS}.parquet", index=False)
-                (scratch / MANIFESTS).write_text(lines, "utf-8")
-                stamp(scratch)
+        with project.store.claim(f"tables-{name}"):
+            yield
     except OSError as error:
         raise UnwritableError(
-            f"the tables could not be written to {place}: {error.strerror or error}; the runs are "
-            "kept: make space or allow writing there, and run again"
+            f"the tables could not be written to {project.root / LOCAL / name}: "
+            f"{error.strerror or error}; the runs are kept: make space or allow writing there, "
+            "and run again"
         ) from error
-    return True
+
+
+def _write(
+    frames: dict[str, pd.DataFrame],
+    finished: list[Manifest | None],
+    place: Path,
+    unfinished: bool = False,
+) -> None:
+    with replacing(place) as scratch:
+        write(frames, scratch)
+        frames[DOCUMENTS].to_parquet(scratch / f"{DOCUMENTS}.parquet", index=False)
+        (scratch / MANIFESTS).write_text(_lines(finished), "utf-8")
+        if unfinished:
+            (scratch / UNFINISHED).write_text("Some runs of this tier are missing.\n", "utf-8")
+        stamp(scratch)
+
+
+def _lines(finished: list[Manifest | None]) -> str:
+    return "".join(m.model_dump_json() + "\n" for m in finished if m is not None)
 
 
 def write(frames: dict[str, pd.DataFrame], folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""History of the published and local runs, from their manifests: dates, machines, durations."""
+"""History of the published and local runs, from their manifests: dates, machines, CPU time.
+
+Accelerators have wall time instead, and so do runs from before CPU time was recorded.
+"""
 
 from typing import Any
 
@@ -27,7 +30,7 @@ def _tier(part: pd.DataFrame) -> dict[str, Any]:
         "last": days[-1],
         "where": ", ".join(sorted(set(part["device"]))),
         "threads": ", ".join(map(str, sorted(set(part["threads"])))),
-        "time spent": duration(float(part["wall_seconds"].sum())),
+        "CPU time": duration(float(_seconds(part).sum())),
         "peak memory (MiB)": round(float(part["peak_memory_mib"].max())),
         "commit": ", ".join(sorted(commits)),
     }
@@ -39,7 +42,7 @@ def stages(manifests: pd.DataFrame) -> pd.DataFrame:
 
 
 def _stage(part: pd.DataFrame) -> dict[str, Any]:
-    seconds = part["wall_seconds"].astype(float)
+    seconds = _seconds(part)
     return {
         "runs": len(part),
         "median": duration(float(seconds.median())),
@@ -83,14 +86,23 @@ def versions(manifests: pd.DataFrame) -> pd.DataFrame:
 
 
 def longest(manifests: pd.DataFrame, number: int = 10) -> pd.DataFrame:
-    """The runs of the longest duration, one row per run."""
+    """The runs that took longest, one row per run."""
     if manifests.empty:
         return manifests
-    rows = manifests.sort_values("wall_seconds", ascending=False).head(number)
+    rows = manifests.assign(seconds=_seconds(manifests))
+    rows = rows.sort_values("seconds", ascending=False).head(number)
     table = rows[["results", "stage", "name", "key"]].copy()
-    table["took"] = [duration(float(seconds)) for seconds in rows["wall_seconds"]]
+    table["took"] = [duration(float(seconds)) for seconds in rows["seconds"]]
     table["made"] = [str(created)[:16].replace("T", " ") for created in rows["created"]]
     return table
+
+
+def _seconds(manifests: pd.DataFrame) -> pd.Series:
+    """What each run took: see ``Manifest.seconds``."""
+    rows = manifests.reindex(columns=["wall_seconds", "cpu_seconds", "accelerators", "threads"])
+    per_thread = rows["cpu_seconds"].astype(float) / rows["threads"]
+    use_wall = rows["accelerators"].fillna(0).gt(0) | per_thread.isna()
+    return rows["wall_seconds"].astype(float).where(use_wall, per_thread)
 
 
 def _by(manifests: pd.DataFrame, keys: str | list[str], summary: Any) -> pd.DataFrame:

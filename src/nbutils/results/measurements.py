@@ -58,6 +58,7 @@ class InStore:
     def __init__(self, store: Store, runs: list[Run]) -> None:
         """``runs`` are those of a tier; among them is its suite."""
         self._store, self._runs = store, runs
+        self._facts: dict[str, dict[str, Any]] = {}  # a corpus takes some tenths of a second
 
     def key_of(self, run: Run) -> str:
         """The key of a run."""
@@ -72,6 +73,12 @@ class InStore:
 
         ``passage_hits`` counts passages of the pre-trained model that the source was trained from.
         """
+        key = self.key_of(run)
+        if key not in self._facts:
+            self._facts[key] = self._read_facts(run)
+        return self._facts[key]
+
+    def _read_facts(self, run: Run) -> dict[str, Any]:
         if run.stage in MODEL_STAGES:
             folder = self._store.path(run)
             facts = json.loads((folder / "facts.json").read_text("utf-8"))

@@ -1,6 +1,6 @@
 """A project: its folder, store, tiers and published results, opened once per command."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -66,11 +66,18 @@ class Project:
         return [m for m in known if (m.stage, m.name) in names]
 
     def execute(
-        self, runs: list[Run], threads: int, report: Report, retry_failed: bool = False
+        self,
+        runs: list[Run],
+        threads: int,
+        report: Report,
+        retry_failed: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> int:
         """Compute missing runs in parallel; see ``executor.execute``."""
         recorded = self.recorded(runs)
-        return executor.execute(runs, self.store, compute, threads, recorded, report, retry_failed)
+        return executor.execute(
+            runs, self.store, compute, threads, recorded, report, retry_failed, meanwhile
+        )
 
     def compute(self, run: Run, threads: int) -> Path:
         """Compute one run in this process, after its inputs; return its folder."""

@@ -7,10 +7,53 @@ from nbutils.analysis.gains import Rows, typed, wide
 from nbutils.config.design import LABELS
 from nbutils.config.tiers import Tier
 from nbutils.results.measurements import MODEL_STAGES, TABLES, Measurements
+from nbutils.runs.store import Store
 from nbutils.runs.types import Run
 
+MEASURING = ("measure_utility", "measure_extraction")
+"""Stages that together measure one state."""
+STATES = (*MEASURING, "trace")
+"""Stages that measure states."""
+EMPTY = {
+    "extraction": {
+        **dict.fromkeys(("state", "split"), "str"),
+        **dict.fromkeys(("passage", "matched_tokens", "suffix_tokens"), "int64"),
+        "exact": "bool",
+    },
+    "proxies": {
+        **dict.fromkeys(("run", "student", "source", "relation", "task", "proxy"), "str"),
+        **dict.fromkeys(("temperature", "value"), "float64"),
+        "seed": "int64",
+    },
+}
+"""Columns and types of the tables that can be without rows while a tier is computed."""
 VERSION = 1
 """Version of the tables: raise it when a column or a number changes for the same runs."""
+
+
+def with_rows(runs: list[Run], store: Store) -> list[Run]:
+    """The finished runs of a tier whose rows can be in its tables already.
+
+    A trained student has rows once all its measurements are finished, and so are those of the
+    untouched student.
+    """
+    finished = [run for run in runs if store.finished(run) is not None]
+    done = {(run.stage, run.name) for run in finished}
+    unmeasured = {r.name for r in runs if r.stage in MEASURING and (r.stage, r.name) not in done}
+    untouched = {
+        run.labels["student"]
+        for run in finished
+        if run.labels.get("experiment") == "untouched" and run.name not in unmeasured
+    }
+    return [
+        run
+        for run in finished
+        if run.stage not in STATES
+        or (
+            run.labels["student"] in untouched
+            and (run.stage == "trace" or run.name not in unmeasured)  # a trace has a pairing's name
+        )
+    ]
 
 
 def of_tier(tier: Tier, runs: list[Run], measured: Measurements) -> dict[str, pd.DataFrame]:
@@ -26,7 +69,7 @@ def of_tier(tier: Tier, runs: list[Run], measured: Measurements) -> dict[str, pd
     return {
         "states": states,
         "utility": wide(answers),
-        "extraction": pd.concat(extraction, ignore_index=True),
+        "extraction": _joined("extraction", extraction),
         "curves": _labelled(curves, measured, "self_train"),
         "proxies": _proxies(runs, measured),
         "corpora": _corpora(runs, measured),
@@ -70,7 +113,14 @@ def _labelled(runs: list[Run], measured: Measurements, stage: str) -> pd.DataFra
         parts.append(measured.frame(run, TABLES[stage]))
         for name, value in {"run": measured.key_of(run), **run.labels}.items():
             parts[-1][name] = value
-    return typed(pd.concat(parts, ignore_index=True))
+    return typed(_joined(TABLES[stage], parts))
+
+
+def _joined(name: str, parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """The parts of a table below one another; without any, its columns in their types."""
+    if parts:
+        return pd.concat(parts, ignore_index=True)
+    return pd.DataFrame({c: pd.Series(dtype=kind) for c, kind in EMPTY[name].items()})
 
 
 def _proxies(runs: list[Run], measured: Measurements) -> pd.DataFrame:

@@ -22,6 +22,7 @@ PUBLISHED = Path("book/results")
 LOCAL = Path("runs/tables")
 MANIFESTS = "manifests.jsonl"
 SUMS = "SHA256SUMS"  # digest of every file of a published tier, as sha256sum writes it
+UNFINISHED = "unfinished.txt"  # marks tables of the finished part of a tier
 CONTRIBUTED = "contributions.jsonl"  # one line per contribution: its archive and its runs
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -79,9 +80,15 @@ class TierTables:
     folder: Path
 
     @property
+    def unfinished(self) -> bool:
+        """Whether the tables have only what is finished of their tier."""
+        return (self.folder / UNFINISHED).is_file()
+
+    @property
     def label(self) -> str:
         """The result label: tier and origin, as the selectors of charts show it."""
-        return f"{self.tier} · {self.origin}"
+        # without a count: two tables of one page may be read before and after one more pairing
+        return f"{self.tier} · {self.origin}{' so far' if self.unfinished else ''}"
 
 
 def available(root: Path) -> list[TierTables]:

@@ -67,6 +67,8 @@ def processor() -> str:
 
 def accelerated() -> bool:
     """Whether there is an accelerator, which then computes."""
+    if versions()["torch"].endswith("+cpu"):
+        return False  # this build of torch has none
     import torch  # slow to import, and not needed by most commands
 
     return torch.cuda.is_available()
@@ -79,9 +81,11 @@ def cpu_seconds() -> float:
 
 def device() -> str:
     """Name of the accelerator, or else of the processor."""
-    import torch  # slow to import, and not needed by most commands
+    if not accelerated():
+        return processor()
+    import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    return torch.cuda.get_device_name()
 
 
 class PeakMemory:

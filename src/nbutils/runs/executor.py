@@ -51,9 +51,8 @@ def jobs(threads: int, memory: float) -> int:
     ``memory`` is the known need of one run, MiB. With an accelerator there is one worker.
     """
     import joblib  # slow to import, and needed only if something is computed
-    import torch
 
-    if torch.cuda.is_available():
+    if environment.accelerated():
         return 1
     fitting = environment.free_memory_mib() // max(WORKER_MIB, memory)
     return max(1, min(joblib.cpu_count() // threads, int(fitting)))
@@ -143,6 +142,7 @@ def execute(
     recorded: list[Manifest],
     report: Report,
     retry_failed: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> int:
     """Compute every missing run in parallel workers; return how many were computed here.
 
@@ -158,6 +158,8 @@ def execute(
         report: Called after each run with the run, its seconds, the number of runs done, the number
             of all runs, and the estimated seconds left (None while some stage has no duration).
         retry_failed: Whether to retry runs with a recorded failure.
+        meanwhile: Called about every second while the workers compute. While it works, a worker
+            that has finished gets no other run.
 
     Raises:
         RunError: Some run failed, now or earlier; the others are finished.
@@ -193,6 +195,7 @@ def execute(
                     continue
                 running[future] = run, worker
                 waiting.remove(run)
+            meanwhile()
             if not running:
                 time.sleep(POLL_SECONDS)
             for future in wait(running, POLL_SECONDS, FIRST_COMPLETED).done:
