@@ -23,6 +23,18 @@ def test_a_tree_by_hand() -> None:
     assert seen == [{0}, {0, 1}, {0, 1, 2}, {0, 1, 3}, {0, 1, 3, 4}, {5}]
 
 
+def test_a_sequence_that_ends_within_the_one_before_cuts_no_descendant_off() -> None:
+    """Requests are sorted with their last token, which is not in the tree."""
+    (tree,) = forward.trees([[5, 6, 7], [5, 6], [5, 6, 8]], limit=9)
+    assert tree.paths == [[0, 1, 2], [0, 1], [0, 1, 3]]
+    assert tree.mask.tolist() == [
+        [True, False, False, False],
+        [True, True, False, False],
+        [True, True, True, False],
+        [True, True, False, True],
+    ]
+
+
 def test_a_full_tree_is_closed_and_the_next_reads_its_prefix_again() -> None:
     first, second = forward.trees([[5, 6, 7], [5, 6, 8, 9]], limit=4)
     assert (first.paths, second.paths) == ([[0, 1, 2]], [[0, 1, 2, 3]])
