@@ -9,7 +9,7 @@ The numbers are those of lm-eval's own passes with ``logits_cache=False``. Its c
 at different tokens, as for two items of one document.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from nbutils import files
 from nbutils.errors import UserError
 from nbutils.protocol import forward, models, proofs
 
@@ -65,7 +66,7 @@ def plan(requests: list[tuple[list[int], list[int]]], context: int) -> list[Read
 
 
 @torch.inference_mode()
-def log_likelihoods(model: PreTrainedModel, readings: list[Reading]) -> list[tuple[float, bool]]:
+def log_likelihoods(model: PreTrainedModel, readings: Sequence[Reading]) -> list[tuple[float, bool]]:
     """Log-likelihood, in nats, of each continuation after its context.
 
     The second value says whether greedy decoding would produce the continuation.
@@ -189,13 +190,47 @@ class Scorer(HFLM):
 
 
 class TreeScorer(Scorer):
-    """A scorer whose forward passes read prefix trees."""
+    """A scorer whose forward passes read prefix trees.
+
+    Trees are planned once for all models that read the same requests alike: those of a family,
+    before and after every fine-tune.
+    """
+
+    _readings: Sequence[Reading] = ()
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """As ``Scorer`` does; texts that this process has planned before are not encoded again."""
+        reader = models.embedding_rows(self.model), self.max_length, self.add_bos_token
+        key = (*reader, _content(self.tokenizer), tuple(request.args for request in requests))
+        if key in _PLANNED:
+            return log_likelihoods(self.model, _PLANNED[key])
+        answers = super().loglikelihood(requests, disable_tqdm)
+        _PLANNED[key] = self._readings
+        if len(_PLANNED) > KEPT:
+            del _PLANNED[next(iter(_PLANNED))]
+        return answers
 
     def _scored(
         self, requests: list[Request], disable_tqdm: bool, override_bs: int | None
     ) -> list[tuple[float, bool]]:
         pairs = [(context, continuation) for _, context, continuation in requests]
-        return log_likelihoods(self.model, plan(pairs, self.max_length))
+        self._readings = plan(pairs, self.max_length)
+        return log_likelihoods(self.model, self._readings)
+
+
+KEPT = 4
+"""Plans that a process keeps; one is of a suite and a tokenizer, as a tier has few."""
+_PLANNED: dict[Hashable, Sequence[Reading]] = {}
+
+
+def _content(tokenizer: PreTrainedTokenizerBase) -> Hashable:
+    """What decides how a tokenizer encodes; equal for equal tokenizers, wherever they lie."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return tokenizer  # equal to itself alone
+    content = files.sha256(tokenizer.backend_tokenizer.to_str())
+    return type(tokenizer), tokenizer.bos_token_id, tokenizer.split_special_tokens, content
 
 
 def scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, begin: bool = True) -> HFLM:
@@ -206,6 +241,7 @@ def scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, begin: bo
         tokenizer=tokenizer,
         max_length=models.context(model),
         add_bos_token=begin,
+        prefix_token_id=tokenizer.bos_token_id,  # which lm-eval would look up for every text
         batch_size=1,
         logits_cache=False,
     )
