@@ -67,9 +67,9 @@ def logits(
 class Tree:
     """A prefix tree of token sequences, ``n`` nodes.
 
-    ``ids``, ``positions`` and ``ends`` have shape ``[n]`` (int64). Nodes are numbered in depth-first
-    order: node ``i`` and its descendants are those from ``i`` to before ``ends[i]``. ``paths`` holds
-    the nodes of each sequence, one per token.
+    ``ids``, ``positions`` and ``ends`` have shape ``[n]`` (int64). Nodes are numbered depth first:
+    node ``i`` and its descendants are those from ``i`` to before ``ends[i]``. ``paths`` holds the
+    nodes of each sequence, one per token.
     """
 
     ids: torch.Tensor

@@ -66,7 +66,9 @@ def plan(requests: list[tuple[list[int], list[int]]], context: int) -> list[Read
 
 
 @torch.inference_mode()
-def log_likelihoods(model: PreTrainedModel, readings: Sequence[Reading]) -> list[tuple[float, bool]]:
+def log_likelihoods(
+    model: PreTrainedModel, readings: Sequence[Reading]
+) -> list[tuple[float, bool]]:
     """Log-likelihood, in nats, of each continuation after its context.
 
     The second value says whether greedy decoding would produce the continuation.
