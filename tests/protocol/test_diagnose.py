@@ -63,6 +63,21 @@ def test_the_gradient_is_that_of_the_mean_loss(
     assert torch.allclose(found, expected, atol=1e-4)
 
 
+@torch.no_grad()
+def test_states_are_those_of_each_text_alone(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In batches of two, of texts of different lengths that do not come in their order."""
+    monkeypatch.setattr(packing, "rows_at_once", lambda model, length: 2)
+    texts = TEXTS[::-1]
+    documents = models.encode(tokenizer, texts, tiny.CONTEXT)
+    assert len(documents[0]) > len(documents[1]) > len(documents[2])
+    found = diagnose.states(model, tokenizer, texts)
+    for ids, state in zip(documents, found, strict=True):
+        hidden = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0]
+        assert state == pytest.approx(hidden.mean(0).numpy(), abs=1e-4)
+
+
 def stage(tmp_path: Path, student: Path, source: Path, own: list[str]) -> dict[str, float]:
     for name, texts in (("corpus", TEXTS), ("own", own)):
         (tmp_path / name).mkdir()

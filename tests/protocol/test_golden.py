@@ -284,7 +284,10 @@ EDITS = {
     "nats per token": Edit(
         "diagnose", diagnose, "* tokens / _characters_read(model, tokenizer, texts)", ""
     ),
-    "states of the last token": Edit("diagnose", diagnose, "[0].mean(0)", "[0][-1]"),
+    "states of the last token": Edit(
+        "diagnose", diagnose, "hidden[: len(ids)].mean(0)", "hidden[len(ids) - 1]"
+    ),
+    "states of padding": Edit("diagnose", diagnose, "hidden[: len(ids)].mean(0)", "hidden.mean(0)"),
     "a distance for its square": Edit("diagnose", diagnose, "(p, q)) ** 2", "(p, q))"),
 }
 

@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
-from tokenizers import processors
+from tokenizers import normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from nbutils.protocol import forward, tree_scorer
-from nbutils.protocol.tree_scorer import ScoringError
+from nbutils.protocol.tree_scorer import Reading, ScoringError
 from support import tiny, zoo
 
 
@@ -21,6 +21,18 @@ def test_a_tree_by_hand() -> None:
     assert tree.paths == [[0, 1, 2], [0, 1, 3, 4], [5]]
     seen = [set(torch.nonzero(row)[:, 0].tolist()) for row in tree.mask]
     assert seen == [{0}, {0, 1}, {0, 1, 2}, {0, 1, 3}, {0, 1, 3, 4}, {5}]
+
+
+def test_a_sequence_that_ends_within_the_one_before_cuts_no_descendant_off() -> None:
+    """Requests are sorted with their last token, which is not in the tree."""
+    (tree,) = forward.trees([[5, 6, 7], [5, 6], [5, 6, 8]], limit=9)
+    assert tree.paths == [[0, 1, 2], [0, 1], [0, 1, 3]]
+    assert tree.mask.tolist() == [
+        [True, False, False, False],
+        [True, True, False, False],
+        [True, True, True, False],
+        [True, True, False, True],
+    ]
 
 
 def test_a_full_tree_is_closed_and_the_next_reads_its_prefix_again() -> None:
@@ -96,3 +108,56 @@ def test_a_text_that_spells_a_token_without_embedding_is_named() -> None:
         tree_scorer.scorer(model, tokenizer).loglikelihood(requests)
     with pytest.raises(ScoringError, match="spells '<image>'"):
         tree_scorer.scorer(model, tokenizer).tok_batch_encode(["the <image> people"])
+
+
+ASKED = [("the people of the state", " know it"), ("the people of the state", " are many")]
+
+
+def _requests(texts: list[tuple[str, str]]) -> list[Instance]:
+    return [Instance("loglikelihood", {}, t, i, ("task", i, 1)) for i, t in enumerate(texts)]
+
+
+def _counting_plans(patch: pytest.MonkeyPatch) -> list[int]:
+    """The number of requests of every plan that is made from now on, with none kept."""
+    planned: list[int] = []
+    plan = tree_scorer.plan
+
+    def counted(requests: list[tuple[list[int], list[int]]], context: int) -> list[Reading]:
+        planned.append(len(requests))
+        return plan(requests, context)
+
+    patch.setattr(tree_scorer, "_PLANNED", {})
+    patch.setattr(tree_scorer, "plan", counted)
+    return planned
+
+
+def test_models_that_read_alike_share_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each model has a tokenizer of its own, read from its folder; the two are equal."""
+    planned = _counting_plans(monkeypatch)
+    models = [zoo.make("llama"), zoo.make("mistral")]
+    scorers = [tree_scorer.scorer(model, _without_bos()) for model in models]
+    found = [scorer.loglikelihood(_requests(ASKED)) for scorer in scorers]
+    assert planned == [2]
+    monkeypatch.setattr(tree_scorer, "_PLANNED", {})
+    assert found == [scorer.loglikelihood(_requests(ASKED)) for scorer in scorers]
+    assert found[0] != found[1]
+
+
+def test_what_is_read_otherwise_is_planned_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = _counting_plans(monkeypatch)
+    model, other_bos = zoo.make("llama"), _without_bos()
+    other_bos.bos_token = other_bos.eos_token
+    upper = _without_bos()
+    upper.backend_tokenizer.normalizer = normalizers.Lowercase()
+    shorter = zoo.make("llama", max_position_embeddings=8)
+    for scorer, texts in (
+        (tree_scorer.scorer(model, _without_bos()), ASKED),
+        (tree_scorer.scorer(model, _without_bos()), ASKED[::-1]),
+        (tree_scorer.scorer(model, _without_bos(), begin=False), ASKED),
+        (tree_scorer.scorer(model, other_bos), ASKED),
+        (tree_scorer.scorer(model, upper), ASKED),
+        (tree_scorer.scorer(shorter, _without_bos()), ASKED),
+    ):
+        scorer.loglikelihood(_requests(texts))
+    assert planned == [2] * 6
+    assert len(tree_scorer._PLANNED) == tree_scorer.KEPT

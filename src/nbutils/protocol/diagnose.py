@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.spatial.distance import jensenshannon
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbutils.config.schema import Diagnose
@@ -105,13 +106,19 @@ def states(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> np.ndarray:
     """Mean last hidden state of each text, shape ``[texts, hidden]``."""
-    limit = models.context(model)
-    means = []
-    for ids in models.encode(tokenizer, texts, limit):
-        inputs = torch.tensor([ids], device=model.device)
+    documents = [
+        torch.tensor(ids) for ids in models.encode(tokenizer, texts, models.context(model))
+    ]
+    order = sorted(range(len(documents)), key=lambda i: len(documents[i]))  # for little padding
+    means = dict[int, np.ndarray]()
+    for part in torch.tensor(order).split(packing.rows_at_once(model, len(documents[order[-1]]))):
+        batch = [documents[i] for i in part.tolist()]
+        inputs = pad_sequence(batch, batch_first=True, padding_value=tokenizer.eos_token_id)
+        inputs = inputs.to(model.device)
         output = model(input_ids=inputs, output_hidden_states=True, use_cache=False)
-        means.append(output.hidden_states[-1][0].mean(0).float().cpu().numpy())
-    return np.vstack(means)
+        for i, ids, hidden in zip(part.tolist(), batch, output.hidden_states[-1], strict=True):
+            means[i] = hidden[: len(ids)].mean(0).float().cpu().numpy()
+    return np.vstack([means[i] for i in range(len(texts))])
 
 
 def run(p: Diagnose, inputs: dict[str, Path], out: Path, progress: Progress) -> None:

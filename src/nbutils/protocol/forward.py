@@ -67,15 +67,21 @@ def logits(
 class Tree:
     """A prefix tree of token sequences, ``n`` nodes.
 
-    ``ids`` and ``positions`` have shape ``[n]`` (int64); ``mask`` has shape ``[n, n]`` (bool, true
-    where the node of the row attends to that of the column). ``paths`` holds the nodes of each
-    sequence, one per token.
+    ``ids``, ``positions`` and ``ends`` have shape ``[n]`` (int64). Nodes are numbered depth first:
+    node ``i`` and its descendants are those from ``i`` to before ``ends[i]``. ``paths`` holds the
+    nodes of each sequence, one per token.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
-    mask: torch.Tensor
+    ends: torch.Tensor
     paths: list[list[int]]
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """Where the node of the row attends to that of the column, ``[n, n]`` (bool)."""
+        nodes = torch.arange(len(self.ids))
+        return (nodes <= nodes[:, None]) & (nodes[:, None] < self.ends)
 
 
 def trees(sequences: list[list[int]], limit: int) -> list[Tree]:
@@ -86,17 +92,12 @@ def trees(sequences: list[list[int]], limit: int) -> list[Tree]:
     previous: list[int] = []
 
     def close() -> None:
-        mask = np.zeros((len(ids), len(ids)), dtype=bool)
-        positions = np.zeros(len(ids), dtype=np.int64)
-        new = 0  # nodes below it belong to an earlier path, too
+        positions, ends = np.zeros((2, len(ids)), dtype=np.int64)
         for path in paths:
-            for depth, node in enumerate(path):
-                if node >= new:
-                    mask[node, path[: depth + 1]] = True
-                    positions[node] = depth
-            new = max(new, path[-1] + 1)
-        depths = torch.from_numpy(positions)
-        finished.append(Tree(torch.tensor(ids), depths, torch.from_numpy(mask), list(paths)))
+            positions[path] = range(len(path))
+            ends[path] = np.maximum(ends[path], path[-1] + 1)
+        depths, last = torch.from_numpy(positions), torch.from_numpy(ends)
+        finished.append(Tree(torch.tensor(ids), depths, last, list(paths)))
 
     for sequence in sequences:
         shared = common_prefix(previous, sequence)

@@ -3,10 +3,12 @@
 import contextlib
 import io
 import logging
+import random
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -72,6 +74,7 @@ def evaluate(model: Any, suite: Path, limit: int | None = None) -> Samples:
     With ``limit``, only the first items of each task are scored.
     """
     import lm_eval  # takes seconds to import, and only this stage needs it
+    from lm_eval import defaults
 
     from nbutils.protocol import prepare_benchmarks
 
@@ -84,15 +87,14 @@ def evaluate(model: Any, suite: Path, limit: int | None = None) -> Samples:
             tasks = prepare_benchmarks.manager(suite)
         # lm-eval's progress bars cannot be turned off, and the caller shows progress
         with contextlib.redirect_stderr(io.StringIO()):
-            results = lm_eval.simple_evaluate(
-                model=model,
-                tasks=names,
-                task_manager=tasks,
-                limit=limit,
-                bootstrap_iters=0,
-                log_samples=True,
-                verbosity="ERROR",
-            )
+            # as lm-eval's ``simple_evaluate``, which also describes the machine and lists its
+            # packages: a second for each model
+            random.seed(defaults.DEFAULT_RANDOM_SEED)  # some tasks shuffle their choices
+            np.random.seed(defaults.DEFAULT_OTHER_SEED)
+            loaded = tasks.load(names)
+            for task in loaded["tasks"].values():
+                task.set_fewshot_seed(seed=defaults.DEFAULT_OTHER_SEED)
+            results = lm_eval.evaluate(model, loaded, limit=limit, bootstrap_iters=0)
     return dict(results["samples"])
 
 

@@ -9,51 +9,79 @@ The numbers are those of lm-eval's own passes with ``logits_cache=False``. Its c
 at different tokens, as for two items of one document.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from nbutils import files
 from nbutils.errors import UserError
 from nbutils.protocol import forward, models, proofs
 
 
-@torch.inference_mode()
-def log_likelihoods(
-    model: PreTrainedModel, requests: list[tuple[list[int], list[int]]], context: int
-) -> list[tuple[float, bool]]:
-    """Log-likelihood, in nats, of each continuation after its context; both are token ids.
+@dataclass(frozen=True)
+class Reading:
+    """A tree, and what is read in it.
 
-    The second value says whether greedy decoding would produce the continuation. A request longer
-    than ``context``, the model's context length, loses its first tokens, as in lm-eval.
+    ``nodes`` are those whose logits predict the tokens of a continuation. ``rows`` and ``tokens``,
+    ``[tokens of all continuations]``, say which of them predicts which token. ``spans`` has one
+    entry per request: its number, and where its tokens begin and end.
+    """
+
+    tree: forward.Tree
+    nodes: list[int]
+    rows: torch.Tensor
+    tokens: torch.Tensor
+    spans: list[tuple[int, int, int]]
+
+
+def plan(requests: list[tuple[list[int], list[int]]], context: int) -> list[Reading]:
+    """Trees for requests: token ids of contexts, and of their continuations.
+
+    A request longer than ``context``, the model's context length, loses its first tokens, as in
+    lm-eval.
     """
     sequences = [(before + target)[-(context + 1) :] for before, target in requests]
     order = sorted(range(len(sequences)), key=lambda i: sequences[i])  # groups common prefixes
-    answers: list[tuple[float, bool]] = [(0.0, False)] * len(sequences)
+    readings = []
     done = 0
     for tree in forward.trees([sequences[i][:-1] for i in order], forward.TREE_TOKENS):
-        in_tree = order[done : done + len(tree.paths)]
+        predicting, tokens, spans = list[int](), list[int](), []
+        for i, path in zip(order[done:], tree.paths, strict=False):
+            target = sequences[i][-len(requests[i][1]) :]
+            spans.append((i, len(tokens), len(tokens) + len(target)))
+            predicting += path[-len(target) :]
+            tokens += target
         done += len(tree.paths)
-        targets = [sequences[i][-len(requests[i][1]) :] for i in in_tree]
-        # the nodes whose logits predict the tokens of a continuation
-        nodes = [path[-len(t) :] for path, t in zip(tree.paths, targets, strict=True)]
-        needed = sorted({node for path in nodes for node in path})
-        row_of = {node: row for row, node in enumerate(needed)}
-        rows = torch.tensor([row_of[node] for path in nodes for node in path])
-        tokens = torch.tensor([t for target in targets for t in target], device=model.device)
-        log_probs = forward.tree_logits(model, tree, needed).float().log_softmax(-1)
-        is_greedy = log_probs.argmax(-1)[rows] == tokens
-        token_log_probs = log_probs[rows, tokens]
-        start = 0
-        for i, target in zip(in_tree, targets, strict=True):
-            end = start + len(target)
-            answers[i] = (token_log_probs[start:end].sum().item(), bool(is_greedy[start:end].all()))
-            start = end
-    return answers
+        nodes = sorted(set(predicting))
+        row_of = {node: row for row, node in enumerate(nodes)}
+        rows = torch.tensor([row_of[node] for node in predicting])
+        readings.append(Reading(tree, nodes, rows, torch.tensor(tokens), spans))
+    return readings
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    model: PreTrainedModel, readings: Sequence[Reading]
+) -> list[tuple[float, bool]]:
+    """Log-likelihood, in nats, of each continuation after its context.
+
+    The second value says whether greedy decoding would produce the continuation.
+    """
+    answers = {}
+    for reading in readings:
+        rows, tokens = reading.rows.to(model.device), reading.tokens.to(model.device)
+        log_probs = forward.tree_logits(model, reading.tree, reading.nodes).float().log_softmax(-1)
+        is_greedy = (log_probs.argmax(-1)[rows] == tokens).tolist()
+        token_log_probs = log_probs[rows, tokens].cpu()
+        for i, start, end in reading.spans:
+            answers[i] = token_log_probs[start:end].sum().item(), all(is_greedy[start:end])
+    return [answers[i] for i in range(len(answers))]
 
 
 # --- Supporting code -------------------------------------------------------------------------
@@ -164,13 +192,47 @@ class Scorer(HFLM):
 
 
 class TreeScorer(Scorer):
-    """A scorer whose forward passes read prefix trees."""
+    """A scorer whose forward passes read prefix trees.
+
+    Trees are planned once for all models that read the same requests alike: those of a family,
+    before and after every fine-tune.
+    """
+
+    _readings: Sequence[Reading] = ()
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """As ``Scorer`` does; texts that this process has planned before are not encoded again."""
+        reader = models.embedding_rows(self.model), self.max_length, self.add_bos_token
+        key = (*reader, _content(self.tokenizer), tuple(request.args for request in requests))
+        if key in _PLANNED:
+            return log_likelihoods(self.model, _PLANNED[key])
+        answers = super().loglikelihood(requests, disable_tqdm)
+        _PLANNED[key] = self._readings
+        if len(_PLANNED) > KEPT:
+            del _PLANNED[next(iter(_PLANNED))]
+        return answers
 
     def _scored(
         self, requests: list[Request], disable_tqdm: bool, override_bs: int | None
     ) -> list[tuple[float, bool]]:
         pairs = [(context, continuation) for _, context, continuation in requests]
-        return log_likelihoods(self.model, pairs, self.max_length)
+        self._readings = plan(pairs, self.max_length)
+        return log_likelihoods(self.model, self._readings)
+
+
+KEPT = 4
+"""Plans that a process keeps; one is of a suite and a tokenizer, as a tier has few."""
+_PLANNED: dict[Hashable, Sequence[Reading]] = {}
+
+
+def _content(tokenizer: PreTrainedTokenizerBase) -> Hashable:
+    """What decides how a tokenizer encodes; equal for equal tokenizers, wherever they lie."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return tokenizer  # equal to itself alone
+    content = files.sha256(tokenizer.backend_tokenizer.to_str())
+    return type(tokenizer), tokenizer.bos_token_id, tokenizer.split_special_tokens, content
 
 
 def scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, begin: bool = True) -> HFLM:
@@ -181,6 +243,7 @@ def scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, begin: bo
         tokenizer=tokenizer,
         max_length=models.context(model),
         add_bos_token=begin,
+        prefix_token_id=tokenizer.bos_token_id,  # which lm-eval would look up for every text
         batch_size=1,
         logits_cache=False,
     )
