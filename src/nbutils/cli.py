@@ -17,9 +17,9 @@ from nbutils import errors
 from nbutils.config import notebook_parameters, schema, validation, yaml_text
 from nbutils.config.tiers import project_root
 from nbutils.escaping import Terminal
-from nbutils.protocol import cost_card, pairing, reading
+from nbutils.protocol import pairing
 from nbutils.protocol.plan import Plan
-from nbutils.results import collect, tables
+from nbutils.results import layout
 from nbutils.results.project import Project
 from nbutils.runs import dag, eta, executor, failures, garbage
 from nbutils.runs.types import Run, RunError
@@ -67,6 +67,8 @@ Parameters = Annotated[
 
 def _print_card(runs: list[Run], planned: Plan, project: Project, workers: int) -> None:
     """Print what those of some runs that are missing will cost."""
+    from nbutils.protocol import cost_card, reading
+
     card = project.card(runs, planned, workers)
     rows = cost_card.rows(card)
     table = Table(*rows.columns, box=None, pad_edge=False)
@@ -93,6 +95,7 @@ def run(
     ] = 0,
 ) -> None:
     """Compute the missing runs of a tier, then write its tables to runs/tables/."""
+    from nbutils.results import collect
     from nbutils.runs import gpus
 
     project = Project.here()
@@ -107,7 +110,7 @@ def run(
         computed = _with_progress(runs, project, planned.tier.threads, retry_failed)
     with garbage.damage_reported(project.store, project.store.all()):
         written = collect.collect(tier, runs, project)
-    place = tables.LOCAL / tier
+    place = layout.LOCAL / tier
     if computed == 0 and not written:
         out.print(f"Nothing to do: all {len(runs)} runs of tier {tier} and their tables exist.")
     else:
@@ -251,7 +254,7 @@ def accept(
     given, added = publishing.accept(file, Project.here())
     name, tier = escape(given.trained.name), given.pairing.tier
     if added:
-        out.print(f"Accepted: {name}; now in {tables.PUBLISHED / tier}/")
+        out.print(f"Accepted: {name}; now in {layout.PUBLISHED / tier}/")
     else:
         out.print(f"Nothing to do: tier {tier} has {name} already.")
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from nbutils.files import replacing
+from nbutils.results.layout import LOCAL, MANIFESTS
 from nbutils.results.project import Project
-from nbutils.results.tables import COLUMNS, DOCUMENTS, LOCAL, MANIFESTS
+from nbutils.results.tables import COLUMNS, DOCUMENTS
 from nbutils.runs import source_code
 from nbutils.runs.types import Run, UnwritableError
 
