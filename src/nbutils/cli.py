@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -17,13 +17,15 @@ from nbutils import errors
 from nbutils.config import notebook_parameters, schema, validation, yaml_text
 from nbutils.config.tiers import project_root
 from nbutils.escaping import Terminal
-from nbutils.protocol import cost_card, pairing, reading
+from nbutils.protocol import pairing
 from nbutils.protocol.plan import Plan
-from nbutils.results import collect, tables
+from nbutils.results import layout
 from nbutils.results.project import Project
-from nbutils.results.stream import Stream
 from nbutils.runs import dag, eta, executor, failures, garbage
 from nbutils.runs.types import Run, RunError
+
+if TYPE_CHECKING:
+    from nbutils.results.stream import Stream
 
 app = typer.Typer(
     help="An executable book: can a language model learn from its own text?",
@@ -68,6 +70,8 @@ Parameters = Annotated[
 
 def _print_card(runs: list[Run], planned: Plan, project: Project, workers: int) -> None:
     """Print what those of some runs that are missing will cost."""
+    from nbutils.protocol import cost_card, reading
+
     card = project.card(runs, planned, workers)
     rows = cost_card.rows(card)
     table = Table(*rows.columns, box=None, pad_edge=False)
@@ -94,6 +98,8 @@ def run(
     ] = 0,
 ) -> None:
     """Compute the missing runs of a tier, then write its tables to runs/tables/."""
+    from nbutils.results import collect, tables
+    from nbutils.results.stream import Stream
     from nbutils.runs import gpus
 
     project = Project.here()
@@ -113,7 +119,7 @@ def run(
             raise
     with garbage.damage_reported(project.store, project.store.all()):
         written = collect.collect(tier, runs, project)
-    place = tables.LOCAL / tier
+    place = layout.LOCAL / tier
     if written:
         stream.judge(tables.read(project.root / place))
     if computed == 0 and not written:
@@ -138,7 +144,7 @@ def _with_progress(
     project: Project,
     threads: int,
     retry_failed: bool,
-    stream: Stream | None = None,
+    stream: "Stream | None" = None,
 ) -> int:
     """Execute runs with one line per run, and a progress bar if the output is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -268,7 +274,7 @@ def accept(
     given, added = publishing.accept(file, Project.here())
     name, tier = escape(given.trained.name), given.pairing.tier
     if added:
-        out.print(f"Accepted: {name}; now in {tables.PUBLISHED / tier}/")
+        out.print(f"Accepted: {name}; now in {layout.PUBLISHED / tier}/")
     else:
         out.print(f"Nothing to do: tier {tier} has {name} already.")
 

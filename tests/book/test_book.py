@@ -12,7 +12,7 @@ from nbutils.book import build, staging
 from nbutils.charts import provenance
 from nbutils.config import notebook_parameters
 from nbutils.notebooks import cloud, execute
-from nbutils.results import tables
+from nbutils.results import layout, tables
 from support.browser import SIZES, open_page
 
 CHARTS = {
@@ -124,7 +124,7 @@ def test_a_second_build_executes_nothing(built: Path) -> None:
 
 def test_a_row_without_a_manifest_fails_the_build(built: Path) -> None:
     """No number is shown whose run nobody can name."""
-    path = tables.available(built)[0].folder / tables.MANIFESTS
+    path = tables.available(built)[0].folder / layout.MANIFESTS
     whole = path.read_text("utf-8")
     try:
         key = pd.read_parquet(path.with_name("states.parquet"))["extraction_run"].iloc[-1]
@@ -151,7 +151,7 @@ def test_a_hollow_page_fails_the_build(built: Path, monkeypatch: pytest.MonkeyPa
 
     A tier from before there were versions may lack the pages that came with them.
     """
-    path = built / tables.PUBLISHED / "tiny" / "pages" / "self_train.ipynb"
+    path = built / layout.PUBLISHED / "tiny" / "pages" / "self_train.ipynb"
     whole = path.read_text("utf-8")
     notebook = nbformat.reads(whole, 4)
     notebook.cells[-2].execution_count = None

@@ -13,7 +13,7 @@ from nbutils.config import notebook_parameters, validation
 from nbutils.config.design import CONTROL_NAMES
 from nbutils.protocol import pairing
 from nbutils.protocol.plan import load_plan
-from nbutils.results import tables
+from nbutils.results import layout, tables
 from support.many import SEEDS, told
 from support.synthetic import write_tables
 from support.tiny import REPOSITORY
@@ -31,7 +31,7 @@ def read(path: Path) -> Any:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a synthetic tier, and the data of its page."""
     root: Path = tmp_path_factory.mktemp("project")
-    write_tables(root / tables.PUBLISHED / "lab")
+    write_tables(root / layout.PUBLISHED / "lab")
     assert explore.write(root, root / "explore") == 39
     return root
 

@@ -16,7 +16,8 @@ from nbutils.book import publish
 from nbutils.config import design
 from nbutils.protocol.plan import load_plan
 from nbutils.results import corpora
-from nbutils.results.tables import COLUMNS, LOCAL, PUBLISHED, SUMS, read_documents, without_manifest
+from nbutils.results.layout import LOCAL, PUBLISHED, SUMS
+from nbutils.results.tables import COLUMNS, read_documents, without_manifest
 from support.project import NBUTILS, nbutils, new_project, open_store
 
 

@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 
 from nbutils.config import notebook_parameters
 from nbutils.notebooks import cloud, execute
-from nbutils.results import tables
+from nbutils.results import layout
 from support.project import nbutils, new_project
 from support.synthetic import write_tables
 
@@ -83,7 +83,7 @@ def test_every_page_has_a_notebook_that_gets_ready_first(root: Path) -> None:
 def test_binders_notebook_finds_what_is_published(root: Path) -> None:
     """It lies elsewhere than its source, where a relative folder would find nothing."""
     configure(root, "")
-    write_tables(root / tables.PUBLISHED / "lab", "supported")
+    write_tables(root / layout.PUBLISHED / "lab", "supported")
     done = nbutils(root, "launch", str(cloud.ON_BINDER))
     assert done.returncode == 0, done.stderr
     notebook = nbformat.read(root / cloud.ON_BINDER / "rounds.ipynb", as_version=4)

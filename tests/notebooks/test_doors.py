@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from nbutils.notebooks import execute
-from nbutils.results import tables
+from nbutils.results import layout
 from support.project import new_project
 from support.synthetic import write_tables
 
@@ -21,7 +21,7 @@ from support.synthetic import write_tables
 def root(tmp_path: Path) -> Path:
     """A project that has published results, and no runs."""
     found = new_project(tmp_path / "project")
-    write_tables(found / tables.PUBLISHED / "lab")
+    write_tables(found / layout.PUBLISHED / "lab")
     return found
 
 

@@ -8,14 +8,14 @@ import pytest
 from nbutils.analysis import verdicts
 from nbutils.errors import ParameterError
 from nbutils.notebooks import session
-from nbutils.results import tables
+from nbutils.results import layout
 from support.synthetic import write_tables
 
 
 @pytest.fixture
 def published(project: Path) -> Path:
     """A project with one published tier, and no runs."""
-    write_tables(project / tables.PUBLISHED / "tiny")
+    write_tables(project / layout.PUBLISHED / "tiny")
     return project
 
 

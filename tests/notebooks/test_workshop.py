@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 
 from nbutils.notebooks import exercises
 from nbutils.notebooks.exercises import AGENDA, EXERCISES, GAP
-from nbutils.results import tables
+from nbutils.results import layout, tables
 from support.project import Answer
 from support.tiny import REPOSITORY
 
@@ -143,7 +143,7 @@ def test_without_a_rehearsal_the_agenda_says_so() -> None:
 
 def test_your_rehearsal_stands_before_the_published_one(tmp_path: Path) -> None:
     assert tables.measured(exercises.MEASURED, tmp_path) is None
-    for folder, seconds in ((tables.PUBLISHED, 50.0), (Path("runs"), 60.0)):
+    for folder, seconds in ((layout.PUBLISHED, 50.0), (Path("runs"), 60.0)):
         (tmp_path / folder).mkdir(parents=True)
         text = json.dumps(measured(seconds))
         (tmp_path / folder / exercises.MEASURED).write_text(text, "utf-8")
@@ -154,7 +154,7 @@ def test_your_rehearsal_stands_before_the_published_one(tmp_path: Path) -> None:
 
 def test_the_published_rehearsal_keeps_the_limit() -> None:
     """What the instructor's guide shows: every exercise, each within its time."""
-    path = REPOSITORY / tables.PUBLISHED / exercises.MEASURED
+    path = REPOSITORY / layout.PUBLISHED / exercises.MEASURED
     found = json.loads(path.read_text("utf-8"))
     assert [row["exercise"] for row in found["rows"]] == list(EXERCISES)
     assert found["cores"] == 2

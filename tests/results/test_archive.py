@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nbutils.book import publish
 from nbutils.errors import UserError
-from nbutils.results import archive, tables
+from nbutils.results import archive, layout, tables
 from nbutils.results.archive import LIMIT
 from nbutils.results.project import Project
 from support.contributed import TIER, Json, closed, content, of_stage, opened, place, refused
@@ -55,8 +55,8 @@ def test_a_manifest_that_python_would_read_as_two_lines(theirs: Path, ours: Path
     path.write_bytes(closed(changed))
     assert publish.accept(path, Project(ours))[1]
     assert publish.verify(TIER, ours)
-    shutil.rmtree(ours / tables.LOCAL)
-    assert len(tables.manifests(ours)) == len(tables.read_manifests(place(ours)))
+    shutil.rmtree(ours / layout.LOCAL)
+    assert len(tables.manifests(ours)) == len(layout.read_manifests(place(ours)))
 
 
 def test_what_is_written_is_what_was_read(theirs: Path) -> None:

@@ -17,17 +17,9 @@ from nbutils.book import publish
 from nbutils.protocol import pairing, stages
 from nbutils.protocol.plan import load_plan
 from nbutils.results import contribute
+from nbutils.results.layout import LOCAL, SUMS, read_manifests
 from nbutils.results.project import Project
-from nbutils.results.tables import (
-    LOCAL,
-    SUMS,
-    available,
-    load,
-    manifests,
-    read,
-    read_manifests,
-    without_manifest,
-)
+from nbutils.results.tables import available, load, manifests, read, without_manifest
 from nbutils.runs import dag
 from support import contributed
 from support.contributed import (

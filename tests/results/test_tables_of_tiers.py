@@ -13,7 +13,7 @@ from nbutils.config.schema import PrepareSuite, SuiteSize
 from nbutils.protocol import prepare_suite
 from nbutils.protocol.compute import compute
 from nbutils.protocol.plan import load_plan
-from nbutils.results import collect, rows, tables
+from nbutils.results import collect, layout, rows, tables
 from nbutils.results.project import Project
 from nbutils.results.tables import COLUMNS
 from nbutils.runs.types import Run, RunError
@@ -58,7 +58,7 @@ def test_without_tables_there_are_columns_and_no_rows(tmp_path: Path) -> None:
     assert len(found) == 0
     assert list(found.columns) == [*COLUMNS["gains"], "tier", "origin", "results"]
     assert len(tables.manifests(tmp_path)) == 0
-    assert tables.read_manifests(tmp_path) == []
+    assert layout.read_manifests(tmp_path) == []
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_collect_writes_once_and_again_when_a_run_changes(
         done = open_store(project).execute(run, compute, 1, silent)
         assert collect.collect("smoke", [run], Project(project)) is True
         assert collect.collect("smoke", [run], Project(project)) is False
-        assert tables.read_manifests(project / "runs" / "tables" / "smoke") == [done]
+        assert layout.read_manifests(project / "runs" / "tables" / "smoke") == [done]
         assert [t.label for t in tables.available(project)] == ["smoke · your run"]
     assert [p.name for p in (project / "runs" / "tables").iterdir()] == ["smoke"]
 

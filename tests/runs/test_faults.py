@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from nbutils.results.tables import LOCAL
+from nbutils.results.layout import LOCAL
 from support import harness, toy
 from support.failpoints import ACTIONS
 from support.harness import Count, end, start

@@ -13,7 +13,7 @@ import pytest
 
 from nbutils.book import build
 from nbutils.charts import speed
-from nbutils.results import tables
+from nbutils.results import layout
 from support.browser import Server, for_tests
 from support.synthetic import measurement, write_tables
 
@@ -32,10 +32,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.write_text(named, "utf-8")
     shutil.copytree(REPOSITORY / "notebooks", root / "notebooks")
     shutil.copytree(REPOSITORY / "book", root / "book", ignore=GENERATED)
-    published = root / tables.PUBLISHED
+    published = root / layout.PUBLISHED
     for tier in published.glob("*/pages"):  # `pages` of a published tier belong to the copy
         shutil.rmtree(tier)
-    for pages in (REPOSITORY / tables.PUBLISHED).glob("*/pages"):
+    for pages in (REPOSITORY / layout.PUBLISHED).glob("*/pages"):
         shutil.copytree(pages, published / pages.parent.name / "pages")
     shutil.rmtree(published / "lab")
     write_tables(published / "lab", "supported")

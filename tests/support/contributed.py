@@ -20,7 +20,7 @@ from nbutils.protocol import compute as real
 from nbutils.protocol import pairing
 from nbutils.protocol import stages as protocol_stages
 from nbutils.protocol.plan import load_plan
-from nbutils.results import collect, contribute, tables
+from nbutils.results import collect, contribute, layout
 from nbutils.results.project import Project
 from nbutils.runs import dag
 from nbutils.runs.types import Run
@@ -154,7 +154,7 @@ def ours(published: Path, tmp_path: Path) -> Path:
 
 
 def place(root: Path) -> Path:
-    return root / tables.PUBLISHED / TIER
+    return root / layout.PUBLISHED / TIER
 
 
 def content(root: Path) -> dict[str, bytes]:

@@ -26,8 +26,8 @@ import pytest
 from nbutils.protocol import plan
 from nbutils.protocol.stages import STAGES
 from nbutils.results import collect
+from nbutils.results.layout import LOCAL
 from nbutils.results.project import Project
-from nbutils.results.tables import LOCAL
 from nbutils.runs import checkpoint, dag, executor, garbage
 from nbutils.runs.types import Run
 from support import harness, toy

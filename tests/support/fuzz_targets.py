@@ -16,7 +16,7 @@ from nbutils.config import yaml_text
 from nbutils.config.tiers import Tier, load_tier
 from nbutils.errors import UserError
 from nbutils.results import archive as archives
-from nbutils.results import contribute, tables
+from nbutils.results import contribute, layout
 from nbutils.results.archive import Contents
 from nbutils.results.project import Project
 from nbutils.runs import failures, garbage
@@ -89,8 +89,8 @@ def manifest(root: Path) -> Check:
             assert (found.stage, found.key) == ("embed_texts", KEY)
             assert store.folder(found.stage, found.key) == folder
         told(lambda: list(garbage.damage(store, store.all())))
-        (published / tables.MANIFESTS).write_bytes(data)
-        told(lambda: tables.read_manifests(published))
+        (published / layout.MANIFESTS).write_bytes(data)
+        told(lambda: layout.read_manifests(published))
         failed.write_bytes(data)
         told(lambda: failures.read(store, KEY))
 
@@ -105,7 +105,7 @@ def archive(root: Path) -> Check:
         place.write_bytes(gzip.compress(data[1:]) if data[:1] == b"\0" else data)
         given = told(lambda: archives.read(place))
         if isinstance(given, Contents):
-            folder = root / tables.PUBLISHED / TIER
+            folder = root / layout.PUBLISHED / TIER
             told(lambda: contribute.merged(given, folder, Project(root)))
 
     return check

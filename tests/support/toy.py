@@ -19,7 +19,7 @@ from nbutils.config.schema import (
     SuiteSize,
 )
 from nbutils.protocol import stages
-from nbutils.results import tables
+from nbutils.results import layout
 from nbutils.runs import executor
 from nbutils.runs.checkpoint import Checkpoint
 from nbutils.runs.types import Progress, Run
@@ -79,7 +79,7 @@ def collect(wanted: list[Run], root: Path) -> None:
     """One table of all, swapped in as a tier's are."""
     store = open_store(root)
     parts = [pd.read_parquet(store.path(run) / "deep" / TABLE) for run in wanted]
-    place = root / tables.LOCAL / "toy"
+    place = root / layout.LOCAL / "toy"
     with store.claim("tables-toy"), files.replacing(place) as scratch:
         pd.concat(parts).to_parquet(scratch / TABLE, index=False)
 

@@ -26,7 +26,8 @@ from nbutils.config.tiers import load_tier
 from nbutils.errors import UserError
 from nbutils.notebooks import cloud, execute, exercises
 from nbutils.results import tables as results_tables
-from nbutils.results.tables import PUBLISHED, available, measured, read_manifests, without_manifest
+from nbutils.results.layout import PUBLISHED, read_manifests
+from nbutils.results.tables import available, measured, without_manifest
 from nbutils.runs import source_code
 from nbutils.runs.types import BEFORE_VERSIONS
 

@@ -14,18 +14,9 @@ from nbutils.files import replacing, restore, sha256
 from nbutils.notebooks import execute
 from nbutils.results import archive, collect, contribute
 from nbutils.results.archive import Contents
+from nbutils.results.layout import CONTRIBUTED, LOCAL, MANIFESTS, PUBLISHED, SUMS, read_manifests
 from nbutils.results.project import Project
-from nbutils.results.tables import (
-    COLUMNS,
-    CONTRIBUTED,
-    LOCAL,
-    MANIFESTS,
-    PUBLISHED,
-    SUMS,
-    read,
-    read_manifests,
-    without_manifest,
-)
+from nbutils.results.tables import COLUMNS, read, without_manifest
 from nbutils.runs.types import RunError
 
 PAGES = "pages"

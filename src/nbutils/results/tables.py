@@ -1,8 +1,4 @@
-"""Tables: their folders, their columns, and reading them.
-
-The tables of a tier are in one folder: ``book/results/<tier>/`` if they were published with the
-book, ``runs/tables/<tier>/`` if they were computed here (*your run*).
-"""
+"""Tables: their columns, and reading them."""
 
 import json
 from dataclasses import dataclass
@@ -12,18 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pyarrow import ArrowInvalid
-from pydantic import ValidationError
 
 from nbutils.config.design import LABELS
 from nbutils.results import corpora
-from nbutils.runs.types import BEFORE_VERSIONS, Manifest, RunError
-
-PUBLISHED = Path("book/results")
-LOCAL = Path("runs/tables")
-MANIFESTS = "manifests.jsonl"
-SUMS = "SHA256SUMS"  # digest of every file of a published tier, as sha256sum writes it
-UNFINISHED = "unfinished.txt"  # marks tables of the finished part of a tier
-CONTRIBUTED = "contributions.jsonl"  # one line per contribution: its archive and its runs
+from nbutils.results.layout import (
+    CONTRIBUTED,
+    LOCAL,
+    MANIFESTS,
+    PUBLISHED,
+    UNFINISHED,
+    damaged,
+    read_manifests,
+)
+from nbutils.runs.types import BEFORE_VERSIONS, RunError
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "states": ("state", "extraction_run", "seed", *LABELS),
@@ -183,26 +180,7 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in lines]
     except (ValueError, RecursionError):
-        raise _damaged(path) from None
-
-
-def _damaged(path: Path) -> RunError:
-    return RunError(f"{path} is damaged: restore it from git, or run its tier again")
-
-
-def read_manifests(folder: Path) -> list[Manifest]:
-    """The manifests of a folder of tables, in their order; none if there is no file.
-
-    Raises:
-        RunError: The file is damaged.
-    """
-    path = folder / MANIFESTS
-    if not path.is_file():
-        return []
-    try:
-        return [Manifest.model_validate_json(line) for line in path.read_bytes().splitlines()]
-    except ValidationError:
-        raise _damaged(path) from None
+        raise damaged(path) from None
 
 
 def without_manifest(folder: Path) -> set[str]:
