@@ -1,6 +1,8 @@
 """The benchmark: every way does the same work, and what is written has a ratio for each stage."""
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,15 @@ def test_all_ways_of_sampling_write_documents_of_one_length(of: Material) -> Non
     assert means["ours"] > 5
     for name, mean in means.items():
         assert mean == pytest.approx(means["ours"], rel=0.3), name
+
+
+def test_where_bfloat16_is_faster_both_sides_have_it(of: Material) -> None:
+    with_it = replace(of, in_bfloat16=copy.deepcopy(of.model).bfloat16())
+    contests = [peers.sampled(with_it, 4), peers.trained(with_it, 1, lora=True)]
+    for contest in contests:
+        ways = [way for way in contest.ways if way.precision == "bfloat16"]
+        assert {way.ours for way in ways} == {False, True}
+        assert all(way.work() > 0 for way in ways)
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -99,21 +110,23 @@ def test_the_ceiling_counts_the_products_that_it_times(
 
 
 def test_a_contest_that_takes_long_has_two_turns(of: Material) -> None:
-    ways = [peers.Way("ours", lambda: 1, ours=True), peers.Way("peer", lambda: 2)]
+    ways = [
+        peers.Way("ours", lambda: 1, of.model, ours=True),
+        peers.Way("peer", lambda: 2, of.model),
+    ]
     contest = Contest("sampling", "documents", 4, ways)
-    assert len(bench.turns(of, contest, bench.Size())) == 3
-    assert len(bench.turns(of, contest, bench.Size(patience=0.0))) == 2
+    assert len(bench.turns(contest, bench.Size())) == 3
+    assert len(bench.turns(contest, bench.Size(patience=0.0))) == 2
 
 
-def test_a_small_benchmark_writes_a_ratio_for_each_stage(of: Material, smoke: Path) -> None:
+def test_a_small_benchmark_writes_a_ratio_for_each_stage(
+    of: Material, smoke: Path, tmp_path: Path
+) -> None:
     size = bench.Size("smoke", batches=(8,), steps=1, items=1, turns=1)
     threads = torch.get_num_threads()
-    place = bench.write(bench.measure(Project(smoke), size), smoke)
+    place = bench.write(bench.measure(Project(smoke), size), tmp_path)
     assert torch.get_num_threads() == threads
-    try:
-        found = json.loads(place.read_text("utf-8"))
-    finally:
-        place.unlink()  # the fixture is shared
+    found = json.loads(place.read_text("utf-8"))
     measured = speed.rows(found)
     assert list(measured["stage"].unique()) == ["sampling", "training", "scoring"]
     assert sorted(measured.loc[measured["stage"].eq("sampling"), "batch"].unique()) == [8, 32]

@@ -89,7 +89,7 @@ def products(model: nn.Module, rows: int, passes: int, dtype: torch.dtype) -> fl
 
 def ceilings(of: Material, contest: Contest) -> dict[str, float]:
     """The rates of ``products`` at the shapes of a contest, by precision."""
-    dtypes = [torch.float32, *([torch.bfloat16] if peers.bfloat16() else [])]
+    dtypes = [torch.float32, *([torch.bfloat16] if of.in_bfloat16 else [])]
     rate = partial(products, of.model, contest.batch, contest.passes)
     return {str(dtype).removeprefix("torch."): rate(dtype) for dtype in dtypes}
 
@@ -158,19 +158,19 @@ class Turn:
     memory: float | None
 
 
-def turn(of: Material, way: Way) -> Turn:
+def turn(way: Way) -> Turn:
     """Let a way do its work once."""
     peak = environment.PeakMemory()
-    with counted(of.model) as count:
+    with counted(way.model) as count:
         spent = clocked(way.work)
     return Turn(spent, count, peak.mib() if peak.exact else None)
 
 
-def turns(of: Material, contest: Contest, size: Size) -> list[list[Turn]]:
+def turns(contest: Contest, size: Size) -> list[list[Turn]]:
     """A list a turn, with a way's in each place."""
     started, taken = time.perf_counter(), []
     for _ in range(size.turns):
-        taken.append([turn(of, way) for way in contest.ways])
+        taken.append([turn(way) for way in contest.ways])
         if len(taken) > 1 and time.perf_counter() - started > size.patience:
             break
     return taken
@@ -222,8 +222,8 @@ def measure(project: Project, size: Size) -> dict[str, Any]:
             contest = make()
             if contest.stage not in warm:
                 warm.add(contest.stage)
-                turns(of, contest, Size(turns=1))
-            found += rows(of, contest, turns(of, contest, size))
+                turns(contest, Size(turns=1))
+            found += rows(of, contest, turns(contest, size))
     finally:
         torch.set_num_threads(before)
     judged = speed.of_stages(speed.rows({"rows": found}))

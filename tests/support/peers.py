@@ -9,7 +9,7 @@ import copy
 import io
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from transformers import (
     default_data_collator,
 )
 
-from nbutils.config.schema import Recipe
+from nbutils.config.schema import Precision, Recipe
 from nbutils.config.tiers import Tier
 from nbutils.protocol import (
     forward,
@@ -44,6 +44,7 @@ from nbutils.protocol import (
 )
 from nbutils.protocol.packing import IGNORED, Packed
 from nbutils.results.project import Project
+from nbutils.runs import environment
 
 MODEL = "neox-small"
 SLOTS = 32
@@ -52,12 +53,16 @@ SLOTS = 32
 
 @dataclass(frozen=True)
 class Way:
-    """One way to do the work of a contest; ``work`` returns its amount, in tokens or items."""
+    """One way to do the work of a contest; ``work`` returns its amount, in tokens or items.
+
+    ``model`` is read, or a copy of it that the work makes.
+    """
 
     name: str
     work: Callable[[], int]
+    model: PreTrainedModel
     ours: bool = False
-    precision: str = "float32"
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,14 @@ class Contest:
 
 @dataclass(frozen=True)
 class Material:
-    """The book's own model, the corpus it wrote, as texts, and the suite's folder."""
+    """The book's own model, the corpus it wrote, as texts, and the suite's folder.
+
+    ``in_bfloat16`` is the same model, None where that is no faster.
+    """
 
     tier: Tier
     model: PreTrainedModel
+    in_bfloat16: PreTrainedModel | None
     tokenizer: PreTrainedTokenizerBase
     texts: list[str]
     suite: Path
@@ -94,15 +103,13 @@ def material(project: Project, tier: str) -> Material:
     suite, source, corpus = plan.suite(), plan.model(MODEL), plan.corpus(MODEL, 1.0, 0)
     project.compute_all([suite, corpus], plan.tier.threads)
     folder = project.store.path(source)
-    model, tokenizer = models.load(folder, folder)
+    model, tokenizer = models.load(folder, folder, "float32")
+    faster = environment.fast_bfloat16()
+    in_bfloat16 = models.load(folder, folder, "bfloat16")[0] if faster else None
     texts = pd.read_parquet(project.store.path(corpus) / "corpus.parquet").text
     written = [text for text in texts if text.strip()]
-    return Material(plan.tier, model, tokenizer, written, project.store.path(suite))
-
-
-def bfloat16() -> bool:
-    """Whether matrix products in bfloat16 are the faster ones on this machine."""
-    return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
+    place = project.store.path(suite)
+    return Material(plan.tier, model, in_bfloat16, tokenizer, written, place)
 
 
 # ---------------------------------------------------------------- sampling
@@ -110,14 +117,22 @@ def bfloat16() -> bool:
 
 def sampled(of: Material, rows: int) -> Contest:
     """So many documents from BOS, whose tokens count up to EOS."""
-    ways = [
-        Way("generate", partial(generate, of, rows, None)),
-        Way("generate, static cache", partial(generate, of, rows, "static")),
-        Way("generate_batch", partial(generate_batch, of, rows)),
-        Way("ours", partial(sample, of, rows), ours=True),
-    ]
+    ways = _sampled(of, rows, "float32")
+    if of.in_bfloat16:
+        ways += _sampled(replace(of, model=of.in_bfloat16), rows, "bfloat16")
     own = rows == of.tier.corpus.batch_size
     return Contest("sampling", "documents", rows, ways, own=own)
+
+
+def _sampled(of: Material, rows: int, precision: Precision) -> list[Way]:
+    works = {
+        "generate": partial(generate, of, rows, None),
+        "generate, static cache": partial(generate, of, rows, "static"),
+        "generate_batch": partial(generate_batch, of, rows),
+        "ours": partial(sample, of, rows),
+    }
+    end = "" if precision == "float32" else f", {precision}"
+    return [Way(n + end, work, of.model, n == "ours", precision) for n, work in works.items()]
 
 
 def generate(of: Material, rows: int, cache: str | None) -> int:
@@ -182,18 +197,19 @@ def trained(of: Material, steps: int, lora: bool) -> Contest:
     used = slice(steps * rows_per_step)
     rows = Packed(rows.ids[used], rows.positions[used], rows.labels[used])
     work = Work(of, recipe, lora, documents, rows)
-    ways = [
-        Way("Trainer", work.padded),
-        Way("Trainer, grouped by length", partial(work.padded, "group_by_length")),
-        Way("Trainer, flattened batches", work.flattened),
-        Way("Trainer, packed rows", work.packed),
-        Way("ours", work.ours, ours=True),
+    works: list[tuple[str, Callable[[], int], Precision]] = [
+        ("Trainer", work.padded, "float32"),
+        ("Trainer, grouped by length", partial(work.padded, "group_by_length"), "float32"),
+        ("Trainer, flattened batches", work.flattened, "float32"),
+        ("Trainer, packed rows", work.packed, "float32"),
+        ("ours", work.ours, "float32"),
     ]
-    if bfloat16():
-        ways += [
-            Way("Trainer, packed rows, bfloat16", partial(work.packed, True), False, "bfloat16"),
-            Way("ours, bfloat16", partial(work.ours, torch.bfloat16), True, "bfloat16"),
+    if of.in_bfloat16:
+        works += [
+            ("Trainer, packed rows, bfloat16", partial(work.packed, bf16=True), "bfloat16"),
+            ("ours, bfloat16", partial(work.ours, "bfloat16"), "bfloat16"),
         ]
+    ways = [Way(n, each, of.model, n.startswith("ours"), p) for n, each, p in works]
     # the gradient of frozen weights is not computed
     task, passes = ("LoRA", 2) if lora else ("all weights", 3)
     return Contest("training", task, recipe.tokens_per_step, ways, passes)
@@ -226,9 +242,10 @@ class Work:
         self._train(dataset, per_step, default_data_collator, bf16=bf16)
         return self._labels()
 
-    def ours(self, precision: torch.dtype = torch.float32) -> int:
-        """The loop that pre-training and self-training share."""
-        training.fit(self._student(), self.rows, self.recipe, 0, _silent, precision=precision)
+    def ours(self, precision: Precision = "float32") -> int:
+        """The loop of pre-training and self-training; frozen weights are kept in the precision."""
+        student = self._student(getattr(torch, precision) if self.lora else torch.float32)
+        training.fit(student, self.rows, self.recipe, 0, _silent, precision=precision)
         return self._labels()
 
     def _documents(self, collator: Any, **settings: Any) -> int:
@@ -257,8 +274,8 @@ class Work:
             dataset = Dataset.from_dict(rows)
             Trainer(self._student(), arguments, collator, dataset).train()
 
-    def _student(self) -> Any:
-        fresh = copy.deepcopy(self.of.model)
+    def _student(self, kept: torch.dtype = torch.float32) -> Any:
+        fresh = copy.deepcopy(self.of.model).to(kept)
         settings = LoraConfig(
             r=self.of.tier.lora.rank,
             lora_alpha=self.of.tier.lora.alpha,
@@ -296,10 +313,11 @@ def scored(of: Material, items: int) -> Contest:
     is on unless turned off, so it is timed; the answers without it are ours.
     """
     sizes: list[int | str] = [1, "auto", 16, 64]
-    ways = [Way(f"lm-eval, batch {size}", partial(_lm_eval, of, items, size)) for size in sizes]
+    works = [(f"lm-eval, batch {size}", partial(_lm_eval, of, items, size)) for size in sizes]
     plain = partial(_lm_eval, of, items, 16, cache=False)
-    ways.append(Way("lm-eval, batch 16, no logits cache", plain))
-    ways.append(Way("ours", lambda: len(score(of, items)), ours=True))
+    works.append(("lm-eval, batch 16, no logits cache", plain))
+    ways = [Way(name, work, of.model) for name, work in works]
+    ways.append(Way("ours", lambda: len(score(of, items)), of.model, ours=True))
     return Contest("scoring", "suite", forward.TREE_TOKENS, ways)
 
 
