@@ -1,4 +1,4 @@
-"""Speed: which measurement is shown, and what a chart says of it."""
+"""Speed: which measurement is shown, and what the page says of it."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,20 @@ from nbutils.results import tables
 from support.synthetic import measurement
 
 
+@pytest.fixture
+def measured() -> pd.DataFrame:
+    return speed.rows(measurement("here"))
+
+
+def faster(measured: pd.DataFrame, way: str, batch: int, rate: float) -> pd.DataFrame:
+    """The same with another rate of one way, at one batch, with its range."""
+    row = measured["way"].eq(way) & measured["batch"].eq(batch)
+    rows = measured.to_dict("records")
+    for record in (r for r, chosen in zip(rows, row, strict=True) if chosen):
+        record |= {"rate": rate, "low": 0.9 * rate, "high": 1.2 * rate}
+    return speed.rows({"rows": rows})
+
+
 def test_your_measurement_stands_before_the_published_one(tmp_path: Path) -> None:
     assert tables.measured(speed.MEASURED, tmp_path) is None
     for folder, device in (("book/results", "theirs"), ("runs", "yours")):
@@ -20,51 +34,82 @@ def test_your_measurement_stands_before_the_published_one(tmp_path: Path) -> Non
         found = tables.measured(speed.MEASURED, tmp_path)
         assert found is not None
         assert found["device"] == device
-    machine = speed.machine(found)
-    assert machine["matrix product (GFLOP/s)"].item() == 150
+    assert speed.machine(found)["model"].item() == "neox-small of tiny"
 
 
 def test_without_a_measurement_the_page_says_so() -> None:
-    assert speed.rows(None).empty
+    nothing = speed.rows(None)
+    assert nothing.empty
+    for table in (speed.speed_table, speed.corrected, speed.ceilings):
+        assert table(nothing).empty
     assert speed.machine(None).empty
-    assert speed.speed_table(speed.rows(None)).empty
-    assert "make bench" in json.dumps(speed.throughput(speed.rows(None)).to_dict())
+    assert list(speed.sentences(nothing)) == []
+    assert "make bench" in speed.answer(nothing)
+    assert "make bench" in json.dumps(speed.throughput(nothing).to_dict())
 
 
-def test_the_chart_has_a_panel_for_each_question_and_every_way() -> None:
-    measured = speed.rows(measurement("here"))
+def test_the_ratio_is_to_the_best_peer_of_the_contest(measured: pd.DataFrame) -> None:
+    ratios = measured.groupby("way")["ratio"].unique()
+    assert ratios["ours"].tolist() == [3.0]
+    assert ratios["generate, static cache"].tolist() == [1.0]
+    assert ratios["generate"].tolist() == [0.5]
+
+
+def test_a_headline_is_our_own_batch_against_the_peers_best_one(measured: pd.DataFrame) -> None:
+    """A better cell of ours elsewhere does not count; a better one of a peer does."""
+    elsewhere = faster(measured, "ours", 64, rate=900.0)
+    assert speed.of_stages(elsewhere)["sampling"].ratio == pytest.approx(3.0)
+    theirs = speed.of_stages(faster(measured, "generate", 64, rate=200.0))["sampling"]
+    assert (theirs.peer, theirs.peer_batch, theirs.batch) == ("generate", 64, 1024)
+    assert theirs.ratio == pytest.approx(1.5)
+
+
+def test_the_limits_of_a_ratio_take_the_turns_that_suit_it_least(measured: pd.DataFrame) -> None:
+    found = speed.of_stages(measured)["scoring"]
+    assert (found.low, found.high) == pytest.approx((270 / 120, 360 / 90))
+
+
+def test_the_first_task_of_a_stage_is_its_headline(measured: pd.DataFrame) -> None:
+    tasks = {stage: found.task for stage, found in speed.of_stages(measured).items()}
+    assert tasks == {"sampling": "documents", "training": "all weights", "scoring": "suite"}
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [(300.0, "faster, 3.00 times"), (105.0, "as fast (0.79 to 1.40 times)"), (40.0, "slower")],
+)
+def test_the_answer_calls_nothing_faster_within_its_range(
+    measured: pd.DataFrame, rate: float, said: str
+) -> None:
+    answer = speed.answer(faster(measured, "ours", 384, rate))
+    assert f"scoring is {said}" in answer
+
+
+def test_a_sentence_per_task_says_what_was_read(measured: pd.DataFrame) -> None:
+    said = list(speed.sentences(measured))
+    assert len(said) == 4
+    assert all("3.00 times" in line and "reads 2.00 tokens" in line for line in said)
+
+
+def test_corrections_repeat_the_claim_beside_both_ratios(measured: pd.DataFrame) -> None:
+    table = speed.corrected(measured).set_index("stage")
+    row = table.loc["training"]
+    assert row["claimed"] == "2.4 ×"
+    assert row["the same today"] == "6.0 ×"
+    assert row["against the best peer"] == "3.00 × Trainer, packed rows"
+    assert sorted(table.index) == sorted(speed.CLAIMED)
+
+
+def test_the_chart_has_a_panel_for_each_contest_and_every_way(measured: pd.DataFrame) -> None:
     spec = speed.throughput(measured).to_dict()
     titles = [panel["title"] for panel in spec["vconcat"]]
-    assert len(titles) == len(set(titles)) == 4
+    assert len(titles) == len(set(titles)) == 5
     drawn = json.dumps(spec)
     assert all(f'"{way}"' in drawn for way in measured["way"].unique())
 
 
-def test_the_table_says_ratio_and_range() -> None:
-    shown = speed.speed_table(pd.DataFrame(measurement("here")["rows"]))
+def test_the_table_says_ratio_range_and_share(measured: pd.DataFrame) -> None:
+    shown = speed.speed_table(measured)
     ours = shown[shown["way"].eq("ours")].iloc[0]
-    assert (ours["rate"], ours["ratio"]) == ("300 [90, 120]", "3.00")
-    assert ours["of the ceiling"] == "25%"
-
-
-@pytest.mark.parametrize("column", ["stage", "way", "rate", "ratio", "memory_mib"])
-def test_rows_keep_what_the_benchmark_wrote(column: str) -> None:
-    assert column in speed.rows(measurement("here"))
-
-
-def test_exponents_say_how_time_grows() -> None:
-    """Seconds grow with the work in the synthetic measurement; the rate is the same for all."""
-    found = speed.exponents(measurement("here")).set_index("stage")
-    assert list(found.index) == ["sampling", "training", "scoring"]
-    assert found["over work"].tolist() == pytest.approx([1, 1, 1])
-    assert found["over weights"].tolist() == pytest.approx([0, 0, 0])
-    assert speed.exponents(None).empty
-
-
-def test_the_exponent_over_batches_is_of_the_time_of_one_batch() -> None:
-    """Four times the rows at twice the rate take twice as long: a slope of one half."""
-    measured = measurement("here")
-    first = next(row for row in measured["rows"] if row["way"] == "ours")
-    measured["rows"].append(first | {"batch": 256, "rate": 600.0})
-    found = speed.exponents(measured).set_index("stage")
-    assert found.loc["sampling", "over batch"] == pytest.approx(0.5)
+    assert (ours["per CPU second"], ours["ratio"]) == ("300 [270, 360]", "3.00")
+    assert (ours["of the ceiling"], ours["per second"]) == ("25%", "150")

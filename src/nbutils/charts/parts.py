@@ -64,7 +64,9 @@ NUMBERS = {
     "step": ("step", "d"),
     "loss": ("loss", ".3f"),
     "rate": ("rate", ",.0f"),
-    "ratio": ("ratio to the first", ".2f"),
+    "ratio": ("ratio to the best peer", ".2f"),
+    "read": ("tokens read for each that counts, or item", ".2f"),
+    "of_ceiling": ("of the ceiling", ".0%"),
 }
 """Titles and formats of the columns that tooltips show."""
 KEYS = ["results", "method", "temperature", "student", "source", "relation"]
