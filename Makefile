@@ -2,11 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-SECONDS ?= 300
+TOOLS := .venv/.tools
 CLUSTER := .venv-cluster/.ready
+# Python compiles what it imports: a third of all that pip would compile.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help book html pdf serve workshop test faults bench fuzz cluster-env lint format clean
+.PHONY: help book html pdf serve workshop test test-all faults bench fuzz tools cluster-env lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,30 +31,35 @@ serve: html ## build the book and serve it on this machine
 workshop: $(READY) ## write the workshop's notebooks, and rehearse it with times
 	$(BIN)/nbutils workshop --rehearse
 
-test: lint ## lint, type-check and run every test
-	$(BIN)/python -m pytest
+test: lint ## lint, type-check and run the tests, two at a time, but those marked slow
+	$(PYTEST) -m "not slow"
 
-faults: $(READY) ## break and kill the smoke grid at every step, fill its disk; nothing may differ
+test-all: lint ## lint, type-check and run every test
+	$(PYTEST)
+
+faults: $(TOOLS) ## break and kill the smoke grid at every step, fill its disk; nothing may differ
 	cd tests && ../$(BIN)/python -m support.faults
 
-bench: $(READY) ## time sampling, training and scoring beside what you would otherwise run
+bench: $(TOOLS) ## time sampling, training and scoring beside what you would otherwise run
 	cd tests && ../$(BIN)/python -m support.bench
 
-fuzz: $(READY) ## throw broken files at the parsers, SECONDS=300 each
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+fuzz: $(TOOLS) ## throw broken files at the parsers, SECONDS=300 each
+	$(BIN)/python $(INSTALL) -e '.[fuzz]'
 	cd tests && for name in tier manifest archive; do \
 	  ../$(BIN)/python -m support.fuzz $$name $(SECONDS) || exit 1; \
 	done
 
+tools: $(TOOLS) ## install what developers need beside what readers need
+
 cluster-env: $(CLUSTER) ## install Snakemake into an environment of its own
 
-lint: $(READY) ## check style, types and the order of imports
+lint: $(TOOLS) ## check style, types and the order of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
 
-format: $(READY) ## format the code
+format: $(TOOLS) ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -61,12 +70,15 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/python $(INSTALL) -r requirements.lock
+	$(BIN)/python $(INSTALL) --no-deps -e .
+	@touch $@
+
+$(TOOLS): $(READY) requirements-dev.lock
+	$(BIN)/python $(INSTALL) -r requirements-dev.lock
 	@touch $@
 
 $(CLUSTER): requirements-cluster.lock
 	$(PYTHON) -m venv .venv-cluster
-	.venv-cluster/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	  -r requirements-cluster.lock
+	.venv-cluster/bin/python $(INSTALL) --no-deps -r requirements-cluster.lock
 	@touch $@

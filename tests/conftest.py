@@ -1,5 +1,6 @@
 """Fixtures shared by the tests."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nbutils import cli
 from nbutils.config import tiers
-from nbutils.protocol import calibration
+from nbutils.protocol import calibration, wheels
 from nbutils.protocol.plan import Plan
 from nbutils.runs import source_code
 from support import tiny
@@ -19,9 +20,35 @@ from support.project import Answer, nbutils, new_project
 pytest_plugins = ["support.built", "support.contributed", "support.small_runs", "support.specs"]
 
 
+MADE_ONCE = ("built", "smoke")
+"""Fixtures that take minutes to make, and that some tests change for a moment."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of such a fixture run in one process, one after another."""
+    for item in items:
+        for name in MADE_ONCE:
+            if isinstance(item, pytest.Function) and name in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
+    """One thread per process: as many tests as there are cores run at a time."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests start
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A cache of its own for every process, with the wheels that this user has downloaded."""
+    downloaded, own = wheels.cache(), tmp_path_factory.mktemp("cache")
+    downloaded.mkdir(parents=True, exist_ok=True)
+    os.environ["XDG_CACHE_HOME"] = str(own)
+    if wheels.cache() != downloaded:  # elsewhere than on Linux it may be
+        wheels.cache().parent.mkdir()
+        wheels.cache().symlink_to(downloaded)
 
 
 @pytest.fixture(autouse=True)

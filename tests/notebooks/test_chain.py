@@ -105,6 +105,7 @@ def small_tier(root: Path) -> None:
     (root / "notebooks/tiers/killed.yml").write_text(yaml.safe_dump(values), "utf-8")
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_fine_tuning_loses_only_that_run(tmp_path: Path) -> None:
     undisturbed = new_project(tmp_path / "undisturbed")
     killed = new_project(tmp_path / "killed")

@@ -14,6 +14,8 @@ from nbutils.notebooks.exercises import EXERCISES, GAP, HANDED_OUT, REHEARSED, S
 from nbutils.results import tables
 from support.project import nbutils, new_project
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("exercises")]
+
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:

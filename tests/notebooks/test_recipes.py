@@ -13,6 +13,8 @@ from support.guide import blocks
 from support.project import new_project
 from support.tiny import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 
 def follow(heading: str, root: Path) -> str:
     """Do what the blocks under a heading say; return what the commands printed.

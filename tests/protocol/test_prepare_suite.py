@@ -141,26 +141,26 @@ def test_no_cloze_item_where_nothing_fits(line: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def built() -> dict[str, list[Item]]:
+def tasks() -> dict[str, list[Item]]:
     return prepare_suite.build(PrepareSuite(size=SIZE, max_chars=MAX_CHARS))
 
 
-def test_every_task_has_its_items(built: dict[str, list[Item]]) -> None:
+def test_every_task_has_its_items(tasks: dict[str, list[Item]]) -> None:
     expected = {f"{d}_{k}": getattr(SIZE, k) for d in text.DOMAINS for k in KINDS}
-    assert {task: len(items) for task, items in built.items()} == expected
-    names = [item["item"] for items in built.values() for item in items]
+    assert {task: len(items) for task, items in tasks.items()} == expected
+    names = [item["item"] for items in tasks.values() for item in items]
     assert len(set(names)) == len(names)
-    for task, items in built.items():
+    for task, items in tasks.items():
         number = 2 if task.endswith("_agreement") else 4
         assert all(len(set(choices(item))) == number for item in items)
 
 
-def test_items_name_the_document_that_they_begin(built: dict[str, list[Item]]) -> None:
+def test_items_name_the_document_that_they_begin(tasks: dict[str, list[Item]]) -> None:
     for domain in text.DOMAINS:
         held = [d.text for d in text.documents(domain, MAX_CHARS) if d.split == "benchmark"]
         of: dict[object, set[str]] = {}
         for kind in KINDS:
-            items = built[f"{domain}_{kind}"]
+            items = tasks[f"{domain}_{kind}"]
             for item in items:
                 of.setdefault(item["document"], set()).add(prepare_suite.full_text(item))
             assert max(Counter(i["document"] for i in items).values()) <= prepare_suite.SPOTS
@@ -169,17 +169,17 @@ def test_items_name_the_document_that_they_begin(built: dict[str, list[Item]]) -
         assert len({min(t) for t in begun}) == len(of), "no text goes by two names"
 
 
-def test_items_are_deterministic_and_depend_on_the_seed(built: dict[str, list[Item]]) -> None:
+def test_items_are_deterministic_and_depend_on_the_seed(tasks: dict[str, list[Item]]) -> None:
     again = prepare_suite.build(PrepareSuite(size=SIZE, max_chars=MAX_CHARS))
-    assert again == built
+    assert again == tasks
     other = prepare_suite.build(
         PrepareSuite(size=SIZE.model_copy(update={"seed": 1}), max_chars=MAX_CHARS)
     )
-    assert other != built
+    assert other != tasks
 
 
-def test_right_answers_are_no_place(built: dict[str, list[Item]]) -> None:
-    places = Counter(item["gold"] for t, items in built.items() if "agree" not in t
+def test_right_answers_are_no_place(tasks: dict[str, list[Item]]) -> None:
+    places = Counter(item["gold"] for t, items in tasks.items() if "agree" not in t
                      for item in items)  # fmt: skip
     assert places.keys() == {0, 1, 2, 3}
     assert max(places.values()) < places.total() / 2
@@ -202,22 +202,22 @@ def test_a_document_that_leaks_gives_no_item(monkeypatch: pytest.MonkeyPatch) ->
         prepare_suite.build(PrepareSuite(size=SIZE, max_chars=MAX_CHARS))
 
 
-def test_task_files_load_in_lm_eval(tmp_path: Path, built: dict[str, list[Item]],
+def test_task_files_load_in_lm_eval(tmp_path: Path, tasks: dict[str, list[Item]],
                                     monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     from lm_eval.tasks import TaskManager
 
-    monkeypatch.setattr(prepare_suite, "build", lambda p: built)
+    monkeypatch.setattr(prepare_suite, "build", lambda p: tasks)
     prepare_suite.run(PrepareSuite(size=SIZE, max_chars=MAX_CHARS), {}, tmp_path, silent)
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
-    assert set(manager.all_tasks) == set(built)
+    assert set(manager.all_tasks) == set(tasks)
     name = "scripture_preposition"
     task = manager.load_task_or_group([name])[name]
     documents = list(task.test_docs())
-    assert documents == built[name]
-    assert [task.doc_to_text(d) for d in documents] == [i["query"] for i in built[name]]
-    assert [task.doc_to_target(d) for d in documents] == [i["gold"] for i in built[name]]
-    assert [task.doc_to_choice(d) for d in documents] == [i["choices"] for i in built[name]]
+    assert documents == tasks[name]
+    assert [task.doc_to_text(d) for d in documents] == [i["query"] for i in tasks[name]]
+    assert [task.doc_to_target(d) for d in documents] == [i["gold"] for i in tasks[name]]
+    assert [task.doc_to_choice(d) for d in documents] == [i["choices"] for i in tasks[name]]
     lines = (tmp_path / f"{name}.jsonl").read_text("utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == built[name]
-    expected = {t: [prepare_suite.full_text(i) for i in items] for t, items in built.items()}
+    assert [json.loads(line) for line in lines] == tasks[name]
+    expected = {t: [prepare_suite.full_text(i) for i in items] for t, items in tasks.items()}
     assert prepare_suite.texts(tmp_path) == expected

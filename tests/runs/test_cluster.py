@@ -184,6 +184,7 @@ def missing(project: Path, tier: str) -> list[tuple[str, str]]:
     return [(p.run.stage, p.run.name) for p in planned if p.state != "done"]
 
 
+@pytest.mark.slow
 @needs_snakemake
 @pytest.mark.parametrize("tier", ["smoke", "tiny"])
 def test_snakemake_would_run_what_the_grid_would_run(
@@ -220,6 +221,7 @@ def expected(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str
     return finished(elsewhere, "few")
 
 
+@pytest.mark.slow
 @needs_snakemake
 def test_a_killed_snakemake_goes_on_and_computes_the_same_runs_each_once(
     project: Path, expected: dict[tuple[str, str], str]
@@ -248,6 +250,7 @@ def test_a_killed_snakemake_goes_on_and_computes_the_same_runs_each_once(
     assert "Nothing to do: all" in said
 
 
+@pytest.mark.slow
 @needs_snakemake
 def test_a_failure_leaves_the_same_runs_finished_and_is_tried_again_when_told(
     project: Path, elsewhere: Path
@@ -268,6 +271,7 @@ def test_a_failure_leaves_the_same_runs_finished_and_is_tried_again_when_told(
     assert missing(project, "few") == []
 
 
+@pytest.mark.slow
 @needs_snakemake
 def test_snakemake_and_the_grid_share_a_store(project: Path) -> None:
     """Both at once on one store: each run is computed once."""
@@ -280,6 +284,7 @@ def test_snakemake_and_the_grid_share_a_store(project: Path) -> None:
     assert set(calls(project).values()) == {1}
 
 
+@pytest.mark.slow
 @needs_snakemake
 @pytest.mark.parametrize(
     ("config", "message"),
@@ -303,6 +308,7 @@ needs_slurm = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_snakemake
 @needs_slurm
 def test_slurm_computes_what_is_missing(
@@ -331,6 +337,7 @@ def test_slurm_computes_what_is_missing(
     assert Counter(asked for *_, asked in rows) == {"gres:gpu:1": len(left), "N/A": 1}
 
 
+@pytest.mark.slow
 @needs_snakemake
 @pytest.mark.skipif(shutil.which("rsync") is None, reason="no rsync, which the volume is read by")
 def test_kubernetes_computes_what_is_missing(

@@ -28,6 +28,7 @@ DURABLE = {
 }
 
 
+@pytest.mark.slow
 def test_a_fault_at_every_step_loses_nothing_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,6 +50,7 @@ def test_a_fault_at_every_step_loses_nothing_and_changes_nothing(
     assert harness.tables(grid.root / LOCAL / "toy") == tables
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing_and_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
