@@ -24,6 +24,12 @@ def of(smoke: Path) -> Material:
     return peers.material(Project(smoke), "smoke")
 
 
+@pytest.fixture(autouse=True)
+def _no_list_of_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """lm-eval asks pip for one at each call, which takes longer than a few items do."""
+    monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)
+
+
 def work(contest: Contest) -> dict[str, int]:
     return {way.name: way.work() for way in contest.ways}
 

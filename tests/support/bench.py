@@ -8,6 +8,7 @@ Writes ``runs/bench.json``: a row a way; the ceilings of this machine at the sha
 for each stage the ratio of our way to the best of its peers.
 """
 
+import gc
 import json
 import logging
 import platform
@@ -43,7 +44,7 @@ class Size:
 
     tier: str = "tiny"
     batches: tuple[int, ...] = (64, 256)
-    steps: int = 8
+    steps: int = 10
     items: int = 60
     turns: int = 3
     patience: float = 90.0
@@ -216,6 +217,7 @@ def measure(project: Project, size: Size) -> dict[str, Any]:
     before = torch.get_num_threads()
     of = peers.material(project, size.tier)
     torch.set_num_threads(of.tier.threads)
+    gc.freeze()  # Trainer collects garbage, and would go through all that is imported here
     try:
         found, warm = [], set()
         for make in track(contests(of, size), "contests"):
@@ -225,6 +227,7 @@ def measure(project: Project, size: Size) -> dict[str, Any]:
                 turns(contest, Size(turns=1))
             found += rows(of, contest, turns(contest, size))
     finally:
+        gc.unfreeze()
         torch.set_num_threads(before)
     judged = speed.of_stages(speed.rows({"rows": found}))
     return {stage: round(headline.ratio, 2) for stage, headline in judged.items()} | {
