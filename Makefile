@@ -6,7 +6,7 @@ SECONDS ?= 300
 CLUSTER := .venv-cluster/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book html pdf serve workshop test faults bench fuzz cluster-env lint format clean
+.PHONY: help book html pdf serve workshop test faults bench gpu fuzz cluster-env lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ faults: $(READY) ## break and kill the smoke grid at every step, fill its disk; 
 
 bench: $(READY) ## time sampling, training and scoring beside what you would otherwise run
 	cd tests && ../$(BIN)/python -m support.bench
+
+gpu: $(READY) ## measure an accelerator in ten minutes, without a network; writes runs/gpu/
+	cd tests && ../$(BIN)/python -m benchmarks.gpu --out ../runs/gpu
 
 fuzz: $(READY) ## throw broken files at the parsers, SECONDS=300 each
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
