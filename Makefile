@@ -10,7 +10,8 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help book html pdf serve workshop test test-all faults bench fuzz tools cluster-env lint format clean
+.PHONY: help book html pdf serve workshop test test-all faults bench gpu fuzz tools cluster-env lint \
+  format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +43,9 @@ faults: $(TOOLS) ## break and kill the smoke grid at every step, fill its disk; 
 
 bench: $(TOOLS) ## time sampling, training and scoring beside what you would otherwise run
 	cd tests && ../$(BIN)/python -m support.bench
+
+gpu: $(TOOLS) ## measure an accelerator in ten minutes, without a network; writes runs/gpu/
+	cd tests && ../$(BIN)/python -m benchmarks.gpu --out ../runs/gpu
 
 fuzz: $(TOOLS) ## throw broken files at the parsers, SECONDS=300 each
 	$(BIN)/python $(INSTALL) -e '.[fuzz]'
