@@ -35,6 +35,9 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONWARNINGS": "ignore::FutureWarning,ignore::UserWarning",
     "TOKENIZERS_PARALLELISM": "false",
+    # glibc keeps the memory of tensors for the next ones; else each comes anew, page by page
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",  # bytes: it serves smaller ones from its own heap
+    "MALLOC_TRIM_THRESHOLD_": "2147483647",  # bytes of freed memory that go back to the system
 }
 LISTED_FAILURES = 5  # failures that an error message lists
 POLL_SECONDS = 1.0  # interval at which a runner checks what other runners have finished
