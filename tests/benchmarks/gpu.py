@@ -182,6 +182,7 @@ def main() -> None:
         process.start()
         process.join(max(0.0, min(end - time.monotonic(), LONGEST.get(part, given.seconds))))
         if process.is_alive():
+            assert process.pid is not None
             with suppress(ProcessLookupError):  # it has not begun
                 os.killpg(process.pid, signal.SIGKILL)
             process.kill()

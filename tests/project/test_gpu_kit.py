@@ -12,6 +12,7 @@ from statistics import fmean
 import pytest
 
 from benchmarks import gpu, shapes, ways
+from nbutils.runs import environment
 
 TESTS = Path(__file__).parents[1]
 PARTS = ("machine", "correctness", "qwen2.5-0.5b", "steps")
@@ -59,7 +60,7 @@ def test_what_cannot_be_measured_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr("sys.argv", ["gpu", "--out", str(tmp_path), *given])
-    monkeypatch.setattr(gpu.environment, "accelerated", lambda: False)
+    monkeypatch.setattr(environment, "accelerated", lambda: False)
     with pytest.raises(SystemExit):
         gpu.main()
     assert said in capsys.readouterr().err

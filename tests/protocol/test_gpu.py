@@ -29,7 +29,7 @@ from nbutils.protocol import (
     training,
     tree_scorer,
 )
-from nbutils.results import tables
+from nbutils.results.layout import LOCAL
 from nbutils.runs import checkpoint
 from nbutils.runs.checkpoint import Checkpoint
 from support import tiny
@@ -279,7 +279,7 @@ def test_every_stage_makes_the_tables_of_the_cpu(tmp_path: Path, record_property
     finally:
         for process in grids.values():
             process.kill()
-    differences = compared(*(tmp_path / name / tables.LOCAL / "smoke" for name in ("cpu", "cuda")))
+    differences = compared(*(tmp_path / name / LOCAL / "smoke" for name in ("cpu", "cuda")))
     record_property("mean absolute differences", differences)
     assert differences["loss"] <= 0.01
     assert differences["accuracy"] <= 0.03
