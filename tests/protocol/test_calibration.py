@@ -59,7 +59,12 @@ def test_a_measurement_is_kept_for_the_next_dry_run(
 ) -> None:
     """The second card is made of the first one's measurement; other workers need another one."""
     asked: list[int] = []
-    monkeypatch.setattr(stopwatch, "pace", lambda m, workers: asked.append(workers) or 2.0)
+
+    def pace(_: Manifest, workers: int) -> float:
+        asked.append(workers)
+        return 2.0
+
+    monkeypatch.setattr(stopwatch, "pace", pace)
     published = [recorded(plan.model("neox-small"), 10.0)]
     todo, store = [plan.model("neox-small")], open_store(project)
     for _ in range(2):

@@ -29,7 +29,7 @@ MANIFESTS = pd.DataFrame(
 def test_a_tier_says_when_where_how_long_and_from_which_commits() -> None:
     tiny = history.tiers(MANIFESTS).set_index("results").loc["tiny · published"]
     assert (tiny["runs"], tiny["first"], tiny["last"]) == (3, "2026-01-02", "2026-01-04")
-    assert (tiny["where"], tiny["time spent"]) == ("cpu, gpu", "61 min")
+    assert (tiny["where"], tiny["CPU time"]) == ("cpu, gpu", "61 min")
     assert tiny["commit"] == "aaaaaaaaaa, bbbbbbbbbb changed"
 
 
@@ -68,3 +68,17 @@ def test_without_runs_there_are_no_rows() -> None:
     nothing = pd.DataFrame()
     for table in (history.tiers, history.stages, history.versions, history.longest):
         assert table(nothing).empty
+
+
+def test_time_is_cpu_time_per_thread_unless_accelerators_computed() -> None:
+    """A busy machine doubles the wall time of a run, and not what it costs."""
+    rows = [
+        run("processor", wall_seconds=100.0, cpu_seconds=120.0, threads=2, accelerators=0),
+        run("accelerator", wall_seconds=30.0, cpu_seconds=400.0, accelerators=1),
+        run("earlier", wall_seconds=40.0),
+    ]
+    longest = history.longest(pd.DataFrame(rows))
+    assert dict(zip(longest["key"], longest["took"], strict=True)) == {
+        **{"processor": "1 min", "accelerator": "30 s", "earlier": "40 s"},
+    }
+    assert list(longest["key"]) == ["processor", "earlier", "accelerator"]

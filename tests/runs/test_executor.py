@@ -148,3 +148,20 @@ def test_nothing_is_run_where_everything_exists(
         == 0
     )
     assert reports == []
+
+
+def test_the_parent_does_other_things_while_workers_compute(
+    plan: Plan, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins with them before anything is finished."""
+    monkeypatch.setattr(executor, "jobs", lambda *_: 1)
+    finished: list[bool] = []
+
+    def meanwhile() -> None:
+        finished.append(open_store(project).finished(plan.suite()) is not None)
+
+    runs_, store = [plan.suite()], open_store(project)
+    done = executor.execute(runs_, store, compute, 1, [], lambda *_: None, meanwhile=meanwhile)
+    assert done == 1
+    assert not finished[0]
+    assert open_store(project).finished(plan.suite()) is not None
