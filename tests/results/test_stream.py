@@ -9,7 +9,7 @@ import pytest
 
 from nbutils.config import design
 from nbutils.notebooks import execute
-from nbutils.results import collect, tables
+from nbutils.results import collect, layout, tables
 from nbutils.results.project import Project
 from nbutils.results.stream import Stream
 from nbutils.runs.types import Run
@@ -67,7 +67,7 @@ def test_a_verdict_is_said_again_only_when_it_has_changed(growing: Growing) -> N
     growing.said.clear()
     growing.finish([])
     assert not growing.stream.rebuild()
-    frames = tables.read(growing.project.root / tables.LOCAL / "smoke")
+    frames = tables.read(growing.project.root / layout.LOCAL / "smoke")
     growing.stream.judge(frames)
     assert growing.said == []
     contrasts = frames["contrasts"]
@@ -83,7 +83,7 @@ def test_the_last_verdicts_stand_on_all_pairings(growing: Growing) -> None:
     growing.said.clear()
     growing.finish(growing.runs)
     assert collect.collect("smoke", growing.runs, growing.project)
-    growing.stream.judge(tables.read(growing.project.root / tables.LOCAL / "smoke"))
+    growing.stream.judge(tables.read(growing.project.root / layout.LOCAL / "smoke"))
     assert len(growing.said) >= 3
     for said in growing.said:
         count, _, asked, *_ = said.removeprefix("verdict on ").split()
@@ -117,7 +117,7 @@ def test_a_part_of_a_tier_has_the_rows_of_the_whole(growing: Growing, smoke: Pat
     growing.stream.rebuild()
     (mine,) = tables.available(growing.project.root)
     assert mine.label == "smoke · your run so far"
-    part, whole = (tables.read(root / tables.LOCAL / "smoke")
+    part, whole = (tables.read(root / layout.LOCAL / "smoke")
                    for root in (growing.project.root, smoke))  # fmt: skip
     assert set(part["states"]["source"].dropna()) == {"neox-small", "llama-small", "qwen-small"}
     assert part["proxies"].empty

@@ -40,6 +40,8 @@ class Shortcuts:
 
 TREE_TOKENS = 384
 """Largest tree of several sequences, in tokens: the cost of attention grows with the square."""
+LITTLE = 8
+"""Tokens that sequences of different documents may share by chance."""
 PLAIN = Shortcuts()
 """No shortcut, which is right for every causal model."""
 MEMORIES = (
@@ -101,7 +103,9 @@ def trees(sequences: list[list[int]], limit: int) -> list[Tree]:
 
     for sequence in sequences:
         shared = common_prefix(previous, sequence)
-        if ids and len(ids) + len(sequence) - shared > limit:
+        # where another document begins, little would be shared
+        another = shared <= LITTLE and len(ids) > limit / 2
+        if ids and (another or len(ids) + len(sequence) - shared > limit):
             close()
             ids, paths, shared = [], [], 0
         start = len(ids)

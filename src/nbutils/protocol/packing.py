@@ -97,8 +97,10 @@ def loss_sum(model: PreTrainedModel, rows: Packed, index: torch.Tensor) -> torch
     labels = rows.labels[index].to(device)
     positions = None if rows.positions is None else rows.positions[index].to(device)
     logits = forward.logits(model, rows.ids[index].to(device), positions)
-    scored = labels != IGNORED
-    return cross_entropy(logits[scored].float(), labels[scored], reduction="sum")
+    # labels that are ignored add nothing; to select the others would copy the logits
+    return cross_entropy(
+        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
 
 
 def read(

@@ -330,7 +330,8 @@ class _Probe:
             documents.append([*documents[-1][1:], *documents[-1][:1]])
         limit = models.context(self.model)
         sequences = sorted(document[:limit] for document in documents)
-        (tree,) = forward.trees(sequences, sum(map(len, sequences)))
+        room = 2 * sum(map(len, sequences))  # so that all are in one tree
+        (tree,) = forward.trees(sequences, room)
         logits = forward.tree_logits(self.model, tree, list(range(len(tree.ids))))
         return torch.cat(
             [

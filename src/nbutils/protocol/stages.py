@@ -37,15 +37,15 @@ STAGES = {
         Stage("sample_corpus", "sample_corpus", version=2),
         Stage("real_corpus", "controls", version=1),
         Stage("shuffle_corpus", "controls", version=1),
-        Stage("self_train", "self_train", version=1),
+        Stage("self_train", "self_train", version=2),
         Stage("perturb_weights", "controls", version=1),
-        Stage("trace", "trace", version=1),
-        Stage("measure_utility", "measure_utility", version=1),
+        Stage("trace", "trace", version=2),
+        Stage("measure_utility", "measure_utility", version=2),
         Stage("measure_extraction", "measure_extraction", version=1),
         Stage("embed_texts", "measure_proxies", version=1),
-        Stage("measure_proxies", "measure_proxies", version=1),
-        Stage("measure_fidelity", "measure_proxies", version=1),
-        Stage("diagnose", "diagnose", version=2),
+        Stage("measure_proxies", "measure_proxies", version=2),
+        Stage("measure_fidelity", "measure_proxies", version=2),
+        Stage("diagnose", "diagnose", version=3),
     )
 }
 
