@@ -149,7 +149,7 @@ def test_scores_are_those_of_lm_eval_and_of_the_cpu(
 ) -> None:
     split = [(ids[:k], ids[k:]) for ids in documents(40) for k in (2, len(ids) - 2)]
     model = model_of(architecture, place)
-    found = tree_scorer.log_likelihoods(model, split, tiny.CONTEXT)
+    found = tree_scorer.log_likelihoods(model, tree_scorer.plan(split, tiny.CONTEXT))
     differences = {}
     for name, other in {"there": model, "on the CPU": model_of(architecture)}.items():
         view = HFLM(
