@@ -15,7 +15,7 @@ from support import tiny, zoo
 
 def test_a_tree_by_hand() -> None:
     """5 6 7 and 5 6 8 9 share two tokens; 6 shares none and begins anew at position 0."""
-    (tree,) = forward.trees([[5, 6, 7], [5, 6, 8, 9], [6]], limit=6)
+    (tree,) = forward.trees([[5, 6, 7], [5, 6, 8, 9], [6]], limit=12)
     assert tree.ids.tolist() == [5, 6, 7, 8, 9, 6]
     assert tree.positions.tolist() == [0, 1, 2, 2, 3, 0]
     assert tree.paths == [[0, 1, 2], [0, 1, 3, 4], [5]]
@@ -33,6 +33,17 @@ def test_a_sequence_that_ends_within_the_one_before_cuts_no_descendant_off() -> 
         [True, True, True, False],
         [True, True, False, True],
     ]
+
+
+def test_a_tree_that_is_half_full_ends_where_another_document_begins() -> None:
+    """To fill it would split the next document, whose prefix is then read twice."""
+    trunk = list(range(20, 40))
+    requests = [[5, 6, 7, 8], [*trunk, 1], [*trunk, 2]]
+    assert [len(t.ids) for t in forward.trees(requests, limit=6)] == [4, 21, 21]
+    assert [len(t.ids) for t in forward.trees(requests, limit=48)] == [26]
+    long = [[*range(20)], [*trunk, 1]]
+    assert [len(t.ids) for t in forward.trees(long, limit=64)] == [41]
+    assert [len(t.ids) for t in forward.trees(long, limit=39)] == [20, 21]
 
 
 def test_a_full_tree_is_closed_and_the_next_reads_its_prefix_again() -> None:
