@@ -22,8 +22,8 @@ CLAIMED = {
     "sampling": (
         7.1,
         "generate",
-        "the largest batch alone made the headline, a batch that is the peer's worst; the model "
-        "had random weights, whose documents end more evenly over the batch than real ones; "
+        "the largest batch made the headline, which is the peer's worst one; documents of random "
+        "weights differ more in length than real ones, so more of a batch was read in vain; "
         "continuous batching was not tried",
     ),
     "training": (
