@@ -113,3 +113,26 @@ def test_the_table_says_ratio_range_and_share(measured: pd.DataFrame) -> None:
     ours = shown[shown["way"].eq("ours")].iloc[0]
     assert (ours["per CPU second"], ours["ratio"]) == ("300 [270, 360]", "3.00")
     assert (ours["of the ceiling"], ours["per second"]) == ("25%", "150")
+
+
+def test_an_accelerator_is_compared_with_the_best_peer_of_each_contest() -> None:
+    def row(way: str, rate: float) -> dict[str, object]:
+        return {"stage": "training", "way": way, "rate": rate, "memory_mib": 2048.0}
+
+    found = {
+        "machine": [{"device": "a card"}],
+        "a model": [{"weights": 2e6}, row("ours", 30.0), row("Trainer", 60.0), row("slow", 6.0)],
+        "another": [{"weights": 3e6}, {"stage": "training", "way": "ours", "error": "no memory"}],
+        "created": "2026-01-02",
+        "commit": "abc",
+        "tests": {"passed": 3, "failed": 1, "cut": ["a tier"]},
+    }
+    table = speed.on_accelerator(found)
+    assert table["model"].unique().tolist() == ["a model (2 M)"]
+    assert table["to the best peer"].tolist() == ["0.50", "1.00", "0.10"]
+    assert table["memory (GiB)"].tolist() == [2.0] * 3
+    text = speed.tested_on(found)
+    assert "a card (2026-01-02, commit abc)" in text
+    assert "3 passed and 1 failed; cut before it ended: a tier." in text
+    assert speed.on_accelerator(None).empty
+    assert speed.tested_on(None) == "Nothing was measured on an accelerator yet."

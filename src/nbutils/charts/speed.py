@@ -16,6 +16,7 @@ from altair.typing import ChartType
 from nbutils.charts import parts, theme
 
 MEASURED = "bench.json"
+ON_ACCELERATOR = "gpu.json"
 UNITS = {"sampling": "tokens", "training": "tokens", "scoring": "items"}
 CONTEST = ["stage", "task", "batch"]
 CLAIMED = {
@@ -264,4 +265,49 @@ def speed_table(measured: pd.DataFrame) -> pd.DataFrame:
                 "unknown" if pd.isna(x) else f"{x:,.0f}" for x in measured["memory_mib"]
             ],
         }
+    )
+
+
+def on_accelerator(found: dict[str, Any] | None) -> pd.DataFrame:
+    """One row per model, stage and way on an accelerator, as `make gpu` measured it.
+
+    Rates are per second of wall time; ``to the best peer`` is that of the contest.
+    """
+    contests = {
+        name: rows[0]["weights"]
+        for name, rows in (found or {}).items()
+        if isinstance(rows, list) and rows and "weights" in rows[0]
+    }
+    table = pd.DataFrame(
+        [
+            {
+                "model": f"{name} ({weights / 1e6:,.0f} M)",
+                "stage": row["stage"],
+                "way": row["way"],
+                "per second": row["rate"],
+                "of": UNITS[row["stage"]],
+                "memory (GiB)": round(row["memory_mib"] / 1024, 1),
+            }
+            for name, weights in contests.items()
+            for row in (found or {})[name]
+            if "rate" in row
+        ]
+    )
+    if table.empty:
+        return table
+    peers = table["per second"].where(table["way"] != "ours")
+    best = peers.groupby([table["model"], table["stage"]]).transform("max")
+    table.insert(4, "to the best peer", (table["per second"] / best).map("{:.2f}".format))
+    return table.assign(**{"per second": table["per second"].map("{:,.0f}".format)})
+
+
+def tested_on(found: dict[str, Any] | None) -> str:
+    """The accelerator of a measurement, and how its tests ended."""
+    if not found:
+        return "Nothing was measured on an accelerator yet."
+    tests, device = found["tests"], found["machine"][0]["device"]
+    cut = f"; cut before it ended: {', '.join(tests['cut'])}" if tests["cut"] else ""
+    return (
+        f"On one {device} ({found['created']}, commit {found['commit']}): of the tests of "
+        f"`make gpu`, {tests['passed']} passed and {tests['failed']} failed{cut}."
     )
