@@ -83,8 +83,8 @@ s.show(speed.corrected(measured))
 # - lm-eval keeps a cache of logits unless told otherwise, and in the version used here it gives some
 #   items of this suite the answer to another one. It is faster with it and counts as a peer all the
 #   same; without it, its answers are ours.
-# - Continuous batching has no setting of its own for CPUs. It got 32 places, the fastest of
-#   several tried.
+# - Continuous batching has no setting of its own for CPUs. It got as many places as were fastest in a
+#   trial.
 #
 # ## How it was measured
 #
