@@ -83,14 +83,14 @@ s.show(speed.corrected(measured))
 # - lm-eval keeps a cache of logits unless told otherwise, and in the version used here it gives some
 #   items of this suite the answer to another one. It is faster with it and counts as a peer all the
 #   same; without it, its answers are ours.
-# - Continuous batching has no setting of its own for CPUs. It got as many places as were fastest among
-#   the numbers tried.
+# - Continuous batching has no setting of its own for CPUs. It got as many places as were fastest in a
+#   trial.
 #
 # ## On an accelerator
 #
 # `make gpu` asks the same of an accelerator, with random weights in the shapes of published models.
 # Tests come first: log-probabilities of samples, loss, gradients, scores and extraction against the CPU,
-# the same in bfloat16, a training that is killed, and one that runs out of memory.
+# the same in `bfloat16`, a training that is killed, and one that runs out of memory.
 
 # %%
 on_accelerator = s.measured(speed.ON_ACCELERATOR)

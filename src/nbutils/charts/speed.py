@@ -106,7 +106,10 @@ def headlines(measured: pd.DataFrame) -> list[Headline]:
 
 def of_stages(measured: pd.DataFrame) -> dict[str, Headline]:
     """The headline of each stage."""
-    return {found.stage: found for found in reversed(headlines(measured))}
+    found: dict[str, Headline] = {}
+    for headline in headlines(measured):
+        found.setdefault(headline.stage, headline)
+    return found
 
 
 def answer(measured: pd.DataFrame) -> str:
@@ -114,7 +117,7 @@ def answer(measured: pd.DataFrame) -> str:
     if measured.empty:
         return "Nothing was measured yet: make bench does it."
     found = of_stages(measured)
-    said = [f"{stage} is {_verdict(found[stage])}" for stage in UNITS if stage in found]
+    said = [f"{stage} is {_verdict(headline)}" for stage, headline in found.items()]
     return "Beside the best setting found for each peer, " + ", ".join(said) + "."
 
 
