@@ -134,8 +134,6 @@ s.show(speed.ceilings(measured))
 
 # %%
 s.show(speed.machine(found))
-
-# %%
 s.note(speed.description(found))
 
 # %% [markdown]
