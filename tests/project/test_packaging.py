@@ -1,6 +1,7 @@
-"""What is installed, by whichever way: package, lock, conda's environment and Binder's agree."""
+"""What is installed, by whichever way: package, locks, conda's environment and Binder's agree."""
 
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
@@ -16,28 +17,36 @@ from support.guide import section, table
 from support.tiny import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
-LINES = (REPOSITORY / "requirements.lock").read_text("utf-8").splitlines()
-LOCKED = dict(line.split("==") for line in LINES)
-EXTRAS = PROJECT["project"]["optional-dependencies"]
-FUZZ = "fuzz"  # its one package has no place in the lock: see CONTRIBUTING.md
-NAMED = [d for name, extra in EXTRAS.items() if name != FUZZ for d in extra]
-DIRECT = [Requirement(text) for text in [*PROJECT["project"]["dependencies"], *NAMED]]
+READERS, DEVELOPERS = "requirements.lock", "requirements-dev.lock"
+LINES = {n: (REPOSITORY / n).read_text("utf-8").splitlines() for n in (READERS, DEVELOPERS)}
+LOCKED = {name: dict(line.split("==") for line in lines) for name, lines in LINES.items()}
+EVERY = LOCKED[READERS] | LOCKED[DEVELOPERS]
+EXTRAS = PROJECT["project"]["optional-dependencies"]  # of fuzz nothing is locked
+READ = [Requirement(d) for d in PROJECT["project"]["dependencies"] + EXTRAS["encoder"]]
+DIRECT = READ + [Requirement(d) for d in EXTRAS["test"]]
 
 
-def test_the_lock_names_each_package_once_by_version_alone() -> None:
-    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*", line) for line in LINES)
-    assert list(LOCKED) == sorted(LOCKED)
-    assert len(LOCKED) == len(LINES)
+@pytest.mark.parametrize("name", LINES)
+def test_a_lock_names_each_package_once_by_version_alone(name: str) -> None:
+    lines, locked = LINES[name], LOCKED[name]
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*", line) for line in lines)
+    assert list(locked) == sorted(locked)
+    assert len(locked) == len(lines)
+
+
+def test_no_package_is_in_both_locks() -> None:
+    """The developers' lock is what it adds, so the two cannot disagree."""
+    assert LOCKED[READERS].keys() & LOCKED[DEVELOPERS].keys() == set()
 
 
 @pytest.mark.parametrize("wanted", DIRECT, ids=lambda wanted: wanted.name)
-def test_the_lock_satisfies_what_the_package_asks_for(wanted: Requirement) -> None:
-    assert wanted.specifier.contains(LOCKED[canonicalize_name(wanted.name)])
+def test_the_locks_satisfy_what_the_package_asks_for(wanted: Requirement) -> None:
+    assert wanted.specifier.contains(EVERY[canonicalize_name(wanted.name)])
 
 
-def needed() -> Iterator[Requirement]:
-    """Every requirement here, followed from the package's own to the last."""
-    waiting, seen = list(DIRECT), set()
+def needed(direct: list[Requirement]) -> Iterator[Requirement]:
+    """Every requirement here, followed from the direct ones to the last."""
+    waiting, seen = list(direct), set()
     while waiting:
         wanted = waiting.pop()
         asked = (canonicalize_name(wanted.name), frozenset(wanted.extras))
@@ -52,11 +61,35 @@ def needed() -> Iterator[Requirement]:
                 waiting.append(further)
 
 
-def test_the_lock_is_whole() -> None:
+@pytest.mark.parametrize(("direct", "locked"), [(READ, LOCKED[READERS]), (DIRECT, EVERY)])
+def test_a_lock_is_whole(direct: list[Requirement], locked: dict[str, str]) -> None:
     """Nothing is left for pip to choose, and no two packages ask for what the other excludes."""
-    named = [(wanted, canonicalize_name(wanted.name)) for wanted in needed()]
-    assert {name for _, name in named} - LOCKED.keys() == set()
-    assert [str(w) for w, name in named if not w.specifier.contains(LOCKED[name])] == []
+    named = [(wanted, canonicalize_name(wanted.name)) for wanted in needed(direct)]
+    assert {name for _, name in named} - locked.keys() == set()
+    assert [str(w) for w, name in named if not w.specifier.contains(locked[name])] == []
+
+
+def test_readers_install_nothing_that_only_developers_need() -> None:
+    read = {canonicalize_name(wanted.name) for wanted in needed(READ)}
+    developed = {canonicalize_name(wanted.name) for wanted in needed(DIRECT)} - read
+    assert LOCKED[READERS].keys() & developed == set()
+
+
+@pytest.mark.parametrize(
+    ("target", "locks"),
+    [
+        ("book", {READERS}),
+        ("test", {READERS, DEVELOPERS}),
+        ("format", {READERS, DEVELOPERS}),
+        ("cluster-env", {"requirements-cluster.lock"}),
+    ],
+)
+def test_a_target_installs_what_it_needs(target: str, locks: set[str]) -> None:
+    commands = subprocess.run(
+        ["make", "--dry-run", "--always-make", target],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert set(re.findall(r"-r (\S+\.lock)", commands)) == locks
 
 
 @pytest.mark.parametrize(
@@ -64,7 +97,7 @@ def test_the_lock_is_whole() -> None:
 )
 def test_conda_brings_python_and_the_lock_the_rest(file: str, up: str) -> None:
     parts = yaml.safe_load((REPOSITORY / file).read_text("utf-8"))["dependencies"]
-    lock = "requirements.lock" if up == "." else f"{up}/requirements.lock"
+    lock = READERS if up == "." else f"{up}/{READERS}"
     assert parts[-1] == {"pip": [f"-r {lock}", f"-e {up}"]}
     python = next(p.removeprefix("python=") for p in parts if str(p).startswith("python="))
     assert Version(python) in SpecifierSet(PROJECT["project"]["requires-python"])
@@ -72,7 +105,7 @@ def test_conda_brings_python_and_the_lock_the_rest(file: str, up: str) -> None:
 
 def test_every_dependency_is_justified() -> None:
     justified = {canonicalize_name(name) for row in table("## Dependencies") for name in row}
-    wanted = [*DIRECT, *map(Requirement, EXTRAS[FUZZ])]
+    wanted = [*DIRECT, *map(Requirement, EXTRAS["fuzz"])]
     assert justified == {canonicalize_name(each.name) for each in wanted}
 
 

@@ -28,6 +28,15 @@ def test_there_is_one_for_each_occasion() -> None:
     }
 
 
+def test_every_test_runs_with_all_that_any_of_them_needs() -> None:
+    """Nothing is skipped: neither for Chromium, nor for Snakemake, nor for SLURM."""
+    script = (REPOSITORY / ".ci/run").read_text("utf-8")
+    assert script.endswith("\nmake cluster-env test-all\n")
+    (packages,) = re.findall(r"^packages=\((.*)\)$", script, re.MULTILINE)
+    assert {"chromium", "munge", "slurmctld", "slurmd", "rsync"} <= set(packages.split())
+    assert ".ci/run" in [step.get("run") for step in steps("check", "test")]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_actions_are_pinned_to_commits_with_their_version_beside(path: Any) -> None:
     used = re.findall(r"uses: (.*)", path.read_text("utf-8"))
@@ -57,7 +66,7 @@ def test_the_book_is_built_and_tested_before_it_is_published() -> None:
     jobs = WORKFLOWS["pages"]["jobs"]
     assert jobs["publish"]["needs"] == "build"
     scripts = [step.get("run", "") for step in steps("pages", "build")]
-    wanted = ["make html", "nbutils verify", "pytest tests/book", "nbutils launch"]
+    wanted = ["make html tools", "nbutils verify", "pytest tests/book", "nbutils launch"]
     places = [next(i for i, s in enumerate(scripts) if w in s) for w in wanted]
     assert places == sorted(places)
     assert "upload-artifact" in steps("pages", "build")[-1]["uses"]
