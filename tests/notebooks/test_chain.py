@@ -160,12 +160,14 @@ def published(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_published_tier_verifies(published: Path) -> None:
     done = nbutils(published, "verify", "smoke")
     assert done.returncode == 0, done.stderr
     assert "files are as published" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["gains.parquet", "manifests.jsonl", "pages/self_train.ipynb"])
 def test_one_changed_byte_is_found(published: Path, file: str, tmp_path: Path) -> None:
     root = tmp_path / "project"
@@ -180,6 +182,7 @@ def test_one_changed_byte_is_found(published: Path, file: str, tmp_path: Path) -
     assert f"files differ: {file}" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_summary_that_does_not_follow_is_found(published: Path, tmp_path: Path) -> None:
     """The digests are made to fit; the summaries are computed again all the same."""
     folder = tmp_path / "project" / PUBLISHED / "smoke"
@@ -194,6 +197,7 @@ def test_a_summary_that_does_not_follow_is_found(published: Path, tmp_path: Path
     assert "gains.parquet does not follow from the rows" in done.stderr
 
 
+@pytest.mark.slow
 def test_verify_names_the_published_tiers(published: Path) -> None:
     done = nbutils(published, "verify", "smok")
     assert done.returncode == 1

@@ -10,6 +10,7 @@ import pytest
 from nbutils.config import notebook_parameters
 from nbutils.notebooks import execute
 from nbutils.protocol import stages
+from support import slow
 from support.project import nbutils
 from support.tiny import REPOSITORY
 
@@ -35,7 +36,8 @@ def test_a_stage_notebook_runs_and_reuses_the_tier(name: str, smoke: Path) -> No
     assert str(smoke) not in output.read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", notebook_parameters.FINDINGS)
+# the book's tests execute each of them, too
+@pytest.mark.parametrize("name", slow.but(["opening", "speed"], notebook_parameters.FINDINGS))
 def test_a_findings_notebook_reads_your_run(name: str, smoke: Path) -> None:
     """All but one: that of the benchmark, which was not run there."""
     output = smoke / "executed" / f"{name}.ipynb"

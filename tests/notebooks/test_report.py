@@ -17,6 +17,8 @@ from nbutils.runs import environment
 from support import contributed
 from support.tiny import REPOSITORY
 
+pytestmark = pytest.mark.xdist_group("report")  # its notebook is executed once
+
 EVIL = "<script>alert(1)</script>\x1b[31mred\u202etxt.exe"
 SEEN = "&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[31mred\\u202etxt.exe"
 

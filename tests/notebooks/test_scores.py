@@ -100,6 +100,7 @@ def test_a_dry_run_says_what_is_found_out_when_a_model_is_fetched(project: Path)
     assert told.startswith("Not fetched yet: hybrid, windowed. Which shortcuts are right is found")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("student", "source", "plain"),
     [

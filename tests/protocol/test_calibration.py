@@ -38,6 +38,7 @@ def test_calibration_measures_what_a_training_takes(
     assert 0 < rates.sampling < 1e-4
 
 
+@pytest.mark.slow
 def test_calibration_has_the_company_of_the_other_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others train meanwhile, and are gone afterwards."""
     monkeypatch.setattr(stopwatch, "SECONDS", 0.05)

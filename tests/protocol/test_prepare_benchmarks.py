@@ -84,6 +84,7 @@ def test_texts_are_questions_with_right_answers(prepared: Path) -> None:
     assert texts["piqa"][0] == f"Question: {row['goal']}\nAnswer: {right}"
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_lm_evals_command_line(
     prepared: Path, folder: Path, tmp_path: Path
 ) -> None:

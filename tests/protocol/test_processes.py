@@ -48,6 +48,7 @@ def test_two_processes_make_the_curve_and_the_weights_of_one(
     assert {f.name for f in two.iterdir()} == {f.name for f in one.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_process_may_have_no_row(folders: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
     """One row a step: the first process has it, the second none."""
     inputs = {"student": folders["qwen3"], "corpus": corpus}
@@ -64,6 +65,7 @@ def test_a_process_may_have_no_row(folders: dict[str, Path], corpus: Path, tmp_p
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_process_refuses_is_the_message(
     folders: dict[str, Path], corpus: Path, tmp_path: Path
 ) -> None:
