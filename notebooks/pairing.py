@@ -38,7 +38,7 @@ tasks: list = []  # lm-eval tasks; the tier's own if empty
 
 # %%
 s = session.open("pairing", globals())
-runs = s.plan.report(s.pairing)
+runs = s.report_runs()
 s.say([f"{s.pairing}: {s.plan.tier.relation(s.pairing.source, s.pairing.student)}"])
 
 # %% [markdown]

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -14,10 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from nbutils import errors
-from nbutils.config import notebook_parameters, schema, validation, yaml_text
+from nbutils.config import notebook_parameters, parameter_options
 from nbutils.config.tiers import project_root
 from nbutils.escaping import Terminal
-from nbutils.protocol import pairing
+from nbutils.protocol import pairing, schedule
 from nbutils.protocol.plan import Plan
 from nbutils.results import layout
 from nbutils.results.project import Project
@@ -48,7 +48,7 @@ def plan(
     """Print the runs of a tier: which are finished, which would run, and why."""
     project = Project.here()
     wanted = project.plan(tier)
-    planned = dag.plan(wanted.all(), project.store)
+    planned = dag.plan(schedule.of_tier(wanted), project.store)
     if as_json:
         data = {"tier": tier, "threads": wanted.tier.threads, "runs": dag.as_data(planned)}
         return print(json.dumps(data))  # ASCII, so the encoding of the terminal does not matter
@@ -104,7 +104,7 @@ def run(
 
     project = Project.here()
     planned = project.plan(tier)
-    runs = [planned.named(*only)] if only else planned.all()
+    runs = [schedule.named(planned, *only)] if only else schedule.of_tier(planned)
     if dry_run:
         workers = executor.jobs(planned.tier.threads, eta.peak_memory(project.recorded(runs)))
         return _print_card(runs, planned, project, workers)
@@ -173,7 +173,7 @@ def status() -> None:
     failed: dict[str, failures.Failure] = {}
     for tier in project.tiers():
         try:
-            runs = project.plan(tier).all()
+            runs = schedule.of_tier(project.plan(tier))
             stages = eta.progress_of_stages(runs, store, eta.durations(project.recorded(runs)))
         except errors.UserError as error:  # an error in its file, or an unavailable model
             out.print(f"{tier} cannot be planned: {escape(str(error))}")
@@ -255,7 +255,7 @@ def contribute(parameter: Parameters = []) -> None:  # noqa: B006 - typer copies
     from nbutils.results import contribute as contributing
 
     project = Project.here()
-    asked = _checked("pairing", parameter)
+    asked = parameter_options.check("pairing", parameter)
     assert isinstance(asked, notebook_parameters.ReportNotebook)
     place = contributing.contribute(asked, project)
     size = place.stat().st_size / 1000
@@ -296,49 +296,15 @@ def notebook(
     from nbutils.notebooks import execute
 
     project = Project.here()
-    checked = _checked(name, parameter)
+    checked = parameter_options.check(name, parameter)
     if dry_run:
         if not isinstance(checked, notebook_parameters.ReportNotebook):
             raise errors.ParameterError("--dry-run is for the pairing notebook and for `run TIER`")
         planned, selected = pairing.from_parameters(checked, project.plan(checked.tier))
-        return _print_card(planned.report(selected), planned, project, workers=1)
+        return _print_card(schedule.of_report(planned, selected), planned, project, workers=1)
     place = output or project.root / "runs" / "executed" / f"{name}.ipynb"
     execute.execute(name, checked.model_dump(mode="json", exclude_unset=True), place, project.root)
     out.print(f"Executed: {escape(str(place))}")
-
-
-def _checked(name: str, parameter: list[str]) -> schema.Parameters:
-    """The parameters of a notebook as they were given on the command line, checked."""
-    if name not in notebook_parameters.NOTEBOOKS:
-        raise errors.ParameterError(errors.unknown("notebook", name, notebook_parameters.NOTEBOOKS))
-    values = dict(parse_parameter(p) for p in parameter)
-    return validation.check(notebook_parameters.NOTEBOOKS[name], values)
-
-
-def parse_parameter(text: str) -> tuple[str, Any]:
-    """Split ``key=value`` and read the value as YAML.
-
-    Raises:
-        ParameterError: There is no ``=``, or the value is not valid YAML.
-    """
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise errors.ParameterError(f"parameter {text!r} has no value: write -p {text} VALUE")
-    return key, yaml_text.read(value, where=f"the value {value!r} of {key!r}")
-
-
-def join_pairs(arguments: list[str]) -> list[str]:
-    """Rewrite Papermill's ``-p key value`` as ``-p key=value``, a single value of the option."""
-    joined: list[str] = []
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        joined.append(argument)
-        if argument == "-p" and rest:
-            key = rest.pop(0)
-            bare = "=" not in key and rest and rest[0] != "-p" and not rest[0].startswith("--")
-            joined.append(f"{key}={rest.pop(0)}" if bare else key)
-    return joined
 
 
 @app.command()
@@ -402,7 +368,7 @@ def pdf() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; errors of the user are one message with exit status 1."""
     try:
-        app(join_pairs(sys.argv[1:] if arguments is None else arguments))
+        app(parameter_options.join_pairs(sys.argv[1:] if arguments is None else arguments))
     except errors.UserError as error:
         message = str(error)
     except OSError as error:

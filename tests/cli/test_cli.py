@@ -9,77 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from nbutils import cli
 from nbutils.config.schema import Parameters
 from nbutils.errors import ParameterError
 from nbutils.notebooks import execute
-from nbutils.protocol import plan, stages
+from nbutils.protocol import plan, schedule, stages
 from nbutils.protocol.compute import compute
 from nbutils.results import collect
 from nbutils.runs import eta, failures
 from nbutils.runs.types import RunError
 from support.project import Answer, nbutils, open_store
 from support.tiny import REPOSITORY, save, silent
-
-
-@pytest.mark.parametrize(
-    ("given_", "expected"),
-    [
-        (["notebook", "x", "-p", "seed", "3"], ["notebook", "x", "-p", "seed=3"]),
-        (["x", "-p", "seed", "-1"], ["x", "-p", "seed=-1"]),
-        (["x", "-p", "seed=3", "y"], ["x", "-p", "seed=3", "y"]),
-        (["x", "-p", "a", "1", "-p", "b", "c d"], ["x", "-p", "a=1", "-p", "b=c d"]),
-        (["x", "-p", "a", "-p", "b", "1"], ["x", "-p", "a", "-p", "b=1"]),
-        (["x", "-p", "a"], ["x", "-p", "a"]),
-        (["x", "-p"], ["x", "-p"]),
-        (["-p", "a", "b=c"], ["-p", "a=b=c"]),
-        (["plan", "tiny"], ["plan", "tiny"]),
-        ([], []),
-    ],
-)
-def test_join_pairs(given_: list[str], expected: list[str]) -> None:
-    before = list(given_)
-    assert cli.join_pairs(given_) == expected
-    assert given_ == before
-
-
-NAME = st.text("abc", min_size=1)
-
-
-@given(st.lists(st.tuples(NAME, NAME | st.integers().map(str))))
-def test_both_ways_to_write_a_parameter_are_one(pairs: list[tuple[str, str]]) -> None:
-    apart = [word for key, value in pairs for word in ("-p", key, value)]
-    joined = [word for key, value in pairs for word in ("-p", f"{key}={value}")]
-    assert cli.join_pairs(apart) == cli.join_pairs(joined) == joined
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("seed=3", ("seed", 3)),
-        ("temperature=0.7", ("temperature", 0.7)),
-        ("source=neox-small", ("source", "neox-small")),
-        ("root=a=b", ("root", "a=b")),
-        ("method='3'", ("method", "3")),
-    ],
-)
-def test_parse_parameter(text: str, expected: tuple[str, Any]) -> None:
-    key, value = cli.parse_parameter(text)
-    assert (key, value) == expected
-    assert type(value) is type(expected[1])
-
-
-def test_a_parameter_without_a_value_says_how_to_write_it() -> None:
-    with pytest.raises(ParameterError, match="'seed' has no value: write -p seed VALUE"):
-        cli.parse_parameter("seed")
-
-
-def test_a_value_that_is_no_yaml_is_an_error() -> None:
-    with pytest.raises(ParameterError, match=r"value '\[1' of 'seed' is not valid YAML: line 1"):
-        cli.parse_parameter("seed=[1")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +147,7 @@ def test_wrong_usage_is_status_two(arguments: list[str], run: Callable[..., Answ
 
 def test_plan_of_a_fresh_tier(run: Callable[..., Answer], project: Path) -> None:
     status, said, _ = run("plan", "smoke")
-    total = len(plan.load_plan("smoke", project).all())
+    total = len(schedule.of_tier(plan.load_plan("smoke", project)))
     assert status == 0
     assert f"{total} runs: 5 ready, {total - 5} waiting" in said
     assert "neox-small ← qwen-small T=1 full s0" in said
@@ -223,7 +163,7 @@ def everything(project: Path, monkeypatch: pytest.MonkeyPatch) -> int:
         (out / "file").write_text("content")
 
     monkeypatch.setattr(stages, "stage_function", lambda name: stage)
-    wanted = plan.load_plan("smoke", project).all()
+    wanted = schedule.of_tier(plan.load_plan("smoke", project))
     for wanted_run in wanted:
         open_store(project).execute(wanted_run, compute, 1, silent)
     return len(wanted)
@@ -257,7 +197,7 @@ def test_plan_and_status_of_a_finished_tier(everything: int, run: Callable[..., 
     counts = {line[1]: line[2:6] for line in lines if line[:1] == ["smoke"]}
     assert status == 0
     assert counts["prepare_model"] == ["4", "0", "0", "0"]
-    wanted = Counter(r.stage for r in plan.load_plan("smoke", Path.cwd()).all())
+    wanted = Counter(r.stage for r in schedule.of_tier(plan.load_plan("smoke", Path.cwd())))
     assert counts["self_train"] == [str(wanted["self_train"]), "0", "0", "0"]
     assert set(counts) == set(wanted)
 

@@ -11,7 +11,7 @@ import pytest
 from nbutils.charts import parts
 from nbutils.escaping import everywhere, visible
 from nbutils.notebooks import execute
-from nbutils.protocol import pairing
+from nbutils.protocol import pairing, schedule
 from nbutils.protocol.plan import load_plan
 from nbutils.runs import environment
 from support import contributed
@@ -41,7 +41,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> list[nbformat.NotebookNo
         patch.setattr(contributed, "rows", rows)
         patch.setattr(environment, "device", lambda: EVIL)
         plan, cell = pairing.from_parameters(form, load_plan(form.tier, root))
-        contributed.compute(root, plan.report(cell))
+        contributed.compute(root, schedule.of_report(plan, cell))
     place: Path = root / "report.ipynb"
     given = form.model_dump(mode="json", exclude_unset=True)
     notebook = nbformat.read(execute.execute("pairing", given, place, root), as_version=4)

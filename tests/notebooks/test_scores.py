@@ -11,7 +11,7 @@ import pytest
 
 from nbutils.config import design
 from nbutils.notebooks import execute
-from nbutils.protocol import models, reading
+from nbutils.protocol import models, reading, schedule
 from nbutils.protocol.plan import load_plan
 from nbutils.runs.types import Run
 from support import tiny, zoo
@@ -96,7 +96,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_dry_run_says_what_is_found_out_when_a_model_is_fetched(project: Path) -> None:
     plan = load_plan("others", project)
     cell = design.Pairing("hybrid", "windowed", design.TEMPERATURE)
-    (told,) = reading.ways(plan.report(cell), open_store(project))
+    (told,) = reading.ways(schedule.of_report(plan, cell), open_store(project))
     assert told.startswith("Not fetched yet: hybrid, windowed. Which shortcuts are right is found")
 
 
@@ -118,7 +118,11 @@ def test_a_pairing_of_any_architecture_is_scored_as_by_lm_eval(
     assert plain in report.read_text("utf-8")
     plan, store = load_plan("others", project), open_store(project)
     cell = design.Pairing(source, student, design.TEMPERATURE, "full", 0)
-    (told,) = [line for line in reading.ways(plan.report(cell), store) if line.startswith(student)]
+    (told,) = [
+        line
+        for line in reading.ways(schedule.of_report(plan, cell), store)
+        if line.startswith(student)
+    ]
     assert plain in told
     states: list[tuple[Run, Run]] = [
         (plan.utility(student), plan.model(student)),

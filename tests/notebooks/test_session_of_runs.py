@@ -43,7 +43,7 @@ def test_gains_are_those_of_the_pairing(root: Path) -> None:
 
 def test_runs_that_exist_cost_nothing(root: Path) -> None:
     s = opened("pairing", root, **MODELS)
-    runs = s.plan.report(s.pairing)
+    runs = s.report_runs()
     for run in runs:
         s.compute(run)
     assert "Nothing is to be computed" in str(s.cost(runs).data)

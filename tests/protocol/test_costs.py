@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from nbutils.config import tiers
 from nbutils.config.design import Pairing
 from nbutils.config.schema import PrepareModel
-from nbutils.protocol import calibration, cost_card, costs, pairing, prepare_model, wheels
+from nbutils.protocol import calibration, cost_card, costs, pairing, prepare_model, schedule, wheels
 from nbutils.protocol.compute import compute
 from nbutils.protocol.costs import Rates
 from nbutils.protocol.plan import Plan
@@ -164,7 +164,7 @@ def test_a_card_adds_up_and_says_what_is_rough(
 ) -> None:
     """With no record at all every stage is rough; workers share the time, not the memory."""
     monkeypatch.setattr(calibration, "rates", lambda threads, workers: Rates(1e-9, 1e-8))
-    todo, store = plan.report(SELF), open_store(tmp_path)
+    todo, store = schedule.of_report(plan, SELF), open_store(tmp_path)
     one, two = (cost_card.card(todo, plan, store, [], workers) for workers in (1, 2))
     assert one.stages["rough"].all()
     assert one.stages["runs"].sum() == len(todo)

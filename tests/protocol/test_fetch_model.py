@@ -183,11 +183,11 @@ def test_a_path_is_no_part_of_a_model(
 
 
 def test_a_tier_of_pretrained_models_is_read_and_planned(project: Path) -> None:
-    from nbutils.protocol import plan
+    from nbutils.protocol import plan, schedule
 
     tier = tiers.load_tier("smol", project)
     assert tier.relation("smollm2-135m", "smollm2-135m") == "self"
-    stages = {run.stage for run in plan.load_plan("smol", project).all()}
+    stages = {run.stage for run in schedule.of_tier(plan.load_plan("smol", project))}
     assert {"fetch_model", "prepare_benchmarks", "self_train", "measure_extraction"} <= stages
     assert "prepare_model" not in stages
 

@@ -8,6 +8,7 @@ import pytest
 from nbutils.config import design, tiers
 from nbutils.config.design import CONTROL_NAMES, Pairing
 from nbutils.errors import ParameterError
+from nbutils.protocol import schedule
 from nbutils.protocol.plan import Plan
 from support.small_runs import changed
 
@@ -104,7 +105,7 @@ def test_a_larger_relative_judges(plan: Plan) -> None:
 def test_the_grid_costs_s_corpora_and_s_times_t_fine_tunes(
     plan: Plan, models: int, students: int, seeds: int, further: int
 ) -> None:
-    found = sized(plan, models, students, seeds, further).all()
+    found = schedule.of_tier(sized(plan, models, students, seeds, further))
     trained = seeds * (models * students + students * (further + 1))
     corpora = seeds * (models + students * further)
     assert Counter(run.stage for run in found) == {
@@ -123,14 +124,14 @@ def test_the_grid_costs_s_corpora_and_s_times_t_fine_tunes(
 
 def test_inputs_come_before_what_needs_them(plan: Plan) -> None:
     seen: set[tuple[str, str]] = set()
-    for run in plan.all():
+    for run in schedule.of_tier(plan):
         assert all((i.stage, i.name) in seen for i in run.inputs.values())
         seen.add((run.stage, run.name))
 
 
 def test_self_against_cross_needs_two_models_and_two_fine_tunes(plan: Plan) -> None:
     """Runs start in the order of the plan, so this is what is computed before the first verdict."""
-    runs = plan.all()
+    runs = schedule.of_tier(plan)
     cross = plan.utility("neox-small", Pairing("llama-small", "neox-small", 1.0))
     before = runs[: runs.index(cross) + 1]
     assert Counter(run.stage for run in before) == {
@@ -144,7 +145,7 @@ def test_self_against_cross_needs_two_models_and_two_fine_tunes(plan: Plan) -> N
 
 
 def test_pairings_are_measured_before_all_else_is_computed(plan: Plan) -> None:
-    runs = plan.all()
+    runs = schedule.of_tier(plan)
     measured = [plan.utility(pairing.student, pairing) for pairing in design.pairings(plan.tier)]
     last = max(map(runs.index, measured))
     assert {run.stage for run in runs[:last]} == {
@@ -156,7 +157,7 @@ def test_pairings_are_measured_before_all_else_is_computed(plan: Plan) -> None:
 
 
 def test_without_the_encoder_nothing_is_embedded(plan: Plan) -> None:
-    found = dataclasses.replace(plan, encoder=False).all()
+    found = schedule.of_tier(dataclasses.replace(plan, encoder=False))
     assert not [run for run in found if run.stage == "embed_texts"]
     assert all("embedding" not in role for run in found for role in run.inputs)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nbutils.protocol import models, packing, stages, training
+from nbutils.protocol import models, packing, schedule, stages, training
 from nbutils.protocol.plan import Plan
 from nbutils.runs import environment
 from nbutils.runs.store import Store
@@ -60,7 +60,7 @@ def test_a_tier_leaves_the_precision_to_the_machine_or_names_it(
         monkeypatch.setattr(environment, "fast_bfloat16", lambda fast=fast: fast)
         here, named = open_plan, plan.computed_in(precision)  # type: ignore[arg-type]
         assert here.precision == named.precision == precision
-        runs = here.all()
+        runs = schedule.of_tier(here)
         found = {run.stage for run in runs if getattr(run.params, "precision", None) == precision}
         assert found == {"prepare_model", "sample_corpus", "self_train", "trace"} & {
             run.stage for run in runs

@@ -9,6 +9,7 @@ import pytest
 
 from nbutils.config import design
 from nbutils.notebooks import execute
+from nbutils.protocol import schedule
 from nbutils.results import collect, layout, tables
 from nbutils.results.project import Project
 from nbutils.results.stream import Stream
@@ -22,7 +23,7 @@ class Growing:
     def __init__(self, whole: Path, root: Path) -> None:
         self.whole, self.project = Project(whole), Project(new_project(root))
         self.plan = self.project.plan("smoke")
-        self.runs = self.plan.all()
+        self.runs = schedule.of_tier(self.plan)
         self.said: list[str] = []
         self.stream = Stream("smoke", self.runs, self.project, self.said.append)
 

@@ -10,7 +10,7 @@ import pytest
 from nbutils.analysis import gains as analysis_gains
 from nbutils.config.design import LABELS
 from nbutils.config.schema import PrepareSuite, SuiteSize
-from nbutils.protocol import prepare_suite
+from nbutils.protocol import prepare_suite, schedule
 from nbutils.protocol.compute import compute
 from nbutils.protocol.plan import load_plan
 from nbutils.results import collect, layout, rows, tables
@@ -108,7 +108,7 @@ def test_collecting_an_unfinished_tier_is_an_error_and_keeps_the_tables(project:
     write(standing, 1.0)
     plan = load_plan("smoke", project)
     with pytest.raises(RunError, match="is not finished"):
-        collect.collect("smoke", plan.all(), Project(project))
+        collect.collect("smoke", schedule.of_tier(plan), Project(project))
     assert len(tables.load("gains", project)) == 1
 
 

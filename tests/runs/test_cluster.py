@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nbutils.protocol import plan, stages
+from nbutils.protocol import plan, schedule, stages
 from nbutils.protocol.compute import compute
 from nbutils.runs import dag
 from nbutils.runs.types import Run
@@ -83,7 +83,7 @@ def calls(project: Path) -> Counter[str]:
 def finished(project: Path, tier: str) -> dict[tuple[str, str], str]:
     """Stage and name of every finished run of a tier, to its key."""
     store = open_store(project)
-    done = (store.finished(run) for run in plan.load_plan(tier, project).all())
+    done = (store.finished(run) for run in schedule.of_tier(plan.load_plan(tier, project)))
     return {(m.stage, m.name): m.key for m in done if m is not None}
 
 
@@ -100,7 +100,7 @@ def told(project: Path, tier: str) -> dict[str, Any]:
 def test_the_plan_for_others_is_the_plan(tier: str, project: Path) -> None:
     wanted = plan.load_plan(tier, project)
     data = told(project, tier)
-    planned = dag.plan(wanted.all(), open_store(project))
+    planned = dag.plan(schedule.of_tier(wanted), open_store(project))
     assert (data["tier"], data["threads"]) == (tier, wanted.tier.threads)
     assert [(d["stage"], d["name"], d["state"], d["key"], d["why"]) for d in data["runs"]] == [
         (p.run.stage, p.run.name, p.state, p.key, p.why) for p in planned
@@ -180,7 +180,7 @@ def dry(project: Path, tier: str) -> list[tuple[str, str]]:
 
 
 def missing(project: Path, tier: str) -> list[tuple[str, str]]:
-    planned = dag.plan(plan.load_plan(tier, project).all(), open_store(project))
+    planned = dag.plan(schedule.of_tier(plan.load_plan(tier, project)), open_store(project))
     return [(p.run.stage, p.run.name) for p in planned if p.state != "done"]
 
 
@@ -191,7 +191,7 @@ def test_snakemake_would_run_what_the_grid_would_run(
     tier: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On an empty store, and with a third of the tier finished but for one early run."""
-    wanted = plan.load_plan(tier, project).all()
+    wanted = schedule.of_tier(plan.load_plan(tier, project))
     assert sorted(dry(project, tier)) == sorted(missing(project, tier))
     assert len(missing(project, tier)) == len(wanted)
     execute(project, wanted[: len(wanted) // 3], monkeypatch)
@@ -217,7 +217,7 @@ def elsewhere(tmp_path: Path, project: Path) -> Path:
 @pytest.fixture
 def expected(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], str]:
     """The keys that the runs of the tier of few have without Snakemake."""
-    execute(elsewhere, plan.load_plan("few", elsewhere).all(), monkeypatch)
+    execute(elsewhere, schedule.of_tier(plan.load_plan("few", elsewhere)), monkeypatch)
     return finished(elsewhere, "few")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nbutils.protocol import stages
+from nbutils.protocol import schedule, stages
 from nbutils.protocol.compute import compute
 from nbutils.protocol.plan import Plan
 from nbutils.runs import dag
@@ -22,7 +22,7 @@ def planned(run: Run, project: Path) -> Planned:
 
 
 def test_states_of_a_fresh_tier(plan: Plan, project: Path) -> None:
-    found = dag.plan(plan.all(), open_store(project))
+    found = dag.plan(schedule.of_tier(plan), open_store(project))
     assert {p.state for p in found} == {"ready", "waiting"}
     for p in found:
         if p.run.stage in ("prepare_model", "prepare_suite"):

@@ -8,6 +8,7 @@ import pytest
 
 from nbutils.config.design import Pairing
 from nbutils.config.schema import MeasureExtraction
+from nbutils.protocol import schedule
 from nbutils.protocol.compute import compute
 from nbutils.protocol.plan import Plan
 from nbutils.runs import environment, executor, failures
@@ -137,13 +138,18 @@ def test_a_grid_lists_few_failures_and_says_how_many_more() -> None:
 def test_nothing_is_run_where_everything_exists(
     plan: Plan, project: Path, calls: Counter[str]
 ) -> None:
-    for run in plan.all():
+    for run in schedule.of_tier(plan):
         open_store(project).execute(run, compute, 1, silent)
-    assert sum(calls.values()) == len(plan.all())
+    assert sum(calls.values()) == len(schedule.of_tier(plan))
     reports: list[Any] = []
     assert (
         executor.execute(
-            plan.all(), open_store(project), compute, 1, [], lambda *args: reports.append(args)
+            schedule.of_tier(plan),
+            open_store(project),
+            compute,
+            1,
+            [],
+            lambda *args: reports.append(args),
         )
         == 0
     )

@@ -17,7 +17,7 @@ from nbutils.analysis import gains
 from nbutils.book import publish
 from nbutils.config import notebook_parameters
 from nbutils.protocol import compute as real
-from nbutils.protocol import pairing
+from nbutils.protocol import pairing, schedule
 from nbutils.protocol import stages as protocol_stages
 from nbutils.protocol.plan import load_plan
 from nbutils.results import collect, contribute, layout
@@ -122,7 +122,7 @@ def compute(root: Path, wanted: list[Run]) -> None:
 def paired(root: Path, asked: notebook_parameters.ReportNotebook) -> None:
     """Compute one pairing."""
     plan, cell = pairing.from_parameters(asked, load_plan(asked.tier, root))
-    compute(root, dag.each_once([*plan.pairing(cell), *plan.beside(cell)]))
+    compute(root, dag.each_once([*schedule.of_pairing(plan, cell), *schedule.beside(plan, cell)]))
 
 
 def packed(root: Path, **changes: Any) -> Path:
@@ -141,8 +141,8 @@ def published(tmp_path_factory: pytest.TempPathFactory, stages: None) -> Path:
     """A project with the published tier; read only."""
     root = project(tmp_path_factory.mktemp("published"))
     plan = load_plan(TIER, root)
-    compute(root, plan.all())
-    collect.collect(TIER, plan.all(), Project(root))
+    compute(root, schedule.of_tier(plan))
+    collect.collect(TIER, schedule.of_tier(plan), Project(root))
     publish.publish(TIER, Project(root))
     return root
 

@@ -23,7 +23,7 @@ from random import Random
 import psutil
 import pytest
 
-from nbutils.protocol import plan
+from nbutils.protocol import plan, schedule
 from nbutils.protocol.stages import STAGES
 from nbutils.results import collect
 from nbutils.results.layout import LOCAL
@@ -60,7 +60,7 @@ class Undisturbed:
 def opened(root: Path) -> Grid:
     """The smoke grid of a project."""
     planned = plan.load_plan(TIER, root)
-    runs = planned.all()
+    runs = schedule.of_tier(planned)
     return Grid(root, runs, lambda: collect.collect(TIER, runs, Project(root)))
 
 

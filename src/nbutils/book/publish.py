@@ -12,6 +12,7 @@ from nbutils.config.tiers import Tier
 from nbutils.errors import UserError, unknown
 from nbutils.files import replacing, restore, sha256
 from nbutils.notebooks import execute
+from nbutils.protocol import schedule
 from nbutils.results import archive, collect, contribute
 from nbutils.results.archive import Contents
 from nbutils.results.layout import CONTRIBUTED, LOCAL, MANIFESTS, PUBLISHED, SUMS, read_manifests
@@ -59,7 +60,7 @@ def publish(tier: str, project: Project) -> Path:
         PublishError: A run is missing, the tables were made from other runs, or a contribution
             does not fit them.
     """
-    store, root, runs = project.store, project.root, project.plan(tier).all()
+    store, root, runs = project.store, project.root, schedule.of_tier(project.plan(tier))
     try:
         manifests = [store.finished(run) for run in runs]
     except RunError as error:

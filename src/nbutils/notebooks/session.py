@@ -23,7 +23,7 @@ from nbutils.config.notebook_parameters import (
 )
 from nbutils.config.schema import Parameters
 from nbutils.errors import ParameterError
-from nbutils.protocol import cost_card, reading
+from nbutils.protocol import cost_card, reading, schedule
 from nbutils.protocol.pairing import from_parameters
 from nbutils.protocol.plan import Plan
 from nbutils.results import tables as results
@@ -112,6 +112,10 @@ class Session:
         """The gain of a student by one pairing, on every task and on the suite, with intervals."""
         runs = (self.plan.utility(pairing.student, after) for after in (None, pairing))
         return paired(*(self.frame(run, "utility") for run in runs))
+
+    def report_runs(self) -> list[Run]:
+        """The runs that the report of this pairing needs, each after its inputs."""
+        return schedule.of_report(self.plan, self.pairing)
 
     def cost(self, runs: Iterable[Run]) -> HTML:
         """What some runs will take on this machine; those that exist cost nothing."""

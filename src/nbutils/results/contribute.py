@@ -15,6 +15,7 @@ from nbutils.config.design import Pairing
 from nbutils.config.notebook_parameters import ReportNotebook
 from nbutils.config.schema import LOCAL, Precision, identifying
 from nbutils.errors import UserError
+from nbutils.protocol import schedule
 from nbutils.protocol.pairing import from_parameters
 from nbutils.protocol.plan import Plan
 from nbutils.results import archive, layout, tables
@@ -44,7 +45,7 @@ def contribute(asked: ReportNotebook, project: Project) -> Path:
     """
     plan, pairing = planned(asked, project)
     store = project.store
-    missing = [run for run in plan.pairing(pairing) if store.finished(run) is None]
+    missing = [run for run in schedule.of_pairing(plan, pairing) if store.finished(run) is None]
     if missing:
         names = ", ".join(f"{run.stage} of {run.name}" for run in missing)
         values = asked.model_dump(exclude_unset=True).items()
@@ -76,8 +77,8 @@ def planned(asked: ReportNotebook, project: Project) -> tuple[Plan, Pairing]:
 
 def _runs(plan: Plan, pairing: Pairing, store: Store) -> list[Run]:
     """The runs that the pairing's rows need, and others of it that were computed."""
-    beside = [run for run in plan.beside(pairing) if store.finished(run) is not None]
-    return dag.each_once([*plan.pairing(pairing), *beside])
+    beside = [run for run in schedule.beside(plan, pairing) if store.finished(run) is not None]
+    return dag.each_once([*schedule.of_pairing(plan, pairing), *beside])
 
 
 def merged(given: Contents, folder: Path, project: Project) -> dict[str, pd.DataFrame] | None:
@@ -153,7 +154,7 @@ def _check_runs(plan: Plan, runs: list[Run], store: InMemory, published: list[Ma
     """Raise unless the tier was published as its plan is now, from the same inputs."""
     inputs = {given.key for m in store.all() for given in m.inputs.values()}
     by_name = {(m.stage, m.name): m for m in published}
-    for run in dag.each_once([*plan.all(), *runs]):
+    for run in dag.each_once([*schedule.of_tier(plan), *runs]):
         ours, theirs = by_name.get((run.stage, run.name)), store.finished(run)
         if ours is None:
             continue

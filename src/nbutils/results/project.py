@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbutils.config.tiers import project_root
-from nbutils.protocol import plan, stages
+from nbutils.protocol import plan, schedule, stages
 from nbutils.protocol.compute import compute
 from nbutils.protocol.plan import Plan
 from nbutils.results import layout
@@ -52,7 +52,11 @@ class Project:
 
     def wanted(self) -> set[str]:
         """Keys of the runs that present tier files need, by the current versions of the stages."""
-        keys = (self.store.key(run) for tier in self.tiers() for run in self.plan(tier).all())
+        keys = (
+            self.store.key(run)
+            for tier in self.tiers()
+            for run in schedule.of_tier(self.plan(tier))
+        )
         return {key for key in keys if key is not None}
 
     @cached_property
