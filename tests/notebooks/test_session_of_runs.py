@@ -11,7 +11,7 @@ from nbutils.config.notebook_parameters import NOTEBOOKS
 from nbutils.errors import ParameterError
 from nbutils.notebooks.session import Session
 from nbutils.results.project import Project
-from nbutils.runs import executor
+from nbutils.runs import dag, executor
 from nbutils.runs.types import RunError
 from support import contributed
 
@@ -78,7 +78,11 @@ def test_runs_that_are_computed_together_fit_by_what_published_ones_took(
         raise RunError("enough")
 
     monkeypatch.setattr(executor, "jobs", jobs)
+    run = s.plan.self_train(s.pairing)
     with pytest.raises(RunError, match="enough"):
-        s.compute_all([s.plan.self_train(s.pairing)])
-    stages = {"prepare_model", "sample_corpus", "self_train"}
-    assert asked == [max(m.peak_memory_mib for m in published if m.stage in stages)]
+        s.compute_all([run])
+    needed = {(r.stage, r.name) for r in dag.each_once([run])}
+    assert {stage for stage, _ in needed} == {"prepare_model", "sample_corpus", "self_train"}
+    took = [m.peak_memory_mib for m in published if (m.stage, m.name) in needed]
+    assert len(took) == len(needed)
+    assert asked == [max(took)]
