@@ -55,6 +55,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return given.write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
+@pytest.fixture(autouse=True)
+def no_plan_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edit reaches the plan of a suite, which a process keeps, and is gone after its test."""
+    monkeypatch.setattr(tree_scorer, "_PLANNED", {})
+
+
 def test_every_stage_has_a_case() -> None:
     assert {case.stage for case in golden.CASES.values()} == set(STAGES)
 

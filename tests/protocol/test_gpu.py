@@ -4,11 +4,13 @@ Each test runs on the CPU, too, as a rehearsal. It needs no fixture that other t
 a machine without the book's libraries can run it. What was found is in the report as properties.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +45,13 @@ ON_GPU = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no accelerator here"),
 ]
-Note = Any
-"""``record_property``, which writes into the report."""
+Note = Callable[[str, Any], None]
+
+
+@pytest.fixture
+def note(record_property: Note) -> Note:
+    """Write a number, or several, into the report; a worker passes on plain ones alone."""
+    return lambda name, value: record_property(name, json.loads(json.dumps(value, default=float)))
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=ON_GPU)])
@@ -97,24 +104,22 @@ def sampled_differences(
 
 
 def test_samples_have_the_log_probabilities_of_the_cpu(
-    place: str, architecture: str, record_property: Note
+    place: str, architecture: str, note: Note
 ) -> None:
     differences, lengths = sampled_differences(architecture, place, torch.float32)
-    record_property("largest difference, nats per token", differences.max())
+    note("largest difference, nats per token", differences.max())
     assert differences.max() <= TOLERANCE
     assert len(set(lengths)) > 5  # rows left the batch on the way
 
 
-def test_samples_in_bfloat16_are_near_it(
-    place: str, architecture: str, record_property: Note
-) -> None:
+def test_samples_in_bfloat16_are_near_it(place: str, architecture: str, note: Note) -> None:
     differences, _ = sampled_differences(architecture, place, torch.bfloat16)
-    record_property("mean difference, nats per token", differences.mean())
+    note("mean difference, nats per token", differences.mean())
     assert differences.mean() <= 0.05
 
 
 def test_packed_loss_and_gradients_are_those_of_the_cpu(
-    place: str, architecture: str, record_property: Note
+    place: str, architecture: str, note: Note
 ) -> None:
     found = []
     for where in ("cpu", place):
@@ -126,26 +131,24 @@ def test_packed_loss_and_gradients_are_those_of_the_cpu(
         found.append((loss.item(), gradient))
     (loss, gradient), (other_loss, other) = found
     differences = abs(other_loss / loss - 1), float((other - gradient).norm() / gradient.norm())
-    record_property("relative differences of loss and gradient", differences)
+    note("relative differences of loss and gradient", differences)
     assert max(differences) <= TOLERANCE
 
 
 def test_training_in_bfloat16_follows_the_curve_of_the_cpu(
-    place: str, architecture: str, record_property: Note
+    place: str, architecture: str, note: Note
 ) -> None:
     curves = []
     ways: list[tuple[str, Precision]] = [("cpu", "float32"), (place, "bfloat16")]
     for where, precision in ways:
         model, recipe = model_of(architecture, where), tiny.recipe(steps=8, learning_rate=0.003)
         curves.append(training.fit(model, rows(), recipe, 0, tiny.silent, precision=precision))
-    record_property(
-        "largest relative difference", np.abs(np.divide(curves[1], curves[0]) - 1).max()
-    )
+    note("largest relative difference", np.abs(np.divide(curves[1], curves[0]) - 1).max())
     assert curves[1] == pytest.approx(curves[0], rel=0.02)
 
 
 def test_scores_are_those_of_lm_eval_and_of_the_cpu(
-    place: str, architecture: str, record_property: Note
+    place: str, architecture: str, note: Note
 ) -> None:
     split = [(ids[:k], ids[k:]) for ids in documents(40) for k in (2, len(ids) - 2)]
     model = model_of(architecture, place)
@@ -166,7 +169,7 @@ def test_scores_are_those_of_lm_eval_and_of_the_cpu(
             for (mine, _), (theirs, _) in zip(found, expected, strict=True)
         )
         assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
-    record_property("largest relative differences", differences)
+    note("largest relative differences", differences)
     assert max(differences.values()) <= TOLERANCE
 
 
@@ -211,7 +214,7 @@ def train(place: str, folder: Path, stop: int | None = None) -> list[float]:
 
 
 def test_a_killed_training_goes_on_where_it_was(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Note
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: Note
 ) -> None:
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     whole = train(place, tmp_path / "whole")
@@ -220,13 +223,13 @@ def test_a_killed_training_goes_on_where_it_was(
     killed = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False)
     assert killed.returncode == -signal.SIGKILL
     resumed = train(place, tmp_path / "killed")
-    record_property("same to the bit", resumed == whole)
+    note("same to the bit", resumed == whole)
     assert resumed == pytest.approx(whole, rel=0.0 if place == "cpu" else 1e-3)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no accelerator here")
-def test_too_little_memory_halves_the_micro_batch(record_property: Note) -> None:
+def test_too_little_memory_halves_the_micro_batch(note: Note) -> None:
     """A process that may use little more than what half of the rows need."""
     packed = packing.pack(documents(6000), 512, EOS)
     shape = {"hidden": 256, "heads": 4, "layers": 4, "vocab_size": 32768}
@@ -246,7 +249,7 @@ def test_too_little_memory_halves_the_micro_batch(record_property: Note) -> None
             halved = fit()
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    record_property("warnings", [str(warning.message) for warning in told])
+    note("warnings", [str(warning.message) for warning in told])
     assert halved == pytest.approx(whole, rel=1e-4)
 
 
@@ -267,7 +270,7 @@ def grid(root: Path, precision: str, cpu: bool) -> subprocess.Popen:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no accelerator here")
-def test_every_stage_makes_the_tables_of_the_cpu(tmp_path: Path, record_property: Note) -> None:
+def test_every_stage_makes_the_tables_of_the_cpu(tmp_path: Path, note: Note) -> None:
     """In float32 all numbers are near; in bfloat16 every run ends well."""
     how = {"cpu": ("float32", True), "cuda": ("float32", False), "mixed": ("bfloat16", False)}
     grids = {name: grid(tmp_path / name, *given) for name, given in how.items()}
@@ -280,7 +283,7 @@ def test_every_stage_makes_the_tables_of_the_cpu(tmp_path: Path, record_property
         for process in grids.values():
             process.kill()
     differences = compared(*(tmp_path / name / LOCAL / "smoke" for name in ("cpu", "cuda")))
-    record_property("mean absolute differences", differences)
+    note("mean absolute differences", differences)
     assert differences["loss"] <= 0.01
     assert differences["accuracy"] <= 0.03
     assert differences["mean_log_prob"] <= 0.05
