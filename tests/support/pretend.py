@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from nbutils.config.schema import Parameters
 from nbutils.protocol import stages
 from nbutils.results import collect
+from nbutils.results.stream import Stream
 from nbutils.runs.types import RunError
 
 CUDA = {"is_available": lambda: False, "device_count": lambda: 0}
@@ -28,6 +30,7 @@ def install() -> None:
     _module("nbutils.protocol.processes")
     vars(stages)["stage_function"] = stage
     collect.collect = lambda *_: False
+    mock.patch.object(Stream, "rebuild", return_value=False).start()
 
 
 def _module(name: str, **content: Any) -> None:
