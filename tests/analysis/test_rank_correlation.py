@@ -46,6 +46,7 @@ def test_bad_groups_are_refused(groups: list[tuple[list[float], list[float]]]) -
 
 
 @pytest.mark.parametrize("test", [rank_correlation, leave_one_out])
+@pytest.mark.slow
 def test_the_permutation_test_errs_as_often_as_it_says(test: Callable[..., Any]) -> None:
     """Unrelated ranks within students: p below 0.05 in 3 to 7 % of the cases."""
     rng = np.random.default_rng(1)

@@ -51,8 +51,9 @@ def _violations(page: Page) -> list[str]:
 # Colours do not depend on the width: two of the four ways to look meet everything.
 @pytest.mark.parametrize(
     ("size", "theme"),
-    [("desktop", "light"), pytest.param("phone", "dark", marks=pytest.mark.slow)],
+    [("desktop", "light"), ("phone", "dark")],
 )
+@pytest.mark.slow
 def test_every_page_is_quiet_accessible_and_still(
     built: Path, address: str, browser: Browser, size: str, theme: Theme
 ) -> None:

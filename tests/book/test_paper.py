@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, ViewportSize
 
 from nbutils.book import build
@@ -15,6 +16,7 @@ CUT = """
 """
 
 
+@pytest.mark.slow
 def test_the_book_is_printed(built: Path, browser: Browser) -> None:
     paper = build.pdf(built)
     assert paper.read_bytes().startswith(b"%PDF")

@@ -145,6 +145,7 @@ def test_a_kill_in_the_middle_of_fine_tuning_loses_only_that_run(tmp_path: Path)
         pd.testing.assert_frame_equal(table, tables(undisturbed, "killed")[name])
 
 
+@pytest.mark.slow
 def test_an_incomplete_tier_is_not_published(tmp_path: Path) -> None:
     root = new_project(tmp_path / "project")
     refused = nbutils(root, "publish", "smoke")

@@ -80,6 +80,7 @@ def test_every_page_has_a_notebook_that_gets_ready_first(root: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_binders_notebook_finds_what_is_published(root: Path) -> None:
     """It lies elsewhere than its source, where a relative folder would find nothing."""
     configure(root, "")

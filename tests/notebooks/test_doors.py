@@ -36,6 +36,7 @@ def raw_papermill(
     return done, output
 
 
+@pytest.mark.slow
 def test_a_finding_that_starts_elsewhere_finds_the_results(root: Path) -> None:
     done, output = raw_papermill("rounds", root)
     assert done.returncode == 0, done.stderr
@@ -49,6 +50,7 @@ def test_a_misspelt_name_stops_raw_papermill(root: Path) -> None:
     assert "did you mean 'source'?" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_name_misspelt_by_hand_stops_a_kernel_of_jupyter(root: Path) -> None:
     notebook = nbformat.read(execute.convert("sample_corpus", root), as_version=4)
     for cell in notebook.cells:
@@ -59,6 +61,7 @@ def test_a_name_misspelt_by_hand_stops_a_kernel_of_jupyter(root: Path) -> None:
         client.execute()
 
 
+@pytest.mark.slow
 def test_neither_a_wrong_kernel_nor_a_missing_home_is_in_the_way(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

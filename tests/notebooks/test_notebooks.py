@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -25,7 +26,10 @@ def test_every_stage_with_a_module_of_its_own_has_a_notebook() -> None:
     assert set(pages) <= execute.sources(REPOSITORY).keys()
 
 
-@pytest.mark.parametrize("name", [n for n in notebook_parameters.STAGES if n not in OF_PRETRAINED])
+MADE = [name for name in notebook_parameters.STAGES if name not in OF_PRETRAINED]
+
+
+@pytest.mark.parametrize("name", slow.but(["pairing"], MADE))
 def test_a_stage_notebook_runs_and_reuses_the_tier(name: str, smoke: Path) -> None:
     stores = sorted((smoke / "runs/store").glob("*/*/manifest.json"))
     output = smoke / "executed" / f"{name}.ipynb"
@@ -37,7 +41,7 @@ def test_a_stage_notebook_runs_and_reuses_the_tier(name: str, smoke: Path) -> No
 
 
 # the book's tests execute each of them, too
-@pytest.mark.parametrize("name", slow.but(["opening", "speed"], notebook_parameters.FINDINGS))
+@pytest.mark.parametrize("name", slow.but(["opening"], notebook_parameters.FINDINGS))
 def test_a_findings_notebook_reads_your_run(name: str, smoke: Path) -> None:
     """All but one: that of the benchmark, which was not run there."""
     output = smoke / "executed" / f"{name}.ipynb"
@@ -46,6 +50,7 @@ def test_a_findings_notebook_reads_your_run(name: str, smoke: Path) -> None:
     assert expected in output.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_raw_papermill_runs_a_converted_notebook(smoke: Path) -> None:
     converted = nbutils(smoke, "convert", "sample_corpus")
     assert converted.returncode == 0, converted.stderr
@@ -57,15 +62,22 @@ def test_raw_papermill_runs_a_converted_notebook(smoke: Path) -> None:
     assert "documents" in output.read_text("utf-8")
 
 
+def later(*values: object) -> Any:
+    """Values that only `make test-all` takes."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["sampel_corpus"], "did you mean 'sample_corpus'?"),
-        (["sample_corpus", "-p", "temprature", "1"], "did you mean 'temperature'?"),
-        (["sample_corpus", "-p", "temperature", "hot"], "'temperature' is 'hot'"),
-        (["sample_corpus", "-p", "temperature", "-1"], "greater than or equal to 0.01"),
-        (["sample_corpus", "-p", "tier", "huge"], "unknown tier 'huge'"),
-        (["sample_corpus", "-p", "tier", "smoke", "-p", "source", "neox-smal"], "'neox-small'"),
+        later(["sample_corpus", "-p", "temprature", "1"], "did you mean 'temperature'?"),
+        later(["sample_corpus", "-p", "temperature", "hot"], "'temperature' is 'hot'"),
+        later(["sample_corpus", "-p", "temperature", "-1"], "greater than or equal to 0.01"),
+        later(["sample_corpus", "-p", "tier", "huge"], "unknown tier 'huge'"),
+        later(
+            ["sample_corpus", "-p", "tier", "smoke", "-p", "source", "neox-smal"], "'neox-small'"
+        ),
         (
             ["fetch_model", "-p", "tier", "smoke", "-p", "model", "neox-small"],
             "smoke: neox-small is a run of prepare_model: open the notebook prepare_model",

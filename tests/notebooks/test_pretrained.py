@@ -48,6 +48,7 @@ STAGES = [name for name in notebook_parameters.STAGES if name not in NOT_HERE]
 
 
 @pytest.mark.parametrize("name", slow.but(["fetch_model"], STAGES))
+@pytest.mark.slow
 def test_a_stage_notebook_runs(name: str, project: Path) -> None:
     fields = notebook_parameters.NOTEBOOKS[name].model_fields
     values = {"tier": "mine"} | {field: MODELS[field] for field in MODELS if field in fields}
@@ -62,6 +63,7 @@ def executed(name: str, values: dict[str, str], project: Path) -> str:
     return output.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_notebook_of_benchmarks_shows_what_was_prepared(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

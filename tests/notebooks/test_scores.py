@@ -72,6 +72,7 @@ def same(ours: pd.DataFrame, theirs: dict[str, tuple[bool, float]]) -> None:
         assert margin == pytest.approx(row.margin, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_scores_agree_with_lm_evals_command_line_item_by_item(smoke: Path, tmp_path: Path) -> None:
     plan, store = load_plan("smoke", smoke), open_store(smoke)
     cell = design.Pairing("llama-small", "neox-small", design.TEMPERATURE, "full", 0)

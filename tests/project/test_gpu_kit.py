@@ -26,6 +26,7 @@ def kit(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_every_way_is_measured_and_none_fails(tmp_path: Path) -> None:
     done = kit("--small", "--out", str(tmp_path), *PARTS)
     assert done.returncode == 0, done.stderr
@@ -41,6 +42,7 @@ def test_every_way_is_measured_and_none_fails(tmp_path: Path) -> None:
     assert all(row["step"] in profiled for row in found["steps"])
 
 
+@pytest.mark.slow
 def test_a_part_that_takes_too_long_is_cut_and_the_next_one_begins(tmp_path: Path) -> None:
     done = kit("--small", "--seconds", "0", "--out", str(tmp_path), "machine", "steps")
     assert done.stdout.splitlines()[:2] == [

@@ -25,6 +25,7 @@ def recorded(run: Run, seconds: float) -> Manifest:
     return Manifest.model_validate(values)
 
 
+@pytest.mark.slow
 def test_calibration_measures_what_a_training_takes(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -213,6 +213,7 @@ def train(place: str, folder: Path, stop: int | None = None) -> list[float]:
     return training.fit(model, rows(), recipe, 0, watch, Checkpoint(folder), "bfloat16")
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_where_it_was(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: Note
 ) -> None:

@@ -28,6 +28,7 @@ def plan(**changes: object) -> SelfTrain:
     return SelfTrain.model_validate(values | changes)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_curve_and_the_weights_of_one(
     folders: dict[str, Path], corpus: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from nbutils.results import collect, layout, tables
 from nbutils.results.project import Project
 from nbutils.results.stream import Stream
 from nbutils.runs.types import Run
+from support import slow
 from support.project import new_project
 
 
@@ -151,7 +152,10 @@ def test_a_student_waits_for_all_its_measurements_and_its_untouched_self(
     assert growing.stream.rebuild()
 
 
-@pytest.mark.parametrize("name", ["opening", "proxies_fail", "compatibility_diagnostics"])
+PAGES = ["opening", "proxies_fail", "compatibility_diagnostics"]
+
+
+@pytest.mark.parametrize("name", slow.but(["opening"], PAGES))
 def test_pages_are_made_of_a_part(name: str, growing: Growing) -> None:
     """Three pairings, and neither proxies nor diagnostics: the pages that miss most."""
     growing.finish(growing.up_to("qwen-small"))

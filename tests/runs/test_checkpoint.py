@@ -21,7 +21,7 @@ from nbutils.protocol.training import fit
 from nbutils.runs import checkpoint as runs_checkpoint
 from nbutils.runs.checkpoint import FILE, Checkpoint, CheckpointError
 from nbutils.runs.types import Manifest, Run
-from support import tiny
+from support import slow, tiny
 from support.project import open_store
 
 
@@ -164,7 +164,7 @@ def kill_me(root: Path, folder: str, method: str) -> None:
     compute(root, folder, method, lambda share: time.sleep(0.05))
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", slow.but(["full"], ["full", "lora"]))
 def test_after_kill_9_a_run_is_completed_to_the_same_bits(
     method: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:

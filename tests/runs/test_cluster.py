@@ -113,6 +113,7 @@ def test_the_plan_for_others_is_the_plan(tier: str, project: Path) -> None:
         assert all(re.fullmatch("[0-9a-f]{16}", i) for i in given["needs"])
 
 
+@pytest.mark.slow
 def test_an_id_stays_when_the_run_is_finished(project: Path) -> None:
     before = told(project, "few")["runs"]
     status, said = call(project, project / "nbutils", "run", "few")
@@ -123,6 +124,7 @@ def test_an_id_stays_when_the_run_is_finished(project: Path) -> None:
     assert [r["key"] for r in after] == list(finished(project, "few").values())
 
 
+@pytest.mark.slow
 def test_one_run_alone(project: Path) -> None:
     """Each call computes one run; a run whose inputs are not finished is an error."""
     command = (project / "nbutils", "run", "few", "--only")

@@ -75,6 +75,7 @@ def test_a_failed_run_is_named_and_what_was_finished_stays(
     assert store.finished(corpus) is None
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_the_others_running_and_is_not_tried_again_unless_told(
     plan: Plan, project: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_failure_leaves_the_others_running_and_is_not_tried_again_unless_told(
     assert failures.find(store, corpus) is None
 
 
+@pytest.mark.slow
 def test_what_another_runner_saw_fail_is_not_tried_again(
     plan: Plan, project: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +158,7 @@ def test_nothing_is_run_where_everything_exists(
     assert reports == []
 
 
+@pytest.mark.slow
 def test_the_parent_does_other_things_while_workers_compute(
     plan: Plan, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_second_process_waits_and_computes_nothing(tmp_path: Path) -> None:
     processes = [worker(tmp_path, "one"), worker(tmp_path, "two")]
     for name in ("one", "two", "calls"):
