@@ -49,17 +49,28 @@ def _violations(page: Page) -> list[str]:
 
 
 # Colours do not depend on the width: two of the four ways to look meet everything.
-@pytest.mark.parametrize(
-    ("size", "theme"),
-    [("desktop", "light"), ("phone", "dark")],
-)
+BOTH = pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
+
+
+@BOTH
+def test_the_opening_is_quiet_accessible_and_still(
+    address: str, browser: Browser, size: str, theme: Theme
+) -> None:
+    _inspect([OPENING], address, browser, size, theme)
+
+
 @pytest.mark.slow
+@BOTH
 def test_every_page_is_quiet_accessible_and_still(
     built: Path, address: str, browser: Browser, size: str, theme: Theme
 ) -> None:
-    """No message, no foreign or failed request, no violation, no jump, no sideways scrolling."""
     pages = pages_of(built / build.HTML)
     assert len(pages) >= len(notebook_parameters.NOTEBOOKS)
+    _inspect(pages, address, browser, size, theme)
+
+
+def _inspect(pages: list[str], address: str, browser: Browser, size: str, theme: Theme) -> None:
+    """No message, no foreign or failed request, no violation, no jump, no sideways scrolling."""
     for path in pages:
         with opened(browser, address, path, size, theme) as page:
             assert _violations(page) == [], path

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
@@ -62,20 +61,15 @@ def test_raw_papermill_runs_a_converted_notebook(smoke: Path) -> None:
     assert "documents" in output.read_text("utf-8")
 
 
-def later(*values: object) -> Any:
-    """Values that only `make test-all` takes."""
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["sampel_corpus"], "did you mean 'sample_corpus'?"),
-        later(["sample_corpus", "-p", "temprature", "1"], "did you mean 'temperature'?"),
-        later(["sample_corpus", "-p", "temperature", "hot"], "'temperature' is 'hot'"),
-        later(["sample_corpus", "-p", "temperature", "-1"], "greater than or equal to 0.01"),
-        later(["sample_corpus", "-p", "tier", "huge"], "unknown tier 'huge'"),
-        later(
+        slow.later(["sample_corpus", "-p", "temprature", "1"], "did you mean 'temperature'?"),
+        slow.later(["sample_corpus", "-p", "temperature", "hot"], "'temperature' is 'hot'"),
+        slow.later(["sample_corpus", "-p", "temperature", "-1"], "greater than or equal to 0.01"),
+        slow.later(["sample_corpus", "-p", "tier", "huge"], "unknown tier 'huge'"),
+        slow.later(
             ["sample_corpus", "-p", "tier", "smoke", "-p", "source", "neox-smal"], "'neox-small'"
         ),
         (

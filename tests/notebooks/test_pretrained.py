@@ -9,7 +9,7 @@ from nbutils.config import notebook_parameters
 from nbutils.notebooks import execute
 from nbutils.protocol import compute, prepare_benchmarks, wheels
 from nbutils.protocol.plan import load_plan
-from support import slow, tiny
+from support import tiny
 from support.project import new_project, open_store
 
 TIER = """
@@ -44,11 +44,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-STAGES = [name for name in notebook_parameters.STAGES if name not in NOT_HERE]
-
-
-@pytest.mark.parametrize("name", slow.but(["fetch_model"], STAGES))
 @pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in notebook_parameters.STAGES if n not in NOT_HERE])
 def test_a_stage_notebook_runs(name: str, project: Path) -> None:
     fields = notebook_parameters.NOTEBOOKS[name].model_fields
     values = {"tier": "mine"} | {field: MODELS[field] for field in MODELS if field in fields}

@@ -6,6 +6,11 @@ from typing import Any
 import pytest
 
 
+def later(*values: object) -> Any:
+    """Values of parameters that are slow."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def but(quick: Iterable[str], names: Iterable[str]) -> list[Any]:
     """Names to be parameters, marked slow except for some."""
-    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names]
+    return [name if name in quick else later(name) for name in names]
